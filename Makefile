@@ -1,0 +1,72 @@
+# A folder of work goes in, a folder of answers comes out. `make` alone lists what there is.
+
+HW ?= cpu
+TASK ?= media-check
+QUEUE ?= run/queue
+IN ?=
+OUT ?= run/results
+
+DEMO := run/demo
+PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
+
+ifeq ($(wildcard env/$(HW).env),)
+$(error HW=$(HW) is unknown; choose one of: $(patsubst env/%.env,%,$(wildcard env/*.env)))
+endif
+include env/$(HW).env
+export $(shell sed -n 's/^\([A-Z_]*\)=.*/\1/p' env/$(HW).env)
+
+.PHONY: help setup run test check format clean
+.DELETE_ON_ERROR:
+
+help: ## list the targets and variables
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "  HW=$(HW)             the machine, one of: $(patsubst env/%.env,%,$(wildcard env/*.env))"
+	@echo "  TASK=$(TASK)   what to do with each file"
+	@echo "  QUEUE=$(QUEUE)    where the run's state is kept: a folder, az://…, s3://… or gs://…"
+	@echo "  IN=$(IN)                files and folders to work on; empty: a small demonstration set"
+	@echo "  OUT=$(OUT)    where the answers go"
+
+setup: .venv/core.stamp ## make .venv with the worker in it
+
+run: .venv/core.stamp ## work on IN until all is answered; run it again to go on
+ifeq ($(strip $(IN)),)
+	@[ -e $(DEMO) ] || .venv/bin/python -m worker.media.demo $(DEMO)
+	@.venv/bin/worker run $(QUEUE) --task $(TASK) --out $(OUT) $(DEMO) || { code=$$?; [ $$code -eq 1 ] || exit $$code; \
+	  echo "The demonstration set holds broken files on purpose: failed items are as they should be."; }
+else
+	.venv/bin/worker run $(QUEUE) --task $(TASK) --out $(OUT) $(IN)
+endif
+
+test: .venv/dev.stamp ## run the tests
+	@tests/servers.sh
+	.venv/bin/python -m pytest
+
+check: .venv/dev.stamp ## what CI runs: format, lint, types, tests
+	@tests/servers.sh
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy --strict
+	.venv/bin/python -m pytest
+
+format: .venv/dev.stamp ## put the code into its form
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+clean: ## remove what setup and the tests made; answers stay
+	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache $(DEMO) build *.egg-info
+	find worker tests -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/core.stamp: env/locks/core.txt pyproject.toml
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "python3 is missing or older than 3.11; put a newer one first in PATH" >&2; exit 2; }
+	@echo "Setting up .venv"
+	@python3 -m venv .venv
+	@$(PIP) -r env/locks/core.txt
+	@$(PIP) --no-deps -e .
+	@touch $@
+
+.venv/dev.stamp: env/locks/dev.txt .venv/core.stamp
+	@echo "Adding the tools of developers to .venv"
+	@$(PIP) -r env/locks/dev.txt
+	@touch $@

@@ -1,0 +1,137 @@
+"""Servers that tests talk to: each is a real process on a free port of this machine."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from email.utils import formatdate
+from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+AZURITE = Path(__file__).parents[1] / ".cache/azurite/node_modules/azurite/dist/src/blob/main.js"
+# The account of every Azure emulator; its key is in Microsoft's documentation.
+ACCOUNT = "devstoreaccount1"
+KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running store: how a process finds it, and a way to a fresh container in it."""
+
+    env: Mapping[str, str]
+    fresh: Callable[[], str]
+    """makes an empty container and gives its url, such as az://test7"""
+    process: subprocess.Popen[bytes]
+
+
+@contextmanager
+def azurite(folder: Path) -> Iterator[Server]:
+    node = shutil.which("node")
+    if node is None or not AZURITE.exists():
+        missing("Azurite is not here; run tests/servers.sh (it needs Node.js and npm)")
+    port, numbers = free_port(), count()
+    command = [str(node), str(AZURITE), "--blobHost", "127.0.0.1", "--blobPort", str(port)]
+    command += ["--location", str(folder), "--silent", "--skipApiVersionCheck", "--disableTelemetry"]
+
+    def fresh() -> str:
+        name = f"test{next(numbers)}"
+        _make_container(port, name)
+        return f"az://{name}"
+
+    with _running(command, port) as process:
+        yield Server({"AZURITE_BLOB_STORAGE_URL": f"http://127.0.0.1:{port}"}, fresh, process)
+
+
+@contextmanager
+def s3() -> Iterator[Server]:
+    if find_spec("moto") is None or find_spec("flask") is None:
+        missing("moto[server] is not here; pip install moto[server]")
+    port, numbers = free_port(), count()
+    endpoint = f"http://127.0.0.1:{port}"
+
+    def fresh() -> str:
+        name = f"test{next(numbers)}"
+        urllib.request.urlopen(urllib.request.Request(f"{endpoint}/{name}", method="PUT"), timeout=10).close()
+        return f"s3://{name}"
+
+    env = {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+    }
+    with _running([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], port) as process:
+        yield Server(env, fresh, process)
+
+
+def missing(why: str) -> None:
+    """A server that is not here skips its tests on a developer's machine, and fails them in CI."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(why)
+    pytest.skip(why)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def _running(command: list[str], port: int) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        _wait(process, port)
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait(process: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        assert process.poll() is None, f"{process.args!r} ended with {process.returncode}"
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise TimeoutError(f"{process.args!r} did not open port {port}")
+
+
+def _make_container(port: int, name: str) -> None:
+    """By hand, for obstore makes no containers: one request, signed with the account's shared key."""
+    headers = {"x-ms-date": formatdate(usegmt=True), "x-ms-version": "2021-08-06"}
+    signed = "\n".join(
+        [
+            "PUT",
+            *[""] * 11,  # the standard headers, all empty
+            *[f"{key}:{value}" for key, value in headers.items()],
+            f"/{ACCOUNT}/{ACCOUNT}/{name}",
+            "restype:container",
+        ]
+    )
+    signature = base64.b64encode(hmac.digest(base64.b64decode(KEY), signed.encode(), hashlib.sha256)).decode()
+    url = f"http://127.0.0.1:{port}/{ACCOUNT}/{name}?restype=container"
+    headers |= {"Authorization": f"SharedKey {ACCOUNT}:{signature}", "Content-Length": "0"}
+    urllib.request.urlopen(urllib.request.Request(url, method="PUT", headers=headers), timeout=10).close()

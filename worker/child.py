@@ -1,0 +1,155 @@
+"""What runs in a child process of the pool: one item after another is prepared, whatever it may hold."""
+
+from __future__ import annotations
+
+import fcntl
+import inspect
+import multiprocessing
+import os
+import resource
+import select
+import signal
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
+from typing import Any
+
+from worker.errors import ItemError
+from worker.items import Failure, Item, Json
+from worker.tasks import params, registry
+from worker.tasks.task import MapTask
+
+OpenItem = Callable[[Item], AbstractContextManager[Item]]
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+MEMORY_KIND = "memory"
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What every child of a pool is told at its start."""
+
+    task_name: str
+    params: Mapping[str, Json]
+    open_item: OpenItem
+    memory_gb: float
+    environment: Mapping[str, str]
+    """the worker's own: the fork server, which a child comes from, may be older than a change to it"""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A child's word that an item is in hand: only from here on does its time count."""
+
+    at: float
+    """time.monotonic, which all processes of a machine share"""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    outcome: object | Failure
+    seconds: float
+    traceback: str = ""
+
+
+def run(pipe: Connection[Any, Any], setup: Setup) -> None:
+    with suppress(OSError):  # for ps and top
+        Path("/proc/self/comm").write_text("worker-prepare")
+    _die_with_the_worker()
+    _leave_stopping_to_the_worker()
+    _limit_memory(setup.memory_gb)
+    os.environ.update(setup.environment)
+    preparer = _Preparer(setup)
+    with suppress(EOFError, OSError):  # the pool let go of its end
+        while True:
+            item: Item = pipe.recv()
+            pipe.send(Begun(time.monotonic()))
+            pipe.send_bytes(preparer.reply(item))
+
+
+class _Preparer:
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        gb = f"{setup.memory_gb:g} GB"
+        self._hungry = Failure(MEMORY_KIND, f"needs more than {gb} to prepare; raise WORKER_ITEM_MEMORY")
+
+    @cached_property
+    def task(self) -> MapTask[Any, Any]:
+        task_type = registry.find(self._setup.task_name)
+        return task_type(params.validate(task_type, self._setup.params))
+
+    def reply(self, item: Item) -> memoryview:
+        started = time.monotonic()
+        failure, trace = self._hungry, ""
+        try:
+            with self._setup.open_item(item) as opened:
+                return _pack(Reply(self.task.prepare(opened), time.monotonic() - started))
+        except ItemError as error:
+            failure = Failure(error.kind, error.message)
+        except MemoryError:
+            pass  # told below: until the end of this block the exception keeps what filled the memory
+        except Exception as error:
+            failure = Failure("error", f"{_in_one_line(error)} ({self._place(error)})")
+            trace = traceback.format_exc()
+        return _pack(Reply(failure, time.monotonic() - started, trace))
+
+    def _place(self, error: Exception) -> str:
+        """The innermost line of the task's own file, for there a person looks first."""
+        stack = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+        with suppress(Exception):  # the task itself may be what failed
+            own = inspect.getfile(type(self.task))
+            stack = [place for place in stack if place[0] == own] or stack
+        file, line = stack[-1]
+        return f"{Path(file).name}:{line}"
+
+
+def _pack(reply: Reply) -> memoryview:
+    try:
+        return ForkingPickler.dumps(reply)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ItemError("error", f"its sample cannot be sent to the worker: {_in_one_line(error)}") from error
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:500].rstrip(": ")
+
+
+def _die_with_the_worker() -> None:
+    """Ends this process, and what it started, when the worker ends: kill -9 leaves nothing behind.
+
+    PR_SET_PDEATHSIG would watch the fork server, which lives as long as any child does. So the kernel
+    is asked to kill our process group when the worker's end of this pipe closes."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    os.setsid()
+    worker = parent.sentinel
+    fcntl.fcntl(worker, fcntl.F_SETOWN, -os.getpid())
+    fcntl.fcntl(worker, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(worker, fcntl.F_SETFL, fcntl.fcntl(worker, fcntl.F_GETFL) | os.O_ASYNC)
+    if select.select([worker], [], [], 0)[0]:  # it ended before we asked
+        os._exit(1)
+
+
+def _leave_stopping_to_the_worker() -> None:
+    for number in STOP_SIGNALS:  # a Ctrl-C or a scheduler's warning may reach every process
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _limit_memory(gb: float) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    status = Path("/proc/self/status").read_text()
+    taken = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmData"))
+    limit = taken + int(gb * 1e9)
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    if hard == resource.RLIM_INFINITY or limit < hard:
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    with suppress(OSError):  # where the machine itself runs short, the kernel shall take us first
+        Path("/proc/self/oom_score_adj").write_text("500")

@@ -1,0 +1,50 @@
+"""The one thread that talks to the store for the loop, so that the device never waits for a write."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Clerk:
+    """Does what it is given in the order given. Claims and holdings belong to this thread alone."""
+
+    def __init__(self, tick: Callable[[], None], most_waiting: int = 32) -> None:
+        self._tick = tick
+        self._most_waiting = most_waiting
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="clerk")
+        self._waiting: deque[Future[object]] = deque()
+
+    def later(self, call: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Hand over; waits only when the store is so far behind that memory would grow."""
+        self._waiting.append(self._thread.submit(call, *args, **kwargs))
+        while self._waiting and (self._waiting[0].done() or len(self._waiting) > self._most_waiting):
+            self._result(self._waiting.popleft())
+
+    def start(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        return self._thread.submit(call, *args, **kwargs)
+
+    def now(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """After all that was handed over before; what went wrong there is raised here."""
+        future = self._thread.submit(call, *args, **kwargs)
+        while self._waiting:
+            self._result(self._waiting.popleft())
+        return self._result(future)
+
+    def _result(self, future: Future[T]) -> T:
+        """The worker is not hanging while the store is away: it says so every second."""
+        while True:
+            try:
+                return future.result(timeout=1.0)
+            except TimeoutError:
+                if future.done():
+                    return future.result()
+                self._tick()
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,44 @@
+"""worker enqueue"""
+
+from __future__ import annotations
+
+import click
+
+from worker.cli.options import recipe_options, settings_of
+from worker.enqueue import Enqueued, Wanted, agree, enqueue
+from worker.queue.store import open_store
+
+
+@click.command("enqueue")
+@click.argument("queue")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH…")
+@recipe_options(required=False)
+@click.option("--root", metavar="DIR", help="what the inputs' names are relative to; default: their common folder")
+def command(
+    queue: str,
+    paths: tuple[str, ...],
+    task: str | None,
+    engine: str | None,
+    model: str | None,
+    revision: str | None,
+    lang: str | None,
+    settings: tuple[str, ...],
+    root: str | None,
+) -> int:
+    """Add files, folders, globs, URLs or lists (.txt, .jsonl, -) to QUEUE.
+
+    The first call freezes the recipe: the task, its parameters, the model."""
+    store = open_store(queue, make=task is not None)
+    run = agree(store, Wanted(task, engine, model, revision, settings_of(settings, lang)))
+    added = enqueue(store, run, paths, root)
+    tell(added, queue)
+    return 1 if added.refused else 0
+
+
+def tell(enqueued: Enqueued, queue: str) -> None:
+    for one in enqueued.refused:
+        click.echo(f"worker: line {one.line} {one.why}" if one.line else f"worker: {one.why}", err=True)
+    added = enqueued.added
+    known = f", {added.known} were there already" if added.known else ""
+    refused = f", {len(enqueued.refused)} refused" if enqueued.refused else ""
+    click.echo(f"{queue}: {added.new} new items in {len(added.shards)} shards{known}{refused}", err=True)

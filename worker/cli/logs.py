@@ -1,0 +1,43 @@
+"""What the worker says while it runs: text for people or JSON lines for machines, to stderr, without secrets."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import UTC, datetime
+
+from worker.redact import redact
+
+
+class WithoutSecrets(logging.Filter):
+    """Sits on the handler, so that records of every library pass through it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = redact(record.getMessage()), ()
+        if record.exc_info:
+            # a formatter takes exc_text as it stands
+            record.exc_text = redact(logging.Formatter().formatException(record.exc_info))
+        return True
+
+
+class JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_text:
+            line["exception"] = record.exc_text
+        return json.dumps(line, ensure_ascii=False)
+
+
+def set_up(form: str, *, debug: bool) -> None:
+    """`form`: text or json."""
+    handler = logging.StreamHandler()
+    handler.addFilter(WithoutSecrets())
+    text = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+    handler.setFormatter(JsonLines() if form == "json" else text)
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.getLogger("worker").setLevel(logging.DEBUG if debug else logging.INFO)

@@ -1,0 +1,152 @@
+"""worker run"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from worker.cli.enqueue import tell
+from worker.cli.options import Batch, Duration, recipe_options, settings_of
+from worker.enqueue import Wanted, agree, enqueue
+from worker.evictions import events_url
+from worker.link import Alive
+from worker.parent import Ending, Parent
+from worker.queue.store import open_store
+from worker.settings import Settings
+from worker.stop import GRACE_S, StopListener
+from worker.tasks import registry
+
+log = logging.getLogger(__name__)
+
+
+@click.command("run")
+@click.argument("queue")
+@click.argument("paths", nargs=-1, metavar="[PATH…]")
+@recipe_options(required=False)
+@click.option("--root", metavar="DIR", help="where this machine keeps the inputs")
+@click.option("--out", metavar="DIR", type=click.Path(path_type=Path), help="where the answers go")
+@click.option("--device", default="cpu", show_default=True, help="what the task computes on")
+@click.option("--batch", type=Batch(), default="auto", show_default=True, help="samples at once on the device")
+@click.option("--children", type=click.IntRange(1), help="processes that prepare  [default: one a core]")
+@click.option("--item-limit", type=Duration(), help="longest time to prepare one item  [default: the task's]")
+@click.option("--item-memory", type=click.FloatRange(0, min_open=True), help="most GB to prepare one item")
+@click.option("--ttl", type=Duration(), default="60", show_default=True, help="silence after which work is taken over")
+@click.option("--follow", is_flag=True, help="go on until stopped; new work is taken as it comes")
+@click.option("--idle-exit", type=Duration(), help="leave after so long without work")
+@click.option("--stop-after", type=Duration(), help="stop early enough to be done by then: 90s, 15m, 12h")
+@click.option("--grace", type=Duration(), default=GRACE_S, show_default=True, help="seconds left after SIGTERM")
+@click.option("--patience", type=Duration(), default="10m", show_default=True, help="how long the store may be away")
+@click.option("--on-done", metavar="CMD", help="run this when all is done, e.g. to switch the machine off")
+@click.pass_context
+def command(
+    context: click.Context,
+    queue: str,
+    paths: tuple[str, ...],
+    task: str | None,
+    engine: str | None,
+    model: str | None,
+    revision: str | None,
+    lang: str | None,
+    settings: tuple[str, ...],
+    root: str | None,
+    out: Path | None,
+    device: str,
+    batch: int | None,
+    children: int | None,
+    item_limit: float | None,
+    item_memory: float | None,
+    ttl: float,
+    follow: bool,
+    idle_exit: float | None,
+    stop_after: float | None,
+    grace: float,
+    patience: float,
+    on_done: str | None,
+) -> int:
+    """Pull and work until QUEUE is done. With --task and PATHs: from files to answers in one command."""
+    # nothing below needs a device or a model; those are the working process's
+    store = open_store(queue, make=task is not None)
+    run = agree(store, Wanted(task, engine, model, revision, settings_of(settings, lang)))
+    task_type = registry.find(run.recipe.task)
+    if paths:
+        tell(enqueue(store, run, paths, root), queue)
+    group = context.find_root().params
+    chosen = Settings(
+        queue=queue,
+        root=root,
+        device=device,
+        batch=batch,
+        children=children or os.cpu_count() or 1,
+        item_limit_s=item_limit,
+        item_memory_gb=item_memory,
+        ttl=ttl,
+        follow=follow,
+        idle_exit_s=idle_exit,
+        out=out,
+        patience_s=patience,
+        log=group["log"],
+        debug=group["debug"],
+    )
+    with StopListener(grace=grace, stop_after=stop_after, events_url=events_url(os.environ)) as stop:
+        ending = Parent(chosen, stop, item_limit or task_type.item_limit_s, Ticker()).run()
+    return finish(ending, queue, out, bool(paths), on_done)
+
+
+class Ticker:
+    """A line now and then of how it goes here; `worker status --watch` shows all workers."""
+
+    def __init__(self) -> None:
+        self._every = 5.0 if sys.stderr.isatty() else 30.0
+        self._told = time.monotonic()
+
+    def __call__(self, alive: Alive) -> None:
+        now, info = time.monotonic(), alive.info
+        if now - self._told < self._every or "answered" not in info:
+            return
+        self._told = now
+        log.info(
+            "%s: %d of %d shards done; here %d items answered, %d of them failed, %.3g a second; %s",
+            info["state"],
+            info["shards_done"],
+            info["shards"],
+            info["answered"],
+            info["failed"],
+            info["rate_per_s"],
+            info["item"] or "waiting",
+        )
+
+
+def finish(ending: Ending, queue: str, out: Path | None, answers: bool, on_done: str | None) -> int:
+    """The answers into OUT when all is done; else what is left, and what to type."""
+    from worker.cli.collect import collect_and_tell
+    from worker.clock import Clock
+    from worker.queue.progress import Watcher
+    from worker.report.collect import default_out
+
+    store = open_store(queue)
+    if ending.code not in (0, 75):
+        click.echo(f"worker: {ending.text}", err=True)
+        return ending.code
+    progress = Watcher(store, Clock()).look()
+    if not progress.is_over:
+        click.echo(
+            f"worker: {progress.answered} of {progress.total} items are answered; the rest is handed back: "
+            f"run the same command again{f' ({ending.text})' if ending.text else ''}",
+            err=True,
+        )
+        return 75
+    if out or answers:
+        code = collect_and_tell(store, out or default_out(queue))
+    else:
+        click.echo(f"worker: all done, {progress.total} items; `worker collect {queue}` writes the answers", err=True)
+        code = 1 if progress.failed or progress.refused else 0
+    if on_done:
+        subprocess.run(shlex.split(on_done), check=False)
+    return code

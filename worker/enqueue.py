@@ -1,0 +1,75 @@
+"""From what a person names to shards in the queue: the recipe is frozen, inputs are found, items are added."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from worker.errors import UsageError
+from worker.queue import intake, layout
+from worker.queue.intake import Added
+from worker.queue.lines import Refused
+from worker.queue.protocol import shard_size
+from worker.queue.recipe import Recipe, Run, freeze, require
+from worker.queue.store import Store, open_store
+from worker.queue.text import encode
+from worker.sources import find, resolve
+from worker.tasks import params, registry
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The recipe as the command line says it; without a task the queue's own counts."""
+
+    task: str | None = None
+    engine: str | None = None
+    model: str | None = None
+    revision: str | None = None
+    settings: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueued:
+    added: Added
+    refused: Sequence[Refused]
+
+
+def agree(store: Store, wanted: Wanted) -> Run:
+    """Freeze the wanted recipe, or find the one that stands."""
+    if wanted.task is None:
+        if wanted.engine or wanted.model or wanted.revision or wanted.settings:
+            raise UsageError("--engine, --model, --revision, --lang and --set belong to a --task: name it too")
+        return require(store)
+    task = registry.find(wanted.task)
+    recipe = Recipe(
+        task=task.name,
+        version=task.version,
+        params=params.parse_settings(task, wanted.settings).model_dump(mode="json"),
+        engine=wanted.engine,
+        model=wanted.model,
+        revision=wanted.revision,
+    )
+    return freeze(store, recipe, shard_size(task.seconds_per_item))
+
+
+def enqueue(store: Store, run: Run, paths: Sequence[str], root: str | None) -> Enqueued:
+    task = registry.find(run.recipe.task)
+    named = find(paths, task, run.recipe.params, root)
+    if named.root is not None:
+        # a URL may carry a secret; what is recorded names the place alone
+        place = open_store(named.root).url if "?" in named.root else named.root
+        intake.add_root(store, place)
+    items, refused = resolve(named.wishes, task, run.fingerprint, [named.root] if named.root else [])
+    added = intake.add(store, run.shard_size, items)
+    if refused:
+        _keep(store, paths, refused)
+    return Enqueued(added, refused)
+
+
+def _keep(store: Store, paths: Sequence[str], refused: Sequence[Refused]) -> None:
+    """What could not be an item is told in the results too."""
+    record = {
+        "file": " ".join(paths),
+        "refused": [{"line": one.line, "why": one.why} for one in refused],
+    }
+    store.create(layout.taken("command line", encode(record)), encode(record))

@@ -1,0 +1,189 @@
+"""Inputs where they lie: found below a root, known by a cheap mark, opened on the machine that needs them."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from worker.errors import ItemError, StoreAwayError, UsageError, WorkerError
+from worker.items import Item
+
+if TYPE_CHECKING:
+    from worker.queue.store import Store
+
+MARK_WHOLE = 48 * 1024
+MARK_BLOCK = 16 * 1024
+
+
+def is_url(location: str) -> bool:
+    return "://" in location and not location.startswith("file://")
+
+
+def mark(size: int, read: Callable[[int, int], bytes]) -> str:
+    """A cheap fingerprint of a content: all of a small one; the size and three blocks of a large one."""
+    digest = hashlib.sha256(str(size).encode())
+    if size <= MARK_WHOLE:
+        digest.update(read(0, size))
+    else:
+        for start in (0, (size - MARK_BLOCK) // 2, size - MARK_BLOCK):
+            digest.update(read(start, MARK_BLOCK))
+    return digest.hexdigest()[:16]
+
+
+def inside(input: str) -> bool:
+    """Is this a path that stays below its root?"""
+    path = PurePosixPath(input)
+    return not path.is_absolute() and ".." not in path.parts and "\0" not in input and input not in ("", ".")
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What identifies an input's content."""
+
+    size: int
+    mark: str
+
+
+class Root:
+    """One place that inputs lie below: a folder of this machine, or a blob prefix."""
+
+    def __init__(self, location: str) -> None:
+        self.location = location if is_url(location) else str(Path(location.removeprefix("file://")).absolute())
+        self._opened: Store | None = None
+
+    def present(self) -> bool:
+        return is_url(self.location) or Path(self.location).is_dir()
+
+    def know(self, input: str) -> Known | None:
+        """None: there is no such file."""
+        if is_url(self.location):
+            entry = self._store().head(input)
+            if entry is None:
+                return None
+            return Known(entry.size, mark(entry.size, lambda start, n: self._store().read(input, start, n)))
+        path = self._path(input)
+        if not path.is_file():
+            return None
+        return know_file(path)
+
+    def below(self) -> Iterator[str]:
+        """Every file below the root, in order; hidden ones are left out."""
+        if is_url(self.location):
+            yield from (e.name for e in self._store().list("") if not _hidden(e.name))
+            return
+        for folder, folders, files in os.walk(self.location, followlinks=False):
+            folders[:] = sorted(f for f in folders if not f.startswith("."))
+            for name in sorted(files):
+                if not name.startswith("."):
+                    yield (Path(folder) / name).relative_to(self.location).as_posix()
+
+    @contextmanager
+    def open(self, input: str, scratch: Path) -> Iterator[Path]:
+        """The file on this machine; a blob is fetched into scratch and deleted afterwards."""
+        if not is_url(self.location):
+            yield self._path(input)
+            return
+        with tempfile.TemporaryDirectory(dir=scratch, prefix="input-") as folder:
+            path = Path(folder) / PurePosixPath(input).name
+            self._store().download(input, path)
+            yield path
+
+    def _path(self, input: str) -> Path:
+        path = Path(self.location, input)
+        if not path.resolve().is_relative_to(Path(self.location).resolve()):
+            raise ItemError(
+                "outside-root", f"{input} leads out of {self.location}: copy the file in, or name a wider --root"
+            )
+        return path
+
+    def _store(self) -> Store:
+        if self._opened is None:
+            from worker.queue.store import open_store
+
+            self._opened = open_store(self.location)
+        return self._opened
+
+
+def know_file(path: Path) -> Known:
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        return Known(size, mark(size, lambda start, n: os.pread(file.fileno(), n, start)))
+
+
+@dataclass(frozen=True)
+class OpenInput:
+    """Opens an item's file, wherever on this machine it lies. Picklable: child processes use it."""
+
+    roots: tuple[str, ...]
+    scratch: Path
+
+    @contextmanager
+    def __call__(self, item: Item) -> Iterator[Item]:
+        if not inside(item.input):
+            raise ItemError("outside-root", f"{item.input} leads out of its root")
+        root = self._root_of(item)
+        with root.open(item.input, self.scratch) as path:
+            if item.mark and know_file(path).mark != item.mark:
+                raise ItemError("changed", "it changed while it was fetched: enqueue it again")
+            yield replace(item, file=path)
+
+    def _root_of(self, item: Item) -> Root:
+        found: Known | None = None
+        for location in self.roots:
+            root = _root(location)
+            try:
+                known = root.know(item.input)
+            except StoreAwayError as error:
+                raise ItemError("store", str(error)) from error
+            except OSError as error:
+                raise ItemError(_blame(error), f"{item.input}: {error.strerror}") from error
+            except WorkerError as error:
+                raise ItemError("store", str(error)) from error
+            if known and (not item.mark or known == Known(item.size, item.mark)):
+                return root
+            found = known or found
+            if known is None and not root.present():
+                raise ItemError("store", f"{location} is gone from this machine: mount it again")
+        where = " or ".join(self.roots)
+        if found:
+            message = f"not what was enqueued ({item.size} bytes then, {found.size} now): enqueue it again"
+            raise ItemError("changed", message)
+        raise ItemError("absent", f"no such file below {where}: put it back, or say where with --root")
+
+
+_roots: dict[str, Root] = {}
+
+
+def _root(location: str) -> Root:
+    """One Root, and one connection, per location and process."""
+    return _roots.setdefault(location, Root(location))
+
+
+def _blame(error: OSError) -> str:
+    return "unreadable" if error.errno in (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG) else "store"
+
+
+def _hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in PurePosixPath(name).parts)
+
+
+def present_roots(recorded: Sequence[str], chosen: str | None) -> tuple[str, ...]:
+    """Where this machine finds the inputs: what it was told, else every recorded place that it has."""
+    if chosen:
+        if not Root(chosen).present():
+            raise UsageError(f"--root {chosen} is not a folder of this machine")
+        return (Root(chosen).location,)
+    here = tuple(location for location in recorded if Root(location).present())
+    if recorded and not here:
+        raise UsageError(
+            f"the inputs lie below {' or '.join(recorded)}, which this machine does not have: "
+            "say where they are with --root DIR"
+        )
+    return here

@@ -1,0 +1,384 @@
+"""The way of one item: claim → prepare → answer → parts → done.
+
+    shards in the queue
+      │ claim     the clerk takes a shard, and the next one before this one is empty
+      ▼
+    items         of one or two shards, in hand
+      │ prepare   child processes make samples, as many ahead as the device needs
+      ▼
+    samples       a bounded heap of them
+      │ answer    one batch at a time, on the device
+      ▼
+    results       handed to the clerk
+      │ parts     written behind our back every few seconds, write-once
+      ▼ done      the shard's commit
+
+One thread goes round this way; the clerk's thread does all that waits for the store. A shard whose holders
+keep dying goes the careful way: one item at a time, named in a beat before it is begun.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from worker.blame import failure_of
+from worker.clerk import Clerk
+from worker.errors import MachineError
+from worker.items import Answer, Failure, Item, Json, Result
+from worker.pool import Prepared
+from worker.queue.claims import Claims
+from worker.queue.holding import Holding
+from worker.queue.inbox import Inbox
+from worker.tasks.task import MapTask
+
+ILL_AFTER = 3
+"""machine faults in so many different items in a row: it is not the items"""
+INBOX_EVERY_S = 15.0
+
+log = logging.getLogger(__name__)
+
+
+class Preparing(Protocol):
+    """Samples from items: a pool of child processes, or nothing to do (passing.py)."""
+
+    @property
+    def under_way(self) -> int: ...
+    def submit(self, item: Item) -> None: ...
+    def poll(self, timeout: float) -> list[Prepared]: ...
+    def wake(self) -> None: ...
+    def drop(self) -> list[Item]: ...
+
+
+@dataclass(eq=False, slots=True)
+class Hand:
+    """A shard in hand: what is not yet prepared, and what is not yet answered."""
+
+    holding: Holding
+    unsent: deque[Item]
+    open: set[str]
+
+
+@dataclass
+class Counts:
+    """What the loop says of itself, once a second."""
+
+    started: float = field(default_factory=time.monotonic)
+    answered: int = 0
+    failed: int = 0
+    waited_s: float = 0.0
+    """the device was free, items were in hand, and no sample was ready"""
+    answering_s: float = 0.0
+
+    def info(self, state: str, item: str) -> dict[str, Json]:
+        spent = max(time.monotonic() - self.started, 1e-9)
+        return {
+            "state": state,
+            "item": item,
+            "answered": self.answered,
+            "failed": self.failed,
+            "rate_per_s": round(self.answered / spent, 4),
+            "waited_share": round(self.waited_s / spent, 4),
+            "wall_s": round(spent, 1),
+        }
+
+
+class Loop:
+    def __init__(
+        self,
+        task: MapTask[Any, Any],
+        claims: Claims,
+        inbox: Inbox,
+        pool: Preparing,
+        tick: Callable[[dict[str, Json]], None],
+        *,
+        worker: str,
+        batch: int,
+        ahead: int,
+        flush_s: float,
+        follow: bool = False,
+        idle_exit_s: float | None = None,
+    ) -> None:
+        self.counts = Counts()
+        self._task = task
+        self._file = inspect.getfile(type(task))
+        self._claims = claims
+        self._inbox = inbox
+        self._pool = pool
+        self._say = tick
+        self._worker = worker
+        self._batch = batch
+        self._ahead = max(ahead, 2 * batch)
+        self._flush_s = flush_s
+        self._follow = follow
+        self._idle_exit_s = idle_exit_s
+        self._clerk = Clerk(self._tick)
+        self._hands: list[Hand] = []
+        """one or two; an item that stands in both is answered once, for both"""
+        self._sent: set[str] = set()
+        self._careful: Holding | None = None
+        self._taking: Future[Holding | None] | None = None
+        self._take_at = 0.0
+        self._ready: deque[Prepared] = deque()
+        self._flushed = self._worked = self._ticked = time.monotonic()
+        self._looked = 0.0
+        self._faults: dict[str, int] = {}
+        self._ill: set[str] = set()
+        self._stop = ""
+        self._handing_back = threading.Lock()
+
+    def run(self) -> None:
+        """Until there is nothing left to do, or until stop()."""
+        while self._going():
+            self._claim()
+            self._prepare()
+            batch = self._samples()
+            results = self._answer(batch)
+            self._write(results)
+        self.hand_back()
+
+    def stop(self, reason: str) -> None:
+        """From any thread: no new work; what is finished is written, what is not is handed back."""
+        self._stop = reason
+        self._pool.wake()
+
+    def hand_back(self) -> None:
+        """Finished results are written and shards released, once, by whichever thread comes first."""
+        if not self._handing_back.acquire(blocking=False):
+            return
+        self._pool.drop()
+        if self._taking:
+            self._taken(self._taking.result())
+        for holding in self._holdings():
+            self._clerk.now(holding.release, self._stop or "done")
+        self._clerk.close()
+
+    # claim
+
+    def _claim(self) -> None:
+        """The next shard, asked for before this one is empty, taken when the store has answered."""
+        if self._taking and self._taking.done():
+            holding = self._taking.result()
+            self._taking = None
+            self._taken(holding)
+            self._take_at = 0.0 if holding else time.monotonic() + self._claims.poll
+        wanted = sum(len(hand.unsent) for hand in self._hands) < self._ahead and len(self._hands) < 2
+        if wanted and not self._taking and not self._careful and time.monotonic() >= self._take_at:
+            self._taking = self._clerk.start(self._look)
+            self._taking.add_done_callback(lambda _: self._pool.wake())
+
+    def _look(self) -> Holding | None:
+        """In the clerk's thread."""
+        now = time.monotonic()
+        every = min(INBOX_EVERY_S, self._claims.ttl / 4)
+        if now - self._looked >= every or self._claims.finished:
+            gap = now - self._looked if self._looked else every
+            self._looked = now
+            if self._inbox.look(min(gap, every)):
+                self._claims.finished = False
+        return self._claims.take()
+
+    def _taken(self, holding: Holding | None) -> None:
+        if holding is None:
+            return
+        if holding.careful:
+            self._careful = holding
+            return
+        left = holding.left()
+        if left:
+            self._hands.append(Hand(holding, deque(left), {item.id for item in left}))
+        else:
+            self._clerk.later(holding.commit)
+
+    # prepare
+
+    def _prepare(self) -> None:
+        """Feed the children, never further ahead than the device needs."""
+        self._drop_what_is_not_ours()
+        if self._careful and not self._hands:
+            self._go_carefully(self._careful)
+            self._careful = None
+        for hand in self._hands:
+            while hand.unsent and self._pool.under_way + len(self._ready) < self._ahead:
+                item = hand.unsent.popleft()
+                if item.id in hand.open and item.id not in self._sent:
+                    self._sent.add(item.id)
+                    self._pool.submit(item)
+
+    def _drop_what_is_not_ours(self) -> None:
+        """Rule 4: after a silence of ours nothing new is begun on a shard that somebody else has taken."""
+        for hand in self._hands[:]:
+            if hand.holding.doubtful and not self._clerk.now(hand.holding.ours):
+                log.warning("shard %s was taken over while this worker was not heard", hand.holding.shard.name)
+                self._hands.remove(hand)
+                self._clerk.now(hand.holding.drop)
+
+    # answer
+
+    def _samples(self) -> list[Prepared]:
+        """A batch of samples; waits for it while there is hope that it fills."""
+        if len(self._ready) < self._batch and (self._pool.under_way or not self._ready):
+            begun = time.monotonic()
+            starved = bool(self._pool.under_way)
+            self._ready.extend(self._pool.poll(1.0 if starved or self._taking else self._nap()))
+            self.counts.waited_s += (time.monotonic() - begun) * starved
+        elif self._pool.under_way:
+            self._ready.extend(self._pool.poll(0.0))
+        if len(self._ready) < self._batch and self._pool.under_way:
+            return []
+        return [self._ready.popleft() for _ in range(min(self._batch, len(self._ready)))]
+
+    def _nap(self) -> float:
+        """Nothing is under way and nothing is ready: until the next look at the queue."""
+        return max(0.0, min(1.0, self._take_at - time.monotonic()))
+
+    def _answer(self, batch: Sequence[Prepared]) -> list[Result]:
+        """One batch on the device; what could not be prepared has failed already."""
+        if not batch:
+            return []
+        samples = [one for one in batch if not isinstance(one.outcome, Failure)]
+        for hand in self._hands:
+            self._clerk.later(hand.holding.begin, [one.item for one in samples if one.item.id in hand.open])
+        begun = time.monotonic()
+        outcomes = dict(zip((one.item.id for one in samples), self._outcomes(samples), strict=True))
+        spent = (time.monotonic() - begun) / max(len(samples), 1)
+        self.counts.answering_s += spent * len(samples)
+        return [
+            self._result(one, outcomes.get(one.item.id, one.outcome), spent) for one in batch
+        ]
+
+    def _outcomes(self, samples: Sequence[Prepared]) -> list[Answer | Failure]:
+        """The task's answers; when a batch fails as a whole each of its items is tried alone."""
+        if not samples:
+            return []
+        try:
+            outcomes = list(self._task.answer([one.outcome for one in samples]))
+            if len(outcomes) != len(samples):
+                raise TypeError(f"{len(outcomes)} answers to {len(samples)} samples")
+            return outcomes
+        except Exception as error:
+            log.debug("answer failed", exc_info=True)
+            if len(samples) > 1:
+                return [outcome for one in samples for outcome in self._outcomes([one])]
+            return [failure_of(error, self._file)]
+
+    def _result(self, one: Prepared, outcome: object, spent: float) -> Result:
+        assert isinstance(outcome, Answer | Failure)
+        run = {"seconds": round(one.seconds + spent, 3), "worker": self._worker}
+        return Result(one.item.id, one.item.input, outcome, run=run)
+
+    # parts, done
+
+    def _write(self, results: Sequence[Result]) -> None:
+        """Hand results to the clerk: parts are written behind, a complete shard is committed."""
+        now = time.monotonic()
+        self._sent.difference_update(result.item for result in results)
+        final = [result for result in results if self._is_final(result)]
+        for hand in self._hands:
+            if mine := [result for result in final if result.item in hand.open]:
+                hand.open.difference_update(result.item for result in mine)
+                self._clerk.later(hand.holding.add, mine)
+                if not hand.open:
+                    self._clerk.later(hand.holding.commit)
+        self._hands = [hand for hand in self._hands if hand.open]
+        self._count(final)
+        if now - self._flushed >= self._flush_s:
+            self._flushed = now
+            for hand in self._hands:
+                self._clerk.later(hand.holding.flush)
+        self._tick()
+
+    def _is_final(self, result: Result) -> bool:
+        """Rule 7: a fault of the machine is no answer; several items in a row, and the worker stops."""
+        failure = result.outcome
+        if isinstance(failure, Answer):
+            self._ill.clear()
+            return True
+        if not failure.blames_machine:
+            return True
+        self._ill.add(result.item)
+        if len(self._ill) >= ILL_AFTER:
+            raise MachineError(f"this machine is ill, {len(self._ill)} items in a row: {failure.message}")
+        self._faults[result.item] = self._faults.get(result.item, 0) + 1
+        if self._faults[result.item] >= ILL_AFTER:
+            return True
+        log.warning("%s: %s; trying again", result.input, failure.message)
+        for hand in self._hands:
+            hand.unsent.extend(item for item in hand.holding.shard.items if item.id == result.item)
+        return False
+
+    def _count(self, results: Sequence[Result]) -> None:
+        self.counts.answered += len(results)
+        for result in results:
+            if isinstance(result.outcome, Failure):
+                self.counts.failed += 1
+                log.warning("%s: %s: %s", result.input, result.outcome.kind, result.outcome.message)
+
+    # the careful way
+
+    def _go_carefully(self, holding: Holding) -> None:
+        """Rule 7: workers died over this shard. One item at a time, named first, written at once."""
+        log.warning("shard %s killed its workers: going item by item", holding.shard.name)
+        for item in self._clerk.now(holding.left):
+            if self._stop:
+                self._clerk.now(holding.release, self._stop)
+                return
+            if not self._clerk.now(holding.ours) or not self._clerk.now(holding.begin, [item]):
+                self._clerk.now(holding.drop)
+                return
+            self._pool.submit(item)
+            prepared: list[Prepared] = []
+            while not prepared and not self._stop:
+                prepared = self._pool.poll(0.5)
+                self._tick()
+            for result in self._answer_alone(prepared):
+                self._clerk.now(holding.add, [result])
+                self._clerk.now(holding.flush)
+                self._count([result])
+        if self._clerk.now(lambda: holding.complete):
+            self._clerk.now(holding.commit)
+        else:
+            self._clerk.now(holding.release, self._stop or "incomplete")
+
+    def _answer_alone(self, prepared: Sequence[Prepared]) -> list[Result]:
+        results = []
+        for one in prepared:
+            outcomes = [one.outcome] if isinstance(one.outcome, Failure) else self._outcomes([one])
+            results.append(self._result(one, outcomes[0], 0.0))
+        return results
+
+    # going on
+
+    def _going(self) -> bool:
+        if self._stop:
+            return False
+        if self._hands or self._taking or self._careful:
+            self._worked = time.monotonic()
+            return True
+        idle = time.monotonic() - self._worked
+        if self._idle_exit_s is not None and idle >= self._idle_exit_s:
+            return False
+        return self._follow or not self._claims.finished or bool(self._inbox.waiting)
+
+    def _holdings(self) -> list[Holding]:
+        return [hand.holding for hand in self._hands] + ([self._careful] if self._careful else [])
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        if now - self._ticked >= 1.0:
+            self._ticked = now
+            state = "working" if self._hands or self._careful else "idle"
+            shards = {"shards": self._claims.shards, "shards_done": self._claims.shards_done}
+            self._say({**self.counts.info(state, self._current()), **shards})
+
+    def _current(self) -> str:
+        """The first input in hand that has no answer yet, for people."""
+        items = (item for hand in self._hands for item in hand.holding.shard.items if item.id in hand.open)
+        return next((item.input for item in items), "")

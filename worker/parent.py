@@ -1,0 +1,196 @@
+"""The small process that owns the signals, beats, and watches the one that works.
+
+It imports no task and no model: a long batch or a slow load never starves a beat, and when the working
+process dies, however it dies, somebody is left who says so in the queue.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+
+from worker import process
+from worker.clock import Clock
+from worker.errors import UnfinishedError, WorkerError
+from worker.link import Alive, BeatNow, End, Heard, Line, Say, Stop
+from worker.queue.beat import Heart
+from worker.queue.holding import release
+from worker.queue.store import Store, open_store
+from worker.settings import Settings
+from worker.stop import StopListener, StopSignal
+
+DEATHS_IN_A_ROW = 8
+"""without an answer between them; a poisonous item costs four before it is failed"""
+PAUSE_MOST_S = 30.0
+OPEN_LIMIT_S = 3600.0
+"""loading a model from a slow disk may take long"""
+SILENCE_MARGIN_S = 60.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a working process ended."""
+
+    code: int
+    text: str = ""
+    died: bool = False
+    answered: int = 0
+
+
+class Parent:
+    def __init__(self, settings: Settings, stop: StopListener, item_limit_s: float, show: Callable[[Alive], None]):
+        self._settings = settings
+        self._stop = stop
+        self._limit = item_limit_s + SILENCE_MARGIN_S
+        self._show = show
+
+    def run(self) -> Ending:
+        """Keep one process working until it ends in good order, is stopped, or dies too often."""
+        deaths = 0
+        while True:
+            ending = Incarnation(self._settings, self._stop, self._limit, self._show).run()
+            if not ending.died or self._stop.current:
+                return ending
+            deaths = 1 if ending.answered else deaths + 1
+            if deaths >= DEATHS_IN_A_ROW:
+                return Ending(3, f"the worker died {deaths} times in a row; the last time: {ending.text}")
+            pause = min(2.0 ** (deaths - 1) * 0.5, PAUSE_MOST_S)
+            log.warning("the worker died (%s); another one starts in %g s", ending.text, pause)
+            if wait([self._stop], pause):
+                return Ending(UnfinishedError.exit_code, "stopped")
+
+
+class Incarnation:
+    """One incarnation of the working process, under a name of its own."""
+
+    def __init__(
+        self, settings: Settings, stop: StopListener, limit: float, show: Callable[[Alive], None]
+    ) -> None:
+        self._settings = settings
+        self._stop = stop
+        self._limit = limit
+        self._show = show
+        self._store: Store = open_store(settings.queue, patience=settings.patience_s)
+        self._heart = Heart(self._store, uuid.uuid4().hex, settings.ttl, Clock())
+        self._asked = 0
+        self._acknowledged = 0
+        self._over = False
+        self._bell = threading.Event()
+        self._answered = 0
+        self._ready = False
+        self._end: End | None = None
+
+    def run(self) -> Ending:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        working = context.Process(
+            target=process.main, args=(theirs, self._settings, self._heart.worker), name="worker-loop"
+        )
+        working.start()
+        theirs.close()
+        line = Line(ours)
+        beating = threading.Thread(target=self._beat, args=(line,), name="heart", daemon=True)
+        beating.start()
+        try:
+            ending = self._watch(working, line)
+        finally:
+            self._over = True
+            self._bell.set()
+        if ending.died or ending.code == UnfinishedError.exit_code:
+            beating.join(1.0)
+            self._release(ending)
+        return ending
+
+    # beating
+
+    def _beat(self, line: Line) -> None:
+        """In its own thread: a store that does not answer must not deafen the parent."""
+        while not self._over:
+            self._bell.clear()
+            asked = self._asked
+            if self._heart.beat():
+                self._acknowledged = asked
+                line.send(Heard(self._heart.acknowledged, self._heart.gaps, asked))
+            elif asked > self._acknowledged:
+                self._bell.wait(1.0)  # somebody waits: soon again, though not by a retry
+                continue
+            if self._asked == asked:
+                self._bell.wait(self._settings.ttl / 4)
+
+    # watching
+
+    def _watch(self, working: BaseProcess, line: Line) -> Ending:
+        heard = time.monotonic()
+        stopping: StopSignal | None = None
+        while True:
+            ready = wait([line.pipe, working.sentinel, self._stop], 1.0)
+            now = time.monotonic()
+            if line.pipe in ready and self._hear(line):
+                heard = now
+            elif working.sentinel in ready:
+                working.join()
+                return self._ending(working)
+            if self._stop in ready:
+                self._stop.drain()
+            stop = self._stop.current
+            if stop and stop is not stopping:
+                stopping = stop
+                log.warning("%s: stopping", stop.reason)
+                line.send(Stop(stop.reason, max(0.0, stop.ends - now)))
+            if stopping and (stopping.urgent or now >= stopping.ends):
+                return self._kill(working, Ending(UnfinishedError.exit_code, stopping.reason))
+            if now - heard > (self._limit if self._ready else OPEN_LIMIT_S):
+                text = f"it hung: nothing was heard of it for {now - heard:.0f} s"
+                return self._kill(working, Ending(0, text, died=True, answered=self._answered))
+
+    def _hear(self, line: Line) -> bool:
+        """True: the loop goes round."""
+        try:
+            message = line.pipe.recv()
+        except (EOFError, OSError):
+            time.sleep(0.01)  # its end closed; the sentinel follows
+            return False
+        if isinstance(message, Say):
+            self._heart.claims, self._heart.hand = message.claims, message.hand
+        elif isinstance(message, BeatNow):
+            self._asked = message.token
+            self._bell.set()
+        elif isinstance(message, Alive):
+            self._ready = True
+            self._heart.info = message.info
+            self._answered = int(message.info.get("answered", 0))
+            self._show(message)
+        elif isinstance(message, End):
+            self._end = message
+        return True
+
+    def _ending(self, working: BaseProcess) -> Ending:
+        if self._end:
+            return Ending(self._end.code, self._end.text, answered=self._answered)
+        status = working.exitcode or 0
+        how = f"signal {-status}" if status < 0 else f"exit status {status}"
+        return Ending(0, how, died=True, answered=self._answered)
+
+    def _kill(self, working: BaseProcess, ending: Ending) -> Ending:
+        self._over = True  # it must lose its shards even if it cannot be killed
+        working.kill()
+        working.join(10.0)
+        return ending
+
+    def _release(self, ending: Ending) -> None:
+        """Rule 7: who watches writes it down for who died."""
+        for shard, epoch in sorted(self._heart.claims):
+            try:
+                hand = self._heart.hand if ending.died else ()
+                release(self._store, shard, epoch, ending.text or "stopped", died=ending.died, hand=hand)
+            except WorkerError as error:
+                log.warning("shard %s is not released (%s); it is free after the TTL", shard, error)

@@ -1,0 +1,172 @@
+"""The process that works: it opens the task's device and goes round the loop until there is nothing left.
+
+The small parent (parent.py) started it, beats for it, and tells it over the pipe when to stop.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from worker.cli import logs
+from worker.clock import Clock
+from worker.errors import UnfinishedError, WorkerError
+from worker.inputs import OpenInput, present_roots
+from worker.link import Alive, End, Heard, Line, RemoteLife, Stop
+from worker.loop import Loop, Preparing
+from worker.passing import Passing
+from worker.pool import Pool
+from worker.queue import lines
+from worker.queue.claims import Claims
+from worker.queue.inbox import Inbox, reader
+from worker.queue.intake import finish_retries, roots
+from worker.queue.recipe import Run, require
+from worker.queue.store import Store, open_store
+from worker.settings import Settings
+from worker.sources import Resolver
+from worker.tasks import params, registry
+from worker.tasks.task import MapTask
+
+log = logging.getLogger(__name__)
+
+
+def main(pipe: Connection[Any, Any], settings: Settings, worker: str) -> None:
+    """The target of multiprocessing.Process. It ends with an End on the pipe, or it died."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)  # a Ctrl-C reaches the whole group; the parent decides
+    logs.set_up(settings.log, debug=settings.debug)
+    line = Line(pipe)
+    try:
+        with tempfile.TemporaryDirectory(prefix="worker-") as scratch:
+            _work(line, settings, worker, Path(scratch))
+        line.send(End(0))
+    except WorkerError as error:
+        if settings.debug:
+            log.exception("the loop ended")
+        line.send(End(error.exit_code, str(error)))
+
+
+def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
+    store = open_store(settings.queue, patience=settings.patience_s)
+    run = require(store)
+    task_type = registry.find(run.recipe.task)
+    task = task_type(params.validate(task_type, run.recipe.params))
+    places = present_roots(roots(store), settings.root) if task.takes == "files" else ()
+    clock = Clock()
+    life = RemoteLife(worker, settings.ttl, clock, line)
+    pool = _pool(task, OpenInput(places, scratch), settings)
+    loop = Loop(
+        task,
+        Claims(store, life, clock),
+        _inbox(store, run, task_type, places, settings, clock),
+        pool,
+        lambda info: line.send(Alive({**info, "device": settings.device, "host": os.uname().nodename})),
+        worker=worker,
+        batch=settings.batch or task.batch,
+        ahead=2 * settings.children,
+        flush_s=settings.flush_s,
+        follow=settings.follow,
+        idle_exit_s=settings.idle_exit_s,
+    )
+    threading.Thread(target=_listen, args=(line, life, loop), name="ear", daemon=True).start()
+    finish_retries(store)
+    task.open(settings.device)
+    line.send(Alive({"state": "ready", "device": settings.device, "host": os.uname().nodename}))
+    views = _views(store, run, settings)
+    try:
+        loop.run()
+    finally:
+        views()
+        loop.hand_back()
+        pool.close()
+        task.close()
+
+
+def _pool(task: MapTask[Any, Any], open_item: OpenInput, settings: Settings) -> Pool | Passing:
+    if type(task).prepare is MapTask.prepare:
+        return Passing()
+    return Pool(
+        task.name,
+        task.params.model_dump(mode="json"),
+        settings.children,
+        limit_s=settings.item_limit_s or task.item_limit_s,
+        memory_gb=settings.item_memory_gb or task.item_memory_gb,
+        open_item=open_item,
+    )
+
+
+def _inbox(
+    store: Store,
+    run: Run,
+    task_type: type[MapTask[Any, Any]],
+    places: tuple[str, ...],
+    settings: Settings,
+    clock: Clock,
+) -> Inbox:
+    read = reader(
+        lambda content: lines.parse(content, task_type, run.recipe.params),
+        Resolver(task_type, run.fingerprint, places),
+    )
+    return Inbox(store, run.shard_size, settings.ttl, clock, read)
+
+
+def _listen(line: Line, life: RemoteLife, loop: Loop) -> None:
+    """The parent's word. Without a parent nobody beats for us: what is finished is written, then we go."""
+    stop = Stop("the parent process died", 20.0)
+    while True:
+        try:
+            message = line.pipe.recv()
+        except (EOFError, OSError):
+            break
+        if isinstance(message, Heard):
+            life.hear(message)
+        if isinstance(message, Stop):
+            stop = message
+            break
+    life.close()
+    loop.stop(stop.reason)
+    # the batch on the device may take longer than there is time: it is dropped then
+    time.sleep(stop.time_left * 0.6)
+    log.warning("no time left for the batch in hand: it is dropped")
+    loop.hand_back()
+    line.send(End(UnfinishedError.exit_code))
+    os._exit(UnfinishedError.exit_code)
+
+
+def _views(store: Store, run: Run, settings: Settings) -> Callable[[], None]:
+    """Keep the views of the run up to date in the background; → how to end that, with a last look."""
+    if settings.out is None:
+        return lambda: None
+    from worker.report.views import Views
+
+    views = Views(store, run, settings.out)
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(settings.views_s):
+            _refresh(views.refresh)
+
+    thread = threading.Thread(target=look, name="views", daemon=True)
+    thread.start()
+
+    def end() -> None:
+        over.set()
+        thread.join(10.0)
+        _refresh(views.refresh)
+
+    return end
+
+
+def _refresh(refresh: Callable[[], object]) -> None:
+    try:
+        refresh()
+    except (WorkerError, OSError) as error:
+        log.warning("the views of the run are not up to date: %s", error)

@@ -1,0 +1,72 @@
+"""Reading what is committed: the parts that a done record lists, and the one final answer of each item."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from worker.errors import WorkerError
+from worker.items import Result
+from worker.queue import layout, parts
+from worker.queue.protocol import Candidate, first_answers
+from worker.queue.shards import Shard, unpack
+from worker.queue.store import Store
+from worker.queue.text import decode
+
+
+class DamagedQueueError(WorkerError):
+    """What is committed cannot be read back as it was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A committed shard."""
+
+    shard: Shard
+    answers: dict[str, Result]
+    parts: int
+    epoch: int
+
+
+def read_shard(store: Store, name: str) -> Shard:
+    data = store.get(layout.items(name))
+    if data is None:
+        raise DamagedQueueError(f"{store.url}/{layout.items(name)} is missing: restore it")
+    return unpack(data)
+
+
+def read_done(store: Store, name: str) -> Done:
+    """Everything is checked: the items' hash, each part's last line, and that every item is answered."""
+    shard = read_shard(store, name)
+    record = decode(store.get(layout.done(name)) or b"{}")
+    if record.get("sha256") != shard.sha256 or hashlib.sha256(shard.data).hexdigest() != shard.sha256:
+        raise DamagedQueueError(f"{store.url}/{layout.done(name)} does not belong to its items file")
+    contents = []
+    for part in record["parts"]:
+        results = parts.unpack(store.get(part) or b"")
+        if results is None:
+            raise DamagedQueueError(f"{store.url}/{part} is missing or torn though it is listed: restore it")
+        contents.append(results)
+    if record["inline"] is not None:
+        inline = parts.unpack(record["inline"].encode())
+        if inline is None:
+            raise DamagedQueueError(f"{store.url}/{layout.done(name)} is torn: restore it")
+        contents.append(inline)
+    answers = first_answers(contents)
+    absent = [item.input for item in shard.items if item.id not in answers]
+    if absent:
+        raise DamagedQueueError(f"{store.url}/{layout.done(name)} has no answer for {absent[0]}")
+    return Done(shard, answers, len(contents), record["epoch"])
+
+
+def final_answers(done: Iterator[Done]) -> dict[str, Result]:
+    """Per item the one answer that counts (rules 9 and 10)."""
+    best: dict[str, tuple[Candidate, Result]] = {}
+    for one in done:
+        for item in one.shard.items:
+            result = one.answers[item.id]
+            candidate = Candidate(one.shard.generation, one.shard.name, result.ok)
+            if item.id not in best or candidate.beats(best[item.id][0]):
+                best[item.id] = (candidate, result)
+    return {item: result for item, (_, result) in best.items()}

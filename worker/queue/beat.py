@@ -1,0 +1,105 @@
+"""A worker's sign of life: one object that says which claims it holds, overwritten again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from worker.clock import Clock
+from worker.errors import StoreAwayError, StoreFullError
+from worker.items import Json
+from worker.queue import layout
+from worker.queue.store import Store
+from worker.queue.text import decode, encode
+
+Claim = tuple[str, int]
+"""shard, epoch"""
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    worker: str
+    counter: int
+    ttl: float
+    claims: frozenset[Claim] = frozenset()
+    """held, or about to be attempted"""
+    hand: tuple[str, ...] = ()
+    """items that the device has begun"""
+    info: Mapping[str, Json] = field(default_factory=dict)
+    """for people: device, host, rates"""
+    at: float = 0.0
+    """wall clock, for people"""
+
+    def encode(self) -> bytes:
+        return encode(
+            {
+                "worker": self.worker,
+                "counter": self.counter,
+                "ttl": self.ttl,
+                "claims": sorted(self.claims),
+                "hand": self.hand,
+                "info": dict(self.info),
+                "at": round(self.at, 1),
+            }
+        )
+
+    @staticmethod
+    def decode(data: bytes) -> Beat:
+        record = decode(data)
+        claims = frozenset((shard, epoch) for shard, epoch in record["claims"])
+        return Beat(**{**record, "claims": claims, "hand": tuple(record["hand"])})
+
+
+class Life(Protocol):
+    """What the loop needs of the heart that beats for it, in this process or in another."""
+
+    worker: str
+    ttl: float
+
+    @property
+    def gaps(self) -> int:
+        """How often beats went unacknowledged for the TTL, now included."""
+
+    def say(self, claims: frozenset[Claim], hand: tuple[str, ...]) -> None:
+        """What the next beat shall list."""
+
+    def beat_now(self) -> bool:
+        """Beat, and beat again until one is acknowledged. False: none was, within the TTL."""
+
+
+class Heart:
+    """Beats for one worker. A beat is never retried: the next one supersedes it."""
+
+    def __init__(self, store: Store, worker: str, ttl: float, clock: Clock) -> None:
+        self.worker = worker
+        self.ttl = ttl
+        self.claims: frozenset[Claim] = frozenset()
+        self.hand: tuple[str, ...] = ()
+        self.info: Mapping[str, Json] = {}
+        self.acknowledged = clock.now()
+        """when the last acknowledged beat was sent: rule 4 counts from there"""
+        self._past_gaps = 0
+        self._counter = 0
+        self._store = store
+        self._clock = clock
+
+    @property
+    def gaps(self) -> int:
+        return self._past_gaps + (self._clock.now() - self.acknowledged > self.ttl)
+
+    def beat(self) -> bool:
+        """One beat. True: acknowledged."""
+        sent = self._clock.now()
+        self._counter += 1
+        beat = Beat(
+            self.worker, self._counter, self.ttl, self.claims, self.hand, self.info, self._clock.wall()
+        )
+        try:
+            self._store.put(layout.worker(self.worker), beat.encode(), retry=False)
+        except (StoreAwayError, StoreFullError):
+            return False
+        if sent - self.acknowledged > self.ttl:
+            self._past_gaps += 1
+        self.acknowledged = sent
+        return True

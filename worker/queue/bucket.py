@@ -1,0 +1,209 @@
+"""A store in a blob container (Azure, S3, GCS) or in memory, through obstore."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import AzureStore, GCSStore, MemoryStore, S3Store
+
+from worker.errors import StoreAwayError, StoreDeniedError, StoreFullError, UsageError
+from worker.queue.store import CHUNK, Entry
+
+NO_RETRIES: Any = {"max_retries": 0, "retry_timeout": timedelta(0)}  # the store tries again, nobody else
+TIMEOUTS: Any = {"connect_timeout": "5s", "timeout": "30s"}
+REMEDIES = {
+    "az": "check the container's name, AZURE_STORAGE_ACCOUNT_NAME, and AZURE_STORAGE_ACCOUNT_KEY, "
+    "AZURE_STORAGE_SAS_TOKEN or the machine's identity",
+    "s3": "check the bucket's name, AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "gs": "check the bucket's name and GOOGLE_APPLICATION_CREDENTIALS",
+    "memory": "",
+}
+# obstore refuses control characters and what is no Unicode; Azure takes a backslash for a slash.
+UNWRITABLE = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")
+_memories: dict[str, MemoryStore] = {}
+
+
+class Bucket:
+    """One attempt a call; what obstore says in prose becomes one of our errors."""
+
+    def __init__(self, store: AzureStore | GCSStore | MemoryStore | S3Store, scheme: str, url: str) -> None:
+        self.url = url
+        self.remedy = REMEDIES[scheme]
+        self._store = store
+        self._is_known = False
+
+    def create(self, name: str, data: bytes) -> None:
+        with self._asking(name, writing=True):
+            obstore.put(self._store, name, data, mode="create", use_multipart=False)
+
+    def put(self, name: str, data: bytes) -> None:
+        with self._overwriting(name):
+            obstore.put(self._store, name, data, use_multipart=False)
+
+    def upload(self, name: str, file: Path) -> None:
+        # S3 takes 10,000 parts at most.
+        chunk = max(CHUNK, file.stat().st_size // 9000)
+        with self._overwriting(name):
+            obstore.put(self._store, name, file, chunk_size=chunk, max_concurrency=2)
+
+    def get(self, name: str) -> bytes:
+        with self._asking(name):
+            return obstore.get(self._store, name).bytes().to_bytes()
+
+    def read(self, name: str, start: int, length: int) -> bytes:
+        if length == 0:  # obstore refuses an empty range
+            return b""
+        try:
+            with self._asking(name):
+                return obstore.get_range(self._store, name, start=start, length=length).to_bytes()
+        except _BeyondEndError:
+            return b""
+
+    def head(self, name: str) -> Entry:
+        try:
+            with self._asking(name):
+                return _entry(obstore.head(self._store, name))
+        except FileNotFoundError:
+            # The answer to HEAD has no body: no container looks like no object.
+            if not self._is_known:
+                self.list(name)
+            raise
+
+    def list(self, prefix: str) -> list[Entry]:
+        with self._asking(prefix):
+            chunks = obstore.list(self._store, prefix=prefix or None)
+            return [_entry(meta) for chunk in chunks for meta in chunk]
+
+    def discard(self, name: str) -> None:
+        with self._asking(name):
+            obstore.delete(self._store, name)
+
+    @contextmanager
+    def _overwriting(self, name: str) -> Iterator[None]:
+        try:
+            with self._asking(name, writing=True):
+                yield
+        except FileExistsError:
+            raise StoreAwayError("409 Conflict") from None
+
+    @contextmanager
+    def _asking(self, name: str, *, writing: bool = False) -> Iterator[None]:
+        if UNWRITABLE.search(name):
+            raise UsageError(f"{name!r}: no bucket keeps control characters or a backslash; rename the file")
+        try:
+            yield
+            self._is_known = True
+        except AlreadyExistsError:
+            raise FileExistsError(name) from None
+        except FileNotFoundError as error:
+            if writing or re.search(
+                r"ContainerNotFound|NoSuchBucket|specified (container|bucket)", str(error)
+            ):
+                raise StoreDeniedError("no such container") from None
+            raise FileNotFoundError(name) from None
+        except BaseError as error:
+            raise _classify(str(error), is_known=self._is_known) from None
+
+
+class _BeyondEndError(Exception):
+    """A range that starts at the object's end or behind it."""
+
+
+def open_bucket(scheme: str, place: str) -> Bucket:
+    """`place`: container/prefix, for Azure perhaps with ?<SAS token>."""
+    place, _, query = place.partition("?")
+    container, _, prefix = place.partition("/")
+    prefix = prefix.strip("/")
+    if "@" in container:
+        raise UsageError(f"{scheme}://… has a user or a password in it; give those in the environment")
+    if not container:
+        raise UsageError(f"{scheme}:// lacks a name; write {scheme}://name/prefix")
+    url = f"{scheme}://{container}" + (f"/{prefix}" if prefix else "")
+    if query and (scheme != "az" or "sig=" not in query):
+        raise UsageError(f"{url}?… ends in a query; only az:// takes one, a SAS token")
+    if scheme == "memory":
+        return Bucket(_memories.setdefault(url, MemoryStore()), scheme, url)
+    try:
+        return Bucket(_OPENERS[scheme](container, prefix or None, query), scheme, url)
+    except (BaseError, ValueError):
+        # The library's own words may quote a key.
+        raise UsageError(f"{url} cannot be opened; {REMEDIES[scheme]}") from None
+
+
+def _azure(container: str, prefix: str | None, sas: str) -> AzureStore:
+    config: Any = {"sas_key": sas} if sas else {}
+    emulator = os.environ.get("AZURITE_BLOB_STORAGE_URL")
+    if emulator:  # as an endpoint, list would ignore its offset
+        config["use_emulator"] = True
+    endpoint = emulator or os.environ.get("AZURE_STORAGE_ENDPOINT") or os.environ.get("AZURE_ENDPOINT")
+    options = _options(endpoint)
+    return AzureStore(
+        container, prefix=prefix, config=config, client_options=options, retry_config=NO_RETRIES
+    )
+
+
+def _s3(bucket: str, prefix: str | None, _: str) -> S3Store:
+    options = _options(os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT"))
+    return S3Store(bucket, prefix=prefix, client_options=options, retry_config=NO_RETRIES)
+
+
+def _gcs(bucket: str, prefix: str | None, _: str) -> GCSStore:
+    return GCSStore(bucket, prefix=prefix, client_options=_options(None), retry_config=NO_RETRIES)
+
+
+_OPENERS: dict[str, Callable[[str, str | None, str], AzureStore | S3Store | GCSStore]] = {
+    "az": _azure,
+    "s3": _s3,
+    "gs": _gcs,
+}
+
+
+def _options(endpoint: str | None) -> Any:
+    return {**TIMEOUTS, "allow_http": (endpoint or "").startswith("http://")}
+
+
+def _classify(said: str, *, is_known: bool) -> Exception:
+    """Which of our errors obstore's prose means; its words are not quoted, for they hold addresses."""
+    status = re.search(r"status code: (\d{3}) ?([\w ]*)", said)
+    code = re.search(r"<Code>(\w+)</Code>", said)
+    number = int(status[1]) if status else 0
+    if number == 416 or "Wanted range starting" in said:
+        return _BeyondEndError()
+    about_token = re.search(r"token request|169\.254\.169\.254|metadata\.google", said)
+    # A machine without an identity never gets a token; one that was let in before will be again.
+    if about_token and not is_known:
+        return StoreDeniedError("no credentials")
+    reason = _reason(said) if status is None else f"{number} {code[1] if code else status[2].strip()}"
+    if number == 507:
+        return StoreFullError(reason)
+    is_transient = number >= 500 or number in (408, 409, 412, 429) or "<Code>RequestTimeout<" in said
+    if about_token or is_transient or (status is None and "redirect" not in said):
+        return StoreAwayError(reason)
+    return StoreDeniedError(reason)
+
+
+def _reason(said: str) -> str:
+    for words, reason in (
+        ("Connection refused", "connection refused"),
+        ("TimedOut", "no answer in time"),
+        ("dns error", "unknown host"),
+        ("Connect,", "no connection"),
+        ("without LOCATION", "wrong region"),
+    ):
+        if words in said:
+            return reason
+    return "broken connection"
+
+
+def _entry(meta: obstore.ObjectMeta) -> Entry:
+    version = meta["e_tag"] or meta["last_modified"].isoformat()
+    # Azure quotes the ETag in a head and not in a list.
+    return Entry(meta["path"], meta["size"], version.removeprefix("W/").strip('"'))

@@ -1,0 +1,267 @@
+"""Which shards are free, dead or ours; and how one is taken."""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from worker.clock import Clock
+from worker.items import Json
+from worker.queue import layout, parts
+from worker.queue.answers import read_shard
+from worker.queue.beat import Beat, Life
+from worker.queue.holding import Holding
+from worker.queue.protocol import Epoch, Watch, first_answers, killers, needs_care
+from worker.queue.store import Store
+from worker.queue.text import decode, encode
+
+POLL_LEAST = 0.25
+LOOKS_BETWEEN_LISTS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The newest claim of a shard."""
+
+    epoch: int
+    released: bool
+
+
+class Claims:
+    """One worker's view of the queue, and the shards it holds."""
+
+    def __init__(self, store: Store, life: Life, clock: Clock, seed: int | None = None) -> None:
+        self.poll = POLL_LEAST
+        """how long to wait before the next take() when the last one gave nothing"""
+        self.finished = False
+        """every shard that the last look saw is done"""
+        self.shards = self.shards_done = 0
+        """as the last look saw them, for people"""
+        self.ttl = life.ttl
+        self._store = store
+        self._life = life
+        self._clock = clock
+        self._random = random.Random(seed)
+        self._held: dict[str, int] = {}
+        self._hands: dict[str, tuple[str, ...]] = {}
+        self._done: set[str] = set()
+        self._free: list[tuple[str, int, str]] = []
+        self._contested: dict[str, int] = {}
+        self._holders: dict[tuple[str, int], Mapping[str, Json]] = {}
+        self._watches: dict[tuple[str, int], Watch] = {}
+        self._beats: dict[str, tuple[str, Beat]] = {}
+        self._looks = 0
+
+    def take(self) -> Holding | None:
+        """The next shard, or None: nothing is free now; ask again after `poll` seconds."""
+        if not self._free:
+            self._look()
+        while self._free:
+            shard, epoch, reason = self._free.pop()
+            holding = self._win(shard, epoch, reason)
+            if holding:
+                self.poll = POLL_LEAST
+                return holding
+        longest = max((w.still for w in self._watches.values()), default=0.0)
+        self.poll = max(POLL_LEAST, min(self.poll * 1.5, self._life.ttl / 4, self._life.ttl - longest))
+        return None
+
+    # looking
+
+    def _look(self) -> None:
+        """Rule 12: while others work, one list of the beats says whether anything can have changed."""
+        self._looks += 1
+        if self._contested and self._looks % LOOKS_BETWEEN_LISTS and not self._expired():
+            return
+        self._list()
+        self._expired()
+
+    def _list(self) -> None:
+        shards = {layout.shard_of(e.name) for e in self._store.list(layout.ITEMS)}
+        self._done |= {layout.shard_of(e.name) for e in self._store.list(layout.DONE)}
+        newest = newest_claims(e.name for e in self._store.list(layout.CLAIMS))
+        self.finished = not shards - self._done
+        self.shards, self.shards_done = len(shards), len(self._done)
+        self._contested = {}
+        self._watches = {k: w for k, w in self._watches.items() if newest.get(k[0]) == Newest(k[1], False)}
+        for shard in sorted(shards - self._done - self._held.keys()):
+            claim = newest.get(shard)
+            if claim is None:
+                self._free.append((shard, 1, "first"))
+            elif claim.released:
+                self._free.append((shard, claim.epoch + 1, "released"))
+            else:
+                self._contested[shard] = claim.epoch
+        self._random.shuffle(self._free)
+
+    def _expired(self) -> bool:
+        """Look at the beats behind contested claims; True: something moved that a list would show."""
+        if not self._contested:
+            return False
+        versions = {e.name: e.version for e in self._store.list(layout.WORKERS)}
+        moved = False
+        for shard, epoch in list(self._contested.items()):
+            holder = str(self._holder(shard, epoch).get("worker", ""))
+            if holder == self._life.worker:  # a create of ours that we had given up for lost (rule 2)
+                self._free_contested(shard, epoch, "own")
+                continue
+            watch = self._watches.setdefault((shard, epoch), Watch())
+            beat = self._beat(holder, versions.get(layout.worker(holder)))
+            ttl = max(self._life.ttl, beat.ttl if beat else 0.0)
+            if self._see(watch, beat, shard, epoch) >= ttl:
+                # rule 3: the contents decide, not what a stat or a list says of them
+                beat = self._read_beat(holder)
+                if self._see(watch, beat, shard, epoch) >= ttl:
+                    self._free_contested(shard, epoch, "expired")
+            moved = moved or watch.state == "unlisted"
+        return moved
+
+    def _see(self, watch: Watch, beat: Beat | None, shard: str, epoch: int) -> float:
+        listed = beat is not None and (shard, epoch) in beat.claims
+        state = str(beat.counter) if beat and listed else "unlisted"
+        return watch.see(state, self._clock.now(), self.poll)
+
+    def _free_contested(self, shard: str, epoch: int, reason: str) -> None:
+        del self._contested[shard]
+        self._watches.pop((shard, epoch), None)
+        self._free.append((shard, epoch + 1, reason))
+
+    def _holder(self, shard: str, epoch: int) -> Mapping[str, Json]:
+        if (shard, epoch) not in self._holders:
+            self._holders[shard, epoch] = self._read_json(layout.claim(shard, epoch))
+        return self._holders[shard, epoch]
+
+    def _beat(self, worker: str, version: str | None) -> Beat | None:
+        if version is None:
+            return None
+        known = self._beats.get(worker)
+        if known is None or known[0] != version:
+            beat = self._read_beat(worker)
+            if beat is None:
+                return None
+            self._beats[worker] = known = (version, beat)
+        return known[1]
+
+    def _read_beat(self, worker: str) -> Beat | None:
+        data = self._store.get(layout.worker(worker))
+        return Beat.decode(data) if data else None
+
+    def _read_json(self, name: str) -> Mapping[str, Json]:
+        data = self._store.get(name)
+        record: Mapping[str, Json] = decode(data) if data else {}
+        return record
+
+    # taking
+
+    def _win(self, shard: str, epoch: int, reason: str) -> Holding | None:
+        """Rule 2: the beat lists a claim before its create is sent; having won, look for a commit first.
+
+        Whatever goes wrong, the beat must not go on listing a claim that nobody works on."""
+        past = self._past(shard, epoch) if epoch > 2 else []
+        careful = needs_care(past)
+        self._held[shard] = epoch
+        self._say()
+        holding = None
+        try:
+            if self._life.beat_now() and self._create(shard, epoch, reason, careful):
+                holding = self._open(shard, epoch, careful, past)
+        finally:
+            if holding is None:
+                self._forget(shard)
+        return holding
+
+    def _create(self, shard: str, epoch: int, reason: str, careful: bool) -> bool:
+        body = {
+            "worker": self._life.worker,
+            "nonce": secrets.token_hex(8),
+            "reason": reason,
+            "careful": careful,
+        }
+        return self._store.create(layout.claim(shard, epoch), encode(body))
+
+    def _open(self, shard: str, epoch: int, careful: bool, past: list[Epoch]) -> Holding | None:
+        if self._store.head(layout.done(shard)):
+            return None
+        names, answers = self._inherit(shard) if epoch > 1 else ([], frozenset())
+        return Holding(
+            self._store,
+            self._life,
+            read_shard(self._store, shard),
+            epoch,
+            careful=careful,
+            inherited=names,
+            answered=answers,
+            killers=killers(past, answers),
+            hand=self._set_hand,
+            forget=self._forget,
+        )
+
+    def _inherit(self, shard: str) -> tuple[list[str], frozenset[str]]:
+        """Rule 5: the whole parts of earlier epochs, in their order."""
+        named = [(layout.part_of(e.name), e.name) for e in self._store.list(layout.parts(shard))]
+        names, contents = [], []
+        for _, name in sorted((number, name) for number, name in named if number):
+            results = parts.unpack(self._store.get(name) or b"")
+            if results is not None:
+                names.append(name)
+                contents.append(results)
+        return names, frozenset(first_answers(contents))
+
+    def _past(self, shard: str, epoch: int) -> list[Epoch]:
+        """What became of the epochs before this one (rule 7)."""
+        names = [e.name for e in self._store.list(layout.claims(shard))]
+        released = {c[1] for c in map(layout.claim_of, names) if c and c[2]}
+        numbers = [layout.part_of(e.name) for e in self._store.list(layout.parts(shard))]
+        progressed = {number[0] for number in numbers if number}
+        past = []
+        for number in range(1, epoch):
+            claim = self._holder(shard, number)
+            release = self._read_json(layout.released(shard, number)) if number in released else {}
+            hand = tuple(release.get("in_hand", ()))
+            holder = str(claim.get("worker", ""))
+            alive = holder == self._life.worker  # we let go of it ourselves
+            if number not in released and not alive:
+                beat = self._read_beat(holder)
+                hand = beat.hand if beat and (shard, number) in beat.claims else ()
+            past.append(
+                Epoch(
+                    number=number,
+                    careful=bool(claim.get("careful")),
+                    released=alive or number in released,
+                    died=bool(release.get("died")),
+                    hand=hand,
+                    progressed=number in progressed,
+                )
+            )
+        return past
+
+    def _set_hand(self, shard: str, hand: tuple[str, ...]) -> None:
+        self._hands[shard] = hand
+        self._say()
+
+    def _forget(self, shard: str) -> None:
+        self._held.pop(shard, None)
+        self._hands.pop(shard, None)
+        self._say()
+
+    def _say(self) -> None:
+        hand = tuple(item for items in self._hands.values() for item in items)
+        self._life.say(frozenset(self._held.items()), hand)
+
+
+def newest_claims(names: Iterable[str]) -> dict[str, Newest]:
+    """Rule 2: of a shard's claims only the newest epoch's `.released` frees it."""
+    newest: dict[str, Newest] = {}
+    for name in names:
+        found = layout.claim_of(name)
+        if not found:
+            continue
+        shard, epoch, released = found
+        known = newest.get(shard)
+        if known is None or epoch > known.epoch:
+            newest[shard] = Newest(epoch, released)
+        elif epoch == known.epoch and released:
+            newest[shard] = Newest(epoch, True)
+    return newest

@@ -1,0 +1,153 @@
+"""A shard in hand: what is left of it, the parts written so far, the commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from worker.items import Answer, Failure, Item, Result
+from worker.queue import layout, parts
+from worker.queue.beat import Life
+from worker.queue.shards import Shard
+from worker.queue.store import Store
+from worker.queue.text import encode
+
+INLINE_MOST = 256 * 1024
+
+
+class Holding:
+    def __init__(
+        self,
+        store: Store,
+        life: Life,
+        shard: Shard,
+        epoch: int,
+        *,
+        careful: bool,
+        inherited: Sequence[str],
+        answered: frozenset[str],
+        killers: frozenset[str],
+        hand: Callable[[str, tuple[str, ...]], None],
+        forget: Callable[[str], None],
+    ) -> None:
+        self.shard = shard
+        self.epoch = epoch
+        self.careful = careful
+        self.answered = set(answered)
+        self._parts = list(inherited)
+        self._written = 0
+        self._buffer: list[Result] = []
+        self._store = store
+        self._life = life
+        self._gaps = life.gaps
+        self._hand: tuple[str, ...] = ()
+        self._tell_hand = hand
+        self._forget = forget
+        message = "every worker that touched it died, twice while it was alone in hand"
+        self.add([Result(i.id, i.input, Failure("crashed-worker", message)) for i in self.left() if i.id in killers])
+
+    @property
+    def complete(self) -> bool:
+        return len(self.answered) == len(self.shard.items)
+
+    @property
+    def unwritten(self) -> int:
+        return len(self._buffer)
+
+    @property
+    def doubtful(self) -> bool:
+        """Our beats went unheard for the TTL since we last made sure that the shard is ours."""
+        return self._life.gaps != self._gaps
+
+    def left(self) -> list[Item]:
+        return [item for item in self.shard.items if item.id not in self.answered]
+
+    def begin(self, items: Sequence[Item]) -> bool:
+        """Name the items that the device begins, so that a death can be laid at their door.
+
+        False: the shard is careful (rule 7) and no beat that names them was acknowledged; do not begin."""
+        self._set_hand(tuple(item.id for item in items if item.id not in self.answered))
+        return self._life.beat_now() if self.careful else True
+
+    def add(self, results: Sequence[Result]) -> None:
+        """Take answers in; an item that has one already keeps it."""
+        for result in results:
+            if result.item not in self.answered:
+                self.answered.add(result.item)
+                self._buffer.append(result)
+        self._set_hand(tuple(i for i in self._hand if i not in self.answered))
+
+    def flush(self) -> None:
+        """Write what is buffered as one part. Only acknowledged parts are ever listed (rule 1)."""
+        if not self._buffer:
+            return
+        self._store_files()
+        data = parts.pack(self._buffer)
+        while True:
+            self._written += 1
+            name = layout.part(self.shard.name, self.epoch, self._written)
+            # False: an earlier write of ours, given up for lost, arrived late under this name
+            if self._store.create(name, data):
+                break
+        self._parts.append(name)
+        self._buffer.clear()
+
+    def commit(self) -> None:
+        """Rule 1: creating done/<shard> is the commit; if somebody else's stands, it is as good as ours."""
+        self._store_files()
+        inline = parts.pack(self._buffer)
+        if len(inline) > INLINE_MOST:
+            self.flush()
+        record = {
+            "shard": self.shard.name,
+            "sha256": self.shard.sha256,
+            "count": len(self.shard.items),
+            "parts": self._parts,
+            "inline": inline.decode() if self._buffer else None,
+            "worker": self._life.worker,
+            "epoch": self.epoch,
+        }
+        self._store.create(layout.done(self.shard.name), encode(record))
+        self._forget(self.shard.name)
+
+    def ours(self) -> bool:
+        """Rule 4: after a silence of ours, new work only once a beat is heard and no higher epoch stands."""
+        if not self.doubtful:
+            return True
+        self.flush()
+        if not self._life.beat_now():
+            return False
+        self._gaps = self._life.gaps
+        names = (layout.claim_of(e.name) for e in self._store.list(layout.claims(self.shard.name)))
+        return max(name[1] for name in names if name) == self.epoch
+
+    def release(self, reason: str) -> None:
+        """Hand the shard back, finished results first."""
+        self.flush()
+        release(self._store, self.shard.name, self.epoch, reason)
+        self._forget(self.shard.name)
+
+    def drop(self) -> None:
+        """Somebody else has it; what we wrote stays and may be inherited."""
+        self._forget(self.shard.name)
+
+    def _set_hand(self, hand: tuple[str, ...]) -> None:
+        if hand != self._hand:
+            self._hand = hand
+            self._tell_hand(self.shard.name, hand)
+
+    def _store_files(self) -> None:
+        for number, result in enumerate(self._buffer):
+            if isinstance(result.outcome, Answer) and result.outcome.files and not result.files:
+                for content in result.outcome.files.values():
+                    self._store.create(layout.file(content), content)
+                names = {name: layout.file(content) for name, content in result.outcome.files.items()}
+                self._buffer[number] = replace(result, outcome=Answer(result.outcome.keys), files=names)
+
+
+def release(
+    store: Store, shard: str, epoch: int, reason: str, *, died: bool = False, hand: Sequence[str] = ()
+) -> None:
+    """Only this frees a shard before its TTL (rule 2); the parent writes it for a worker that died."""
+    record = {"reason": reason, "died": died, "in_hand": list(hand)}
+    store.create(layout.released(shard, epoch), encode(record))

@@ -1,0 +1,103 @@
+"""How work gets in: items become shards, once, whoever brings them and however often."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from worker.items import Item
+from worker.queue import layout
+from worker.queue.answers import read_shard
+from worker.queue.shards import Shard, cut
+from worker.queue.store import Store
+from worker.queue.text import decode, encode
+
+AT_ONCE = 16
+"""requests in flight: a blob store answers one by one slowly, many at once gladly"""
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    new: int
+    known: int
+    """were in the queue before, or came twice"""
+    shards: tuple[str, ...]
+    """every shard that these items stand in by now, as far as they are new"""
+
+
+def add(store: Store, shard_size: int, items: Sequence[Item]) -> Added:
+    """Cut items into shards and write those that are new (rule 9).
+
+    The cut is made of all items first: whoever brings the same list at the same time, or comes after a
+    crash half-way, finds the same shards under the same names. Only what is left then is compared item
+    by item with what the queue holds already.
+    """
+    planned = cut(items, shard_size)
+    there = {layout.shard_of(e.name) for e in store.list(layout.ITEMS)}
+    fresh = [shard for shard in planned if shard.name not in there]
+    if fresh and there:
+        known = {item.id for shard in _read(store, there) for item in shard.items}
+        if any(item.id in known for shard in fresh for item in shard.items):
+            fresh = cut((i for shard in fresh for i in shard.items if i.id not in known), shard_size)
+    _write(store, fresh)
+    new = sum(len(shard.items) for shard in fresh)
+    return Added(new, len(items) - new, tuple(shard.name for shard in fresh))
+
+
+def retry(store: Store, shard_size: int, items: Iterable[Item]) -> int:
+    """Ask for items again, as a new generation (rule 10). What waits already is not asked for twice."""
+    finish_retries(store)
+    done = {layout.shard_of(e.name) for e in store.list(layout.DONE)}
+    names = {layout.shard_of(e.name) for e in store.list(layout.ITEMS)}
+    waiting = {item.id for shard in _read(store, names - done) for item in shard.items}
+    again = [item for item in items if item.id not in waiting]
+    if not again:
+        return 0
+    generation = 1 + max((int(layout.shard_of(e.name)) for e in store.list(layout.RETRIES)), default=0)
+    while True:
+        shards = cut((replace(item, generation=generation, file=None) for item in again), shard_size)
+        record = {"generation": generation, "shards": {s.name: s.data.decode() for s in shards}}
+        if store.create(layout.retry(generation), encode(record)):
+            break
+        generation += 1
+    _write(store, shards)
+    return len(again)
+
+
+def finish_retries(store: Store) -> None:
+    """Write the shards of a retry whose author died after the record and before the last shard."""
+    names = {layout.shard_of(e.name) for e in store.list(layout.ITEMS)}
+    for entry in store.list(layout.RETRIES):
+        record = decode(store.get(entry.name) or b'{"shards":{}}')
+        for name, text in record["shards"].items():
+            if name not in names:
+                store.create(layout.items(name), text.encode())
+
+
+def add_root(store: Store, location: str) -> None:
+    """Record where the inputs were seen; a machine that sees them elsewhere says so with --root."""
+    store.create(layout.root(location), encode({"location": location}))
+
+
+def roots(store: Store) -> list[str]:
+    records = (store.get(entry.name) for entry in store.list(layout.ROOTS))
+    return [decode(record)["location"] for record in records if record]
+
+
+def _read(store: Store, names: Iterable[str]) -> list[Shard]:
+    return at_once(lambda name: read_shard(store, name), sorted(names))
+
+
+def _write(store: Store, shards: Sequence[Shard]) -> None:
+    at_once(lambda shard: store.create(layout.items(shard.name), shard.data), shards)
+
+
+def at_once(call: Callable[[T], R], values: Sequence[T]) -> list[R]:
+    """Many requests in flight, answers in order."""
+    with ThreadPoolExecutor(min(AT_ONCE, len(values)) or 1) as pool:
+        return list(pool.map(call, values))

@@ -1,0 +1,91 @@
+"""Names of the objects of a queue. `ls` of a queue shows these and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+
+RUN = "run.json"
+INBOX = "inbox/"
+ITEMS = "items/"
+CLAIMS = "claims/"
+WORKERS = "workers/"
+PARTS = "parts/"
+DONE = "done/"
+RETRIES = "retries/"
+TAKEN = "taken/"
+ROOTS = "roots/"
+FILES = "files/"
+
+
+def items(shard: str) -> str:
+    return f"{ITEMS}{shard}.jsonl"
+
+
+def claims(shard: str) -> str:
+    return f"{CLAIMS}{shard}/"
+
+
+def claim(shard: str, epoch: int) -> str:
+    return f"{CLAIMS}{shard}/{epoch}.json"
+
+
+def released(shard: str, epoch: int) -> str:
+    return f"{CLAIMS}{shard}/{epoch}.released"
+
+
+def worker(uuid: str) -> str:
+    return f"{WORKERS}{uuid}.json"
+
+
+def parts(shard: str) -> str:
+    return f"{PARTS}{shard}/"
+
+
+def part(shard: str, epoch: int, number: int) -> str:
+    return f"{PARTS}{shard}/{epoch}-{number}.jsonl"
+
+
+def done(shard: str) -> str:
+    return f"{DONE}{shard}.json"
+
+
+def retry(generation: int) -> str:
+    return f"{RETRIES}{generation}.json"
+
+
+def taken(inbox_name: str, content: bytes) -> str:
+    """The record that these bytes under this name were cut into shards."""
+    name = hashlib.sha256(inbox_name.encode()).hexdigest()[:16]
+    return f"{TAKEN}{name}-{hashlib.sha256(content).hexdigest()[:16]}.json"
+
+
+def root(location: str) -> str:
+    """One place that enqueue saw the inputs at."""
+    return f"{ROOTS}{hashlib.sha256(location.encode()).hexdigest()[:16]}.json"
+
+
+def file(content: bytes) -> str:
+    """A picture or the like that belongs to an answer, named by its content."""
+    return f"{FILES}{hashlib.sha256(content).hexdigest()}"
+
+
+def shard_of(name: str) -> str:
+    """items/<shard>.jsonl, done/<shard>.json → <shard>"""
+    return name.rsplit("/", 1)[1].split(".", 1)[0]
+
+
+def claim_of(name: str) -> tuple[str, int, bool] | None:
+    """claims/<shard>/<epoch>.json → shard, epoch, released?  None: not a name of ours."""
+    pieces = name.split("/")
+    if len(pieces) != 3:
+        return None
+    number, _, kind = pieces[2].partition(".")
+    if not number.isdigit() or kind not in ("json", "released"):
+        return None
+    return pieces[1], int(number), kind == "released"
+
+
+def part_of(name: str) -> tuple[int, int] | None:
+    """parts/<shard>/<epoch>-<n>.jsonl → epoch, n.  None: not a name of ours."""
+    epoch, _, number = name.rsplit("/", 1)[-1].removesuffix(".jsonl").partition("-")
+    return (int(epoch), int(number)) if epoch.isdigit() and number.isdigit() else None

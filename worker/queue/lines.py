@@ -1,0 +1,97 @@
+"""What people put into an inbox or a list: one JSON object, or one path, a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from worker.errors import UsageError
+from worker.items import Json
+from worker.tasks.params import validate
+from worker.tasks.task import MapTask
+
+LINE_MOST = 256 * 1024
+KEYS = ("input", "params")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One line that asks for work."""
+
+    line: int
+    input: str
+    params: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """One line that nothing can be done with, and why."""
+
+    line: int
+    why: str
+
+
+def parse(data: bytes, task: type[MapTask], base: Mapping[str, Json]) -> Iterator[Wish | Refused]:
+    """JSON lines. A bad line is refused alone; the others are taken."""
+    for number, line in enumerate(data.split(b"\n"), start=1):
+        if line.strip(b" \t\r\xef\xbb\xbf"):
+            try:
+                yield _wish(number, line, task, base)
+            except UsageError as error:
+                yield Refused(number, str(error))
+
+
+def plain(data: bytes) -> Iterator[Wish | Refused]:
+    """One path or value a line; empty lines and lines that start with # say nothing."""
+    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        try:
+            text = line.decode().strip()
+        except UnicodeDecodeError:
+            yield Refused(number, "is not UTF-8: save the list as UTF-8")
+            continue
+        if text and not text.startswith("#"):
+            yield Wish(number, text, {})
+
+
+def _wish(number: int, line: bytes, task: type[MapTask], base: Mapping[str, Json]) -> Wish:
+    if len(line) > LINE_MOST:
+        raise UsageError(
+            f"is {len(line) / 1e6:.1f} MB long, an item may be {LINE_MOST // 1024} KiB: "
+            "put the content into a file and name the file"
+        )
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"is not JSON ({error}); write {{\"input\": \"path\"}}") from None
+    if not isinstance(record, dict):
+        raise UsageError(f"is not a JSON object but {_type(record)}; write {{\"input\": \"path\"}}")
+    for key in record:
+        if key not in KEYS:
+            near = get_close_matches(key, KEYS, 1)
+            hint = f"did you mean {near[0]!r}?" if near else "known are 'input' and 'params'"
+            raise UsageError(f"has an unknown key {key!r}; {hint}")
+    text, params = record.get("input"), record.get("params", {})
+    if not isinstance(text, str) or not text:
+        raise UsageError(f"needs 'input' as a text, it has {_type(text)}")
+    if not isinstance(params, dict):
+        raise UsageError(f"has 'params' as {_type(params)}; write {{\"params\": {{\"name\": value}}}}")
+    if not _encodable(record):
+        raise UsageError("has half of a surrogate pair in it, which is no text: write the characters themselves")
+    if params:
+        validate(task, {**base, **params})
+    return Wish(number, text, params)
+
+
+def _encodable(record: Json) -> bool:
+    try:
+        json.dumps(record, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _type(value: Json) -> str:
+    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", int: "a number"}
+    return "nothing" if value is None else names.get(type(value), "a number")

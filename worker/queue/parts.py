@@ -1,0 +1,55 @@
+"""A part: results of one epoch of one shard, written once. Its last line says how many and their hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+from worker.items import Answer, Failure, Json, Result
+from worker.queue.text import decode, dumps
+
+
+def pack(results: Sequence[Result]) -> bytes:
+    body = "".join(dumps(_record(result)) + "\n" for result in results).encode()
+    return body + dumps(_seal(body, len(results))).encode() + b"\n"
+
+
+def unpack(data: bytes) -> list[Result] | None:
+    """None: torn or not a part; nothing of it counts."""
+    cut = data.rfind(b"\n", 0, len(data) - 1) + 1
+    body, last = data[:cut], data[cut:]
+    try:
+        records = [decode(line) for line in body.split(b"\n") if line]
+        if decode(last) != _seal(body, len(records)):
+            return None
+        return [_result(record) for record in records]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+        return None
+
+
+def _seal(body: bytes, count: int) -> Json:
+    return {"count": count, "sha256": hashlib.sha256(body).hexdigest()}
+
+
+def _record(result: Result) -> Json:
+    record: dict[str, Json] = {"item": result.item, "input": result.input}
+    if isinstance(result.outcome, Failure):
+        record["failure"] = {"kind": result.outcome.kind, "message": result.outcome.message}
+    else:
+        record["answer"] = dict(result.outcome.keys)
+        if result.files:
+            record["files"] = dict(result.files)
+    record["run"] = dict(result.run)
+    return record
+
+
+def _result(record: Json) -> Result:
+    failure = record.get("failure")
+    return Result(
+        item=record["item"],
+        input=record["input"],
+        outcome=Failure(failure["kind"], failure["message"]) if failure else Answer(record["answer"]),
+        files=record.get("files", {}),
+        run=record.get("run", {}),
+    )

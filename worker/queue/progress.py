@@ -1,0 +1,228 @@
+"""What `worker status` says: how far a queue is, who works on it, and how long it may still take."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from worker.clock import Clock
+from worker.items import Failure, Json, Result
+from worker.queue import layout, recipe
+from worker.queue.beat import Beat
+from worker.queue.claims import newest_claims
+from worker.queue.eta import eta
+from worker.queue.intake import at_once
+from worker.queue.store import Store
+from worker.queue.tally import Count, Tally
+from worker.queue.text import decode
+
+LIVE_TTLS = 2
+EXAMPLES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLine:
+    id: str
+    live: bool
+    beat_age_s: float
+    info: Mapping[str, Json]
+
+    @property
+    def rate(self) -> float:
+        return float(self.info.get("rate_per_s") or 0.0) if self.live else 0.0
+
+    def as_json(self) -> Json:
+        return {
+            "id": self.id,
+            "device": self.info.get("device"),
+            "item": self.info.get("item"),
+            "rate_per_s": round(self.rate, 4),
+            "beat_age_s": round(self.beat_age_s, 1),
+            "live": self.live,
+            "host": self.info.get("host"),
+            "state": self.info.get("state"),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class FailedItem:
+    input: str
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One look at a queue."""
+
+    task: str
+    fingerprint: str
+    shards: int
+    done: int
+    claimed: int
+    total: int
+    answered: int
+    """failures included"""
+    failed: int
+    rate_per_s: float
+    eta_s: tuple[int, int] | None
+    workers: Sequence[WorkerLine]
+    failures: Mapping[str, int]
+    """kind → count"""
+    examples: Sequence[FailedItem]
+    inbox: Sequence[str]
+    """files that are not cut into shards yet"""
+    refused: Sequence[Mapping[str, Json]]
+
+    @property
+    def is_over(self) -> bool:
+        return self.done == self.shards and not self.inbox
+
+    def as_json(self) -> Json:
+        free = self.shards - self.done - self.claimed
+        return {
+            "shards": {"total": self.shards, "done": self.done, "claimed": self.claimed, "free": free},
+            "items": {"total": self.total, "answered": self.answered, "failed": self.failed},
+            "rate_per_s": round(self.rate_per_s, 4),
+            "eta_s": None if self.eta_s is None else list(self.eta_s),
+            "workers": [worker.as_json() for worker in self.workers],
+            "task": self.task,
+            "fingerprint": self.fingerprint,
+            "failures": {
+                "kinds": dict(self.failures),
+                "examples": [{"input": f.input, "kind": f.kind, "message": f.message} for f in self.examples],
+            },
+            "inbox": list(self.inbox),
+            "refused": [dict(line) for line in self.refused],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What is kept of a result between two looks."""
+
+    seconds: float | None
+    failure: FailedItem | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    version: str
+    beat: Beat
+    moved: float | None
+    """when, by our own clock, it changed before our eyes"""
+
+
+class Watcher:
+    """Looks at a queue, again and again if asked; what cannot change is read once."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._run = recipe.require(store)
+        self._tally = Tally(store, _keep)
+        self._beats: dict[str, _Seen] = {}
+        self._taken: dict[str, Json] = {}
+        self._cut: dict[str, str] = {}
+
+    def look(self) -> Progress:
+        count = self._tally.look()
+        newest = newest_claims(e.name for e in self._store.list(layout.CLAIMS)) if count.shards != count.done else {}
+        held = {
+            (shard, claim.epoch)
+            for shard, claim in newest.items()
+            if shard in count.shards - count.done and not claim.released
+        }
+        workers = self._workers(held)
+        refused = self._refused()
+        rates = [worker.rate for worker in workers]
+        seconds = [kept.seconds for kept in count.answers.values() if kept.seconds is not None]
+        failures = _failures(count)
+        return Progress(
+            task=self._run.recipe.task,
+            fingerprint=self._run.fingerprint,
+            shards=len(count.shards),
+            done=len(count.done),
+            claimed=len(held),
+            total=len(count.items),
+            answered=len(count.answers),
+            failed=len(count.failed),
+            rate_per_s=math.fsum(rates),
+            eta_s=eta(len(count.open), rates, seconds, self._run.shard_size),
+            workers=workers,
+            failures=dict(sorted(Counter(f.kind for f in failures).items())),
+            examples=failures[:EXAMPLES],
+            inbox=self._waiting(),
+            refused=refused,
+        )
+
+    def _workers(self, held: set[tuple[str, int]]) -> list[WorkerLine]:
+        """Those that live, and the dead whose claim nobody has taken over yet."""
+        lines = []
+        for entry in self._store.list(layout.WORKERS):
+            seen = self._see(entry.name, entry.version)
+            if seen is None:
+                continue
+            # Clocks of two machines differ: what moved before our eyes lives, whatever time it writes.
+            age = max(0.0, self._clock.wall() - seen.beat.at)
+            if seen.moved is not None:
+                age = self._clock.now() - seen.moved
+            live = age < LIVE_TTLS * seen.beat.ttl
+            if live or seen.beat.claims & held:
+                lines.append(WorkerLine(seen.beat.worker, live, age, seen.beat.info))
+        return lines
+
+    def _see(self, name: str, version: str) -> _Seen | None:
+        known = self._beats.get(name)
+        if known is None or known.version != version:
+            data = self._store.get(name)
+            if data is None:
+                return None
+            moved = self._clock.now() if known else None
+            self._beats[name] = known = _Seen(version, Beat.decode(data), moved)
+        return known
+
+    def _refused(self) -> list[Mapping[str, Json]]:
+        new = [e.name for e in self._store.list(layout.TAKEN) if e.name not in self._taken]
+        self._taken |= zip(new, read_taken(self._store, new), strict=True)
+        return refused_lines(self._taken.values())
+
+    def _waiting(self) -> list[str]:
+        waiting = []
+        for entry in self._store.list(layout.INBOX):
+            if not entry.name.endswith(".jsonl") or self._cut.get(entry.name) == entry.version:
+                continue
+            if layout.taken(entry.name, self._store.get(entry.name) or b"") in self._taken:
+                self._cut[entry.name] = entry.version
+            else:
+                waiting.append(entry.name)
+        return waiting
+
+
+def read_taken(store: Store, names: Sequence[str]) -> list[Json]:
+    """Records of inbox files that were cut."""
+    return [decode(data) if data else {} for data in at_once(store.get, names)]
+
+
+def refused_lines(taken: Iterable[Json]) -> list[Mapping[str, Json]]:
+    """The lines of inbox files that could not be read, in one order."""
+    lines = [
+        {"file": record["file"], "line": line["line"], "why": line["why"]}
+        for record in taken
+        for line in record.get("refused", ())
+    ]
+    return sorted(lines, key=lambda line: (line["file"], line["line"], line["why"]))
+
+
+def _keep(result: Result) -> _Kept:
+    seconds = result.run.get("seconds")
+    outcome = result.outcome
+    failed = FailedItem(result.input, outcome.kind, outcome.message) if isinstance(outcome, Failure) else None
+    return _Kept(float(seconds) if seconds is not None else None, failed)
+
+
+def _failures(count: Count[_Kept]) -> list[FailedItem]:
+    failed = [count.answers[item].failure for item in count.failed]
+    return sorted((f for f in failed if f), key=lambda f: (f.input, f.kind))

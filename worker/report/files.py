@@ -1,0 +1,65 @@
+"""Writing into the output folder: whole or not at all, and never out of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+from uuid import uuid4
+
+from worker.errors import UsageError
+from worker.items import Json, Result
+
+FOLDER = "files"
+SLUG_BYTES = 80
+
+
+def write_whole(file: Path, chunks: Iterable[bytes]) -> None:
+    """Under its final name there is only ever a whole file, also after a power cut."""
+    temp = file.with_name(f".tmp-{uuid4().hex}")
+    try:
+        with temp.open("xb") as out:
+            out.writelines(chunks)
+            out.flush()
+            os.fsync(out.fileno())
+        temp.replace(file)
+    finally:
+        temp.unlink(missing_ok=True)
+
+
+def write_json(file: Path, value: Json) -> None:
+    write_whole(file, [json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False).encode(), b"\n"])
+
+
+def own(out: Path, fingerprint: str) -> None:
+    """Make the folder ours, or refuse the one that holds the answers of another recipe."""
+    summary = out / "summary.json"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        found = json.loads(summary.read_bytes()).get("fingerprint") if summary.exists() else fingerprint
+    except (ValueError, AttributeError):
+        found = None
+    if found != fingerprint:
+        raise UsageError(f"{out} holds the results of another recipe: give another --out, or move it away")
+
+
+def relative_paths(result: Result) -> dict[str, str]:
+    """The answer's files: name → path below the output folder, the same on every machine."""
+    folder = f"{FOLDER}/{slug(result.input)}-{slug(result.item)[:12]}"
+    return {name: f"{folder}/{_file_name(name)}" for name in sorted(result.files)}
+
+
+def slug(text: str) -> str:
+    """Readable, and a single safe name on every file system."""
+    text = re.sub(r"[^\w.\-]+", "_", unicodedata.normalize("NFC", text)).strip("._-")
+    short = text.encode()[-SLUG_BYTES:].decode(errors="ignore")  # the end of a path says most
+    return short.lstrip("._-") or "item"
+
+
+def _file_name(name: str) -> str:
+    safe = slug(name)
+    return safe if safe == name else f"{hashlib.sha256(name.encode()).hexdigest()[:12]}-{safe}"

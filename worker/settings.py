@@ -1,0 +1,33 @@
+"""How one worker works on this machine: read once from the command line, handed to its processes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    queue: str
+    root: str | None = None
+    """where this machine keeps the inputs; None: where they were enqueued from"""
+    device: str = "cpu"
+    batch: int | None = None
+    """samples a batch; None: what the task likes"""
+    children: int = field(default_factory=lambda: os.cpu_count() or 1)
+    """processes that prepare"""
+    item_limit_s: float | None = None
+    item_memory_gb: float | None = None
+    ttl: float = 60.0
+    follow: bool = False
+    idle_exit_s: float | None = None
+    out: Path | None = None
+    """where views of the run are kept up to date while it goes on"""
+    patience_s: float = 600.0
+    """for how long a store may be away"""
+    flush_s: float = 5.0
+    """finished results wait at most so long for their part to be written"""
+    views_s: float = 30.0
+    log: str = "text"
+    debug: bool = False

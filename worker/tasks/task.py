@@ -1,0 +1,80 @@
+"""The contract of a task: what a person writes to teach the worker a new kind of work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from worker.items import Answer, Failure, Item, Json, Result
+
+
+class Params(BaseModel):
+    """Typed knobs of a task; part of the recipe's fingerprint. Unknown names are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+P = TypeVar("P", bound=Params)
+S = TypeVar("S")
+
+
+class MapTask(Generic[P, S]):
+    """Many independent items, each prepared on a CPU and answered on the device.
+
+    An instance lives in the worker and one in every child process; only the worker's is opened.
+    """
+
+    name: ClassVar[str]
+    """as people type it: "media-check" """
+    about: ClassVar[str]
+    """one line for `worker tasks`"""
+    version: ClassVar[str] = "1"
+    """of its prompts and rules; part of the recipe, so that old and new answers never mix"""
+    params_type: ClassVar[type[Params]] = Params
+    takes: ClassVar[Literal["files", "values"]] = "files"
+    suffixes: ClassVar[frozenset[str]] = frozenset()
+    """endings (".mp4") that a folder is searched for; empty: every file"""
+    seconds_per_item: ClassVar[float] = 1.0
+    """an estimate; it gives the shard size"""
+    item_limit_s: ClassVar[float] = 600.0
+    """a child that prepares longer than this is killed"""
+    item_memory_gb: ClassVar[float] = 4.0
+    """a child may not take more memory than this"""
+    batch: ClassVar[int] = 1
+    """how many samples `answer` likes to see at once"""
+
+    def __init__(self, params: P) -> None:
+        self.params = params
+
+    def open(self, device: str) -> None:
+        """Load models and warm up, once, before the first claim."""
+
+    def close(self) -> None:
+        """Give the device back."""
+
+    def prepare(self, item: Item) -> S:
+        """In a child process: `item.file` → a sample. Bad media dies here; raise ItemError to say how.
+
+        A task of values may leave this out: it is handed the items themselves, and no child is started."""
+        return item  # type: ignore[return-value]
+
+    def answer(self, samples: Sequence[S]) -> Sequence[Answer | Failure]:
+        """On the device: one batch, answered in the order given."""
+        raise TypeError(f"task {self.name} has no answer()")
+
+    def summarise(self, results: Iterable[Result]) -> Mapping[str, Json]:
+        """The task's own keys of summary.json."""
+        return {}
+
+    def row(self, result: Result) -> Mapping[str, str]:
+        """One line of the table that people read: column → text. Failed results never come here."""
+        assert isinstance(result.outcome, Answer)
+        return {key: str(value) for key, value in result.outcome.keys.items()}
+
+    def params_of(self, item: Item) -> P:
+        """The recipe's parameters with this item's own over them."""
+        if not item.params:
+            return self.params
+        return self.params.model_validate({**self.params.model_dump(), **item.params})
