@@ -11,7 +11,7 @@ import random
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 from greenlet import GreenletExit, getcurrent, greenlet
@@ -25,7 +25,6 @@ from worker.queue.claims import Claims
 from worker.queue.holding import Holding, release
 from worker.queue.shards import Shard, cut
 from worker.queue.store import Entry
-
 
 T = TypeVar("T")
 
@@ -72,7 +71,7 @@ class Machine:
 class World:
     """Virtual time, and who runs next."""
 
-    def __init__(self, seed: int, faults: Faults = Faults(), ttl: float = 60.0) -> None:  # noqa: B008
+    def __init__(self, seed: int, faults: Faults = Faults(), ttl: float = 60.0) -> None:
         self.random = random.Random(seed)
         self.faults = faults
         self.ttl = ttl

@@ -9,7 +9,16 @@ from pathlib import Path
 from worker.errors import ItemError, MachineError, StoreAwayError
 from worker.items import Failure
 
-ILL = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENODEV}
+ILL = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EIO,
+    errno.ENOMEM,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ESTALE,
+    errno.ENODEV,
+}
 DEVICE_WORDS = ("CUDA error", "HIP error", "NCCL error", "cuDNN error", "device-side assert", "CUDA driver")
 
 

@@ -9,7 +9,9 @@ class Clock:
     """Seconds that only go forward, through suspends too, alike for all processes of this machine."""
 
     def now(self) -> float:
-        return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+        return (
+            time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+        )
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)

@@ -1,4 +1,4 @@
-"""From what a person names to shards in the queue: the recipe is frozen, inputs are found, items are added."""
+"""From what a person names to shards in the queue: recipe frozen, inputs found, items added."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def agree(store: Store, wanted: Wanted) -> Run:
     """Freeze the wanted recipe, or find the one that stands."""
     if wanted.task is None:
         if wanted.engine or wanted.model or wanted.revision or wanted.settings:
-            raise UsageError("--engine, --model, --revision, --lang and --set belong to a --task: name it too")
+            raise UsageError(
+                "--engine, --model, --revision, --lang and --set belong to a --task: name it too"
+            )
         return require(store)
     task = registry.find(wanted.task)
     recipe = Recipe(

@@ -55,7 +55,9 @@ class Root:
     """One place that inputs lie below: a folder of this machine, or a blob prefix."""
 
     def __init__(self, location: str) -> None:
-        self.location = location if is_url(location) else str(Path(location.removeprefix("file://")).absolute())
+        self.location = (
+            location if is_url(location) else str(Path(location.removeprefix("file://")).absolute())
+        )
         self._opened: Store | None = None
 
     def present(self) -> bool:
@@ -99,7 +101,8 @@ class Root:
         path = Path(self.location, input)
         if not path.resolve().is_relative_to(Path(self.location).resolve()):
             raise ItemError(
-                "outside-root", f"{input} leads out of {self.location}: copy the file in, or name a wider --root"
+                "outside-root",
+                f"{input} leads out of {self.location}: copy the file in, or name a wider --root",
             )
         return path
 

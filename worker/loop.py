@@ -216,7 +216,9 @@ class Loop:
         """Rule 4: after a silence of ours nothing new is begun on a shard that somebody else has taken."""
         for hand in self._hands[:]:
             if hand.holding.doubtful and not self._clerk.now(hand.holding.ours):
-                log.warning("shard %s was taken over while this worker was not heard", hand.holding.shard.name)
+                log.warning(
+                    "shard %s was taken over while this worker was not heard", hand.holding.shard.name
+                )
                 self._hands.remove(hand)
                 self._clerk.now(hand.holding.drop)
 
@@ -250,9 +252,7 @@ class Loop:
         outcomes = dict(zip((one.item.id for one in samples), self._outcomes(samples), strict=True))
         spent = (time.monotonic() - begun) / max(len(samples), 1)
         self.counts.answering_s += spent * len(samples)
-        return [
-            self._result(one, outcomes.get(one.item.id, one.outcome), spent) for one in batch
-        ]
+        return [self._result(one, outcomes.get(one.item.id, one.outcome), spent) for one in batch]
 
     def _outcomes(self, samples: Sequence[Prepared]) -> list[Answer | Failure]:
         """The task's answers; when a batch fails as a whole each of its items is tried alone."""

@@ -47,7 +47,9 @@ class Ending:
 
 
 class Parent:
-    def __init__(self, settings: Settings, stop: StopListener, item_limit_s: float, show: Callable[[Alive], None]):
+    def __init__(
+        self, settings: Settings, stop: StopListener, item_limit_s: float, show: Callable[[Alive], None]
+    ):
         self._settings = settings
         self._stop = stop
         self._limit = item_limit_s + SILENCE_MARGIN_S
@@ -65,7 +67,7 @@ class Parent:
                 return Ending(3, f"the worker died {deaths} times in a row; the last time: {ending.text}")
             pause = min(2.0 ** (deaths - 1) * 0.5, PAUSE_MOST_S)
             log.warning("the worker died (%s); another one starts in %g s", ending.text, pause)
-            if wait([self._stop], pause):
+            if wait([self._stop.fileno()], pause):
                 return Ending(UnfinishedError.exit_code, "stopped")
 
 
@@ -132,14 +134,14 @@ class Incarnation:
         heard = time.monotonic()
         stopping: StopSignal | None = None
         while True:
-            ready = wait([line.pipe, working.sentinel, self._stop], 1.0)
+            ready = wait([line.pipe, working.sentinel, self._stop.fileno()], 1.0)
             now = time.monotonic()
             if line.pipe in ready and self._hear(line):
                 heard = now
             elif working.sentinel in ready:
                 working.join()
                 return self._ending(working)
-            if self._stop in ready:
+            if self._stop.fileno() in ready:
                 self._stop.drain()
             stop = self._stop.current
             if stop and stop is not stopping:

@@ -32,6 +32,9 @@ class Passing:
     def wake(self) -> None:
         self._woken.set()
 
+    def close(self) -> None:
+        """There is no process to end."""
+
     def drop(self) -> list[Item]:
         items, self._items = self._items, []
         return [one.item for one in items]

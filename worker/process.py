@@ -20,8 +20,9 @@ from worker.cli import logs
 from worker.clock import Clock
 from worker.errors import UnfinishedError, WorkerError
 from worker.inputs import OpenInput, present_roots
+from worker.items import Json
 from worker.link import Alive, End, Heard, Line, RemoteLife, Stop
-from worker.loop import Loop, Preparing
+from worker.loop import Loop
 from worker.passing import Passing
 from worker.pool import Pool
 from worker.queue import lines
@@ -63,12 +64,16 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
     clock = Clock()
     life = RemoteLife(worker, settings.ttl, clock, line)
     pool = _pool(task, OpenInput(places, scratch), settings)
+
+    def alive(info: dict[str, Json]) -> None:
+        line.send(Alive({**info, "device": settings.device, "host": os.uname().nodename}))
+
     loop = Loop(
         task,
         Claims(store, life, clock),
         _inbox(store, run, task_type, places, settings, clock),
         pool,
-        lambda info: line.send(Alive({**info, "device": settings.device, "host": os.uname().nodename})),
+        alive,
         worker=worker,
         batch=settings.batch or task.batch,
         ahead=2 * settings.children,
@@ -79,7 +84,7 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
     threading.Thread(target=_listen, args=(line, life, loop), name="ear", daemon=True).start()
     finish_retries(store)
     task.open(settings.device)
-    line.send(Alive({"state": "ready", "device": settings.device, "host": os.uname().nodename}))
+    alive({"state": "ready"})
     views = _views(store, run, settings)
     try:
         loop.run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 HIDDEN = "***"
 
@@ -26,3 +27,12 @@ def redact(text: str) -> str:
     text = _ASSIGNED.sub(rf"\1\2{HIDDEN}", text)
     text = _HEADER.sub(rf"\1\2{HIDDEN}", text)
     return _BARE.sub(HIDDEN, text)
+
+
+def redact_json(value: Any) -> Any:
+    """Every text within."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, list | tuple):
+        return [redact_json(one) for one in value]
+    return {key: redact_json(one) for key, one in value.items()} if isinstance(value, dict) else value

@@ -6,7 +6,7 @@ import glob
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,9 @@ def find(paths: Sequence[str], task: Task, params: Mapping[str, Json], root: str
     named = [found for path in paths for found in _expand(path)]
     lists = [path for path in named if _is_list(path, task)]
     direct = [path for path in named if path not in lists]
-    base = Root(root or _common(direct or [str(Path(path).parent) for path in lists]))
+    listed = [wish for path in lists for wish in _listed(path, task, params, anchored=root is None)]
+    inputs = direct + [wish.input for wish in listed if isinstance(wish, Wish)]
+    base = Root(root or _common(inputs or ["."]))
     if not base.present():
         raise UsageError(f"--root {root} is not a folder of this machine")
     wishes: list[Wish | Refused] = []
@@ -49,9 +51,7 @@ def find(paths: Sequence[str], task: Task, params: Mapping[str, Json], root: str
             endings = ", ".join(sorted(task.suffixes)) or "any"
             raise UsageError(f"{path} holds nothing that {task.name} takes (endings: {endings})")
         wishes += found
-    for path in lists:
-        wishes += _read_list(path, task, params)
-    return Named(base.location, wishes)
+    return Named(base.location, wishes + listed)
 
 
 def resolve(
@@ -82,7 +82,7 @@ class Resolver:
             known = next((k for root in self._roots if (k := root.know(input))), None)
             input.encode()
         except UnicodeEncodeError:
-            return Refused(wish.line, f"names {ascii(wish.input)}, whose name is not UTF-8: rename it")
+            return Refused(wish.line, f"names {wish.input!a}, whose name is not UTF-8: rename it")
         except (ItemError, WorkerError) as error:
             return Refused(wish.line, f"names {wish.input!r}: {error}")
         except OSError as error:
@@ -123,6 +123,16 @@ def _read_list(path: str, task: Task, params: Mapping[str, Json]) -> Iterator[Wi
     return lines.parse(data, task, params) if _is_json(path, data) else lines.plain(data)
 
 
+def _listed(path: str, task: Task, params: Mapping[str, Json], anchored: bool) -> Iterator[Wish | Refused]:
+    """A list's lines; without a root its relative names are meant from where the list lies."""
+    folder = Path.cwd() if path == "-" else Path(path).absolute().parent
+    for wish in _read_list(path, task, params):
+        if anchored and isinstance(wish, Wish) and not is_url(wish.input):
+            yield replace(wish, input=str(folder / wish.input))
+        else:
+            yield wish
+
+
 def _is_json(path: str, data: bytes) -> bool:
     return path.endswith(".jsonl") or (path == "-" and data.lstrip()[:1] == b"{")
 
@@ -140,25 +150,27 @@ def _common(paths: Sequence[str]) -> str:
     """The folder or prefix that all of them lie below: what item names are relative to."""
     urls = {is_url(path) for path in paths}
     if urls == {True, False}:
-        raise UsageError("folders and URLs in one command have no common root: enqueue them one after the other")
+        raise UsageError(
+            "folders and URLs in one command have no common root: enqueue them one after the other"
+        )
     if urls == {True}:
-        scheme, _, rest = paths[0].partition("://")
+        scheme, _, _ = paths[0].partition("://")
         if any(not path.startswith(f"{scheme}://") for path in paths):
             raise UsageError("URLs of several stores have no common root: enqueue them one after the other")
-        pieces = os.path.commonpath([path.partition("://")[2].partition("?")[0] for path in paths])
-        return _folder_of_url(f"{scheme}://{pieces}")
+        secret = paths[0].partition("?")[2]
+        common = os.path.commonpath([path.partition("?")[0].partition("://")[2] for path in paths])
+        return _folder_of_url(f"{scheme}://{common}", f"?{secret}" if secret else "")
     folders = [Path(path).absolute() for path in paths]
     return os.path.commonpath([path if path.is_dir() else path.parent for path in folders])
 
 
-def _folder_of_url(url: str) -> str:
+def _folder_of_url(url: str, secret: str) -> str:
     """A URL may name one blob: then its folder is the root."""
     from worker.queue.store import open_store
 
     folder, _, name = url.rpartition("/")
-    if folder.endswith(":/") or folder.count("/") < 2 or open_store(folder).head(name) is None:
-        return url
-    return folder
+    is_blob = folder.count("/") >= 2 and open_store(folder + secret).head(name) is not None
+    return (folder if is_blob else url) + secret
 
 
 def _under(path: str, root: Root) -> str | None:
@@ -166,25 +178,21 @@ def _under(path: str, root: Root) -> str | None:
     if is_url(path) != is_url(root.location):
         return None
     if is_url(path):
-        prefix = root.location.partition("?")[0].rstrip("/") + "/"
-        return path.removeprefix(prefix) if path.startswith(prefix) else None
+        plain, prefix = (one.partition("?")[0].rstrip("/") for one in (path, root.location))
+        return plain[len(prefix) + 1 :] if f"{plain}/".startswith(f"{prefix}/") else None
     absolute = Path(os.path.normpath(Path(path).absolute()))
     return absolute.relative_to(root.location).as_posix() if absolute.is_relative_to(root.location) else None
 
 
 def _below(path: str, base: Root, task: Task) -> Iterator[str]:
-    """The inputs of one path, relative to the root: a file itself, or a folder's files of the right endings."""
+    """The inputs of one path, relative to the root: a file, or a folder's files of the right endings."""
     relative = _under(path, base)
-    if relative is None or not (relative == "." or path == base.location or inside(relative)):
+    if relative is None:
         raise UsageError(f"{path} is outside of --root {base.location}")
-    if not is_url(path) and Path(path).is_file():
+    if relative not in ("", ".") and (base.know(relative) if is_url(path) else Path(path).is_file()):
         yield relative
         return
-    if is_url(path) and relative and base.know(relative):
-        yield relative
-        return
-    top = Root(path)
-    prefix = "" if relative in ("", ".") or path == base.location else f"{relative}/"
-    for input in top.below():
+    prefix = "" if relative in ("", ".") else f"{relative}/"
+    for input in Root(path).below():
         if not task.suffixes or Path(input).suffix.lower() in task.suffixes:
             yield prefix + input

@@ -13,7 +13,9 @@ from worker.queue.store import open_store
 @click.argument("queue")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…")
 @recipe_options(required=False)
-@click.option("--root", metavar="DIR", help="what the inputs' names are relative to; default: their common folder")
+@click.option(
+    "--root", metavar="DIR", help="what the inputs' names are relative to; default: their common folder"
+)
 def command(
     queue: str,
     paths: tuple[str, ...],

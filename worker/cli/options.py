@@ -13,7 +13,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[float]):
     """90, 90s, 15m, 12h, 1.5d"""
 
     name = "duration"
@@ -27,7 +27,7 @@ class Duration(click.ParamType):
         return float(found[1]) * UNITS[found[2]]
 
 
-class Batch(click.ParamType):
+class Batch(click.ParamType[int | None]):
     """A number, or auto."""
 
     name = "n|auto"
@@ -50,12 +50,18 @@ def recipe_options(required: bool) -> Callable[[F], F]:
     def add(command: F) -> F:
         for option in reversed(
             (
-                click.option("--task", required=required, help="what to do with each item: see `worker tasks`"),
+                click.option(
+                    "--task", required=required, help="what to do with each item: see `worker tasks`"
+                ),
                 click.option("--engine", help="which kind of model answers"),
                 click.option("--model", help="folder or name of the model"),
                 click.option("--revision", help="the model's pinned revision"),
-                click.option("--lang", type=click.Choice(["zh", "en"]), help="language of the answers' texts"),
-                click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="a task's parameter"),
+                click.option(
+                    "--lang", type=click.Choice(["zh", "en"]), help="language of the answers' texts"
+                ),
+                click.option(
+                    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="a task's parameter"
+                ),
             )
         ):
             command = option(command)

@@ -33,16 +33,24 @@ log = logging.getLogger(__name__)
 @click.option("--root", metavar="DIR", help="where this machine keeps the inputs")
 @click.option("--out", metavar="DIR", type=click.Path(path_type=Path), help="where the answers go")
 @click.option("--device", default="cpu", show_default=True, help="what the task computes on")
-@click.option("--batch", type=Batch(), default="auto", show_default=True, help="samples at once on the device")
+@click.option(
+    "--batch", type=Batch(), default="auto", show_default=True, help="samples at once on the device"
+)
 @click.option("--children", type=click.IntRange(1), help="processes that prepare  [default: one a core]")
 @click.option("--item-limit", type=Duration(), help="longest time to prepare one item  [default: the task's]")
 @click.option("--item-memory", type=click.FloatRange(0, min_open=True), help="most GB to prepare one item")
-@click.option("--ttl", type=Duration(), default="60", show_default=True, help="silence after which work is taken over")
+@click.option(
+    "--ttl", type=Duration(), default="60", show_default=True, help="silence after which work is taken over"
+)
 @click.option("--follow", is_flag=True, help="go on until stopped; new work is taken as it comes")
 @click.option("--idle-exit", type=Duration(), help="leave after so long without work")
 @click.option("--stop-after", type=Duration(), help="stop early enough to be done by then: 90s, 15m, 12h")
-@click.option("--grace", type=Duration(), default=GRACE_S, show_default=True, help="seconds left after SIGTERM")
-@click.option("--patience", type=Duration(), default="10m", show_default=True, help="how long the store may be away")
+@click.option(
+    "--grace", type=Duration(), default=GRACE_S, show_default=True, help="seconds left after SIGTERM"
+)
+@click.option(
+    "--patience", type=Duration(), default="10m", show_default=True, help="how long the store may be away"
+)
 @click.option("--on-done", metavar="CMD", help="run this when all is done, e.g. to switch the machine off")
 @click.pass_context
 def command(
@@ -145,7 +153,9 @@ def finish(ending: Ending, queue: str, out: Path | None, answers: bool, on_done:
     if out or answers:
         code = collect_and_tell(store, out or default_out(queue))
     else:
-        click.echo(f"worker: all done, {progress.total} items; `worker collect {queue}` writes the answers", err=True)
+        click.echo(
+            f"worker: all done, {progress.total} items; `worker collect {queue}` writes the answers", err=True
+        )
         code = 1 if progress.failed or progress.refused else 0
     if on_done:
         subprocess.run(shlex.split(on_done), check=False)

@@ -44,7 +44,13 @@ class Holding:
         self._tell_hand = hand
         self._forget = forget
         message = "every worker that touched it died, twice while it was alone in hand"
-        self.add([Result(i.id, i.input, Failure("crashed-worker", message)) for i in self.left() if i.id in killers])
+        self.add(
+            [
+                Result(i.id, i.input, Failure("crashed-worker", message))
+                for i in self.left()
+                if i.id in killers
+            ]
+        )
 
     @property
     def complete(self) -> bool:

@@ -98,7 +98,9 @@ class Inbox:
         return content is not None and self._store.head(layout.taken(name, content)) is not None
 
 
-def reader(parse: Callable[[bytes], Iterable[Wish | Refused]], resolve: Callable[[Wish], Item | Refused]) -> Reader:
+def reader(
+    parse: Callable[[bytes], Iterable[Wish | Refused]], resolve: Callable[[Wish], Item | Refused]
+) -> Reader:
     """Lines → wishes → items; what is refused on the way keeps its line number."""
 
     def read(content: bytes) -> tuple[Sequence[Item], Sequence[Refused]]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
 from worker.errors import UsageError
 from worker.items import Json
@@ -33,7 +34,7 @@ class Refused:
     why: str
 
 
-def parse(data: bytes, task: type[MapTask], base: Mapping[str, Json]) -> Iterator[Wish | Refused]:
+def parse(data: bytes, task: type[MapTask[Any, Any]], base: Mapping[str, Json]) -> Iterator[Wish | Refused]:
     """JSON lines. A bad line is refused alone; the others are taken."""
     for number, line in enumerate(data.split(b"\n"), start=1):
         if line.strip(b" \t\r\xef\xbb\xbf"):
@@ -55,7 +56,7 @@ def plain(data: bytes) -> Iterator[Wish | Refused]:
             yield Wish(number, text, {})
 
 
-def _wish(number: int, line: bytes, task: type[MapTask], base: Mapping[str, Json]) -> Wish:
+def _wish(number: int, line: bytes, task: type[MapTask[Any, Any]], base: Mapping[str, Json]) -> Wish:
     if len(line) > LINE_MOST:
         raise UsageError(
             f"is {len(line) / 1e6:.1f} MB long, an item may be {LINE_MOST // 1024} KiB: "
@@ -64,9 +65,9 @@ def _wish(number: int, line: bytes, task: type[MapTask], base: Mapping[str, Json
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"is not JSON ({error}); write {{\"input\": \"path\"}}") from None
+        raise UsageError(f'is not JSON ({error}); write {{"input": "path"}}') from None
     if not isinstance(record, dict):
-        raise UsageError(f"is not a JSON object but {_type(record)}; write {{\"input\": \"path\"}}")
+        raise UsageError(f'is not a JSON object but {_type(record)}; write {{"input": "path"}}')
     for key in record:
         if key not in KEYS:
             near = get_close_matches(key, KEYS, 1)
@@ -76,9 +77,11 @@ def _wish(number: int, line: bytes, task: type[MapTask], base: Mapping[str, Json
     if not isinstance(text, str) or not text:
         raise UsageError(f"needs 'input' as a text, it has {_type(text)}")
     if not isinstance(params, dict):
-        raise UsageError(f"has 'params' as {_type(params)}; write {{\"params\": {{\"name\": value}}}}")
+        raise UsageError(f'has \'params\' as {_type(params)}; write {{"params": {{"name": value}}}}')
     if not _encodable(record):
-        raise UsageError("has half of a surrogate pair in it, which is no text: write the characters themselves")
+        raise UsageError(
+            "has half of a surrogate pair in it, which is no text: write the characters themselves"
+        )
     if params:
         validate(task, {**base, **params})
     return Wish(number, text, params)

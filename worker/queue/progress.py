@@ -129,7 +129,11 @@ class Watcher:
 
     def look(self) -> Progress:
         count = self._tally.look()
-        newest = newest_claims(e.name for e in self._store.list(layout.CLAIMS)) if count.shards != count.done else {}
+        newest = (
+            newest_claims(e.name for e in self._store.list(layout.CLAIMS))
+            if count.shards != count.done
+            else {}
+        )
         held = {
             (shard, claim.epoch)
             for shard, claim in newest.items()

@@ -1,4 +1,4 @@
-"""A shard: some items under a name that is their content's hash, so that writing it twice is writing it once."""
+"""A shard: some items under a name that is their content's hash. Written twice, it is there once."""
 
 from __future__ import annotations
 

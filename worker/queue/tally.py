@@ -122,7 +122,9 @@ def pick(count: Count[T], names: Sequence[str]) -> list[Item]:
         ids = [name] if name in count.items else by_input.get(name, [])
         if not ids:
             near = get_close_matches(name, by_input, n=1)
-            hint = f"did you mean {near[0]}?" if near else "give an item's id, or its input as the report has it"
+            hint = (
+                f"did you mean {near[0]}?" if near else "give an item's id, or its input as the report has it"
+            )
             raise UsageError(f"no item of this queue is called '{name}'; {hint}")
         chosen |= {item: count.items[item] for item in ids if item not in count.open}
     return list(chosen.values())

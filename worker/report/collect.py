@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from worker.errors import UnfinishedError, UsageError
 from worker.items import Failure, Json, Result
 from worker.queue import intake, layout, recipe
-from worker.queue.answers import DamagedQueueError, Done, final_answers, read_done
+from worker.queue.answers import DamagedQueueError, final_answers, read_done
 from worker.queue.beat import Beat
 from worker.queue.claims import newest_claims
-from worker.queue.intake import AT_ONCE, at_once
+from worker.queue.intake import at_once
 from worker.queue.progress import read_taken, refused_lines
 from worker.queue.recipe import Run
 from worker.queue.store import Store
 from worker.report import html
-from worker.report.files import own, relative_paths, write_json, write_whole
+from worker.report.files import refuse_other, relative_paths, write_json, write_whole
 from worker.report.performance import performance
 from worker.report.provenance import provenance
 from worker.report.record import document, encoded
@@ -54,28 +52,92 @@ def default_out(url: str) -> Path:
 def collect(store: Store, out: Path) -> Collected:
     """Everything is read and checked before the first file is written; summary.json comes last."""
     run = recipe.require(store)
-    names = finished_shards(store)
-    results = _read(store, names)
+    refuse_other(out, run.fingerprint)
+    shards = finished_shards(store)
+    results = _read(store, shards)
     task_type = registry.find(run.recipe.task)
     task = task_type(params.validate(task_type, run.recipe.params))
     plain = [replace(result, run={}) for result in results]  # a summary must not know how it went
-    refused = refused_lines(read_taken(store, [e.name for e in store.list(layout.TAKEN)]))
-    summary = {**summarise(run, results, refused), **_own_keys(task.summarise(plain))}
-    beats = [Beat.decode(data) for e in store.list(layout.WORKERS) if (data := store.get(e.name))]
+    summary = _summary(run, plain, task.summarise(plain), _refused(store))
+    beats = read_beats(store)
     newest = newest_claims(e.name for e in store.list(layout.CLAIMS))
-    epochs = {shard: newest[shard].epoch for shard in names if shard in newest}
+    epochs = {shard: newest[shard].epoch for shard in shards if shard in newest}
     went = performance(results, beats, sum(epochs.values()))
     origin = provenance(run, store.url, beats, intake.roots(store), epochs)
     try:
-        own(out, run.fingerprint)
+        out.mkdir(parents=True, exist_ok=True)
         _copy_files(store, out, results)
         head = {"task": run.recipe.task, "fingerprint": run.fingerprint}
         write_whole(out / "final_results.json", document(head, map(encoded, results)))
         write_json(out / "performance.json", went)
         write_json(out / "provenance.json", origin)
-        report = html.Report(summary, plain, task.row, went, origin, out)
-        write_whole(out / "report.html", [html.render(report).encode(errors="replace")])
+        page = html.render(html.Report(summary, plain, task.row, went, origin, out))
+        write_whole(out / "report.html", [page.encode(errors="replace")])
         write_json(out / "summary.json", summary)
     except OSError as error:
-        raise UsageError(f"{error.filename or out}: {error.strerror}; free room there or give another --out") from None
+        remedy = "free room there, or give another --out"
+        raise UsageError(f"{error.filename or out}: {error.strerror}; {remedy}") from None
     return Collected(out, summary)
+
+
+def finished_shards(store: Store) -> list[str]:
+    """Every shard of the queue; an error while one is open."""
+    names = sorted(layout.shard_of(entry.name) for entry in store.list(layout.ITEMS))
+    open_ones = set(names) - {layout.shard_of(entry.name) for entry in store.list(layout.DONE)}
+    if open_ones:
+        raise UnfinishedError(
+            f"{len(open_ones)} of {len(names)} shards of {store.url} are not done yet: "
+            f"go on with worker run {store.url}, or look with worker status {store.url}"
+        )
+    return names
+
+
+def read_beats(store: Store) -> list[Beat]:
+    contents = at_once(store.get, [entry.name for entry in store.list(layout.WORKERS)])
+    return [Beat.decode(data) for data in contents if data]
+
+
+def _read(store: Store, shards: Sequence[str]) -> list[Result]:
+    done = at_once(lambda name: read_done(store, name), shards)
+    return sorted(final_answers(iter(done)).values(), key=lambda result: (result.input, result.item))
+
+
+def _refused(store: Store) -> list[Mapping[str, Json]]:
+    return refused_lines(read_taken(store, [entry.name for entry in store.list(layout.TAKEN)]))
+
+
+def _summary(
+    run: Run, results: Sequence[Result], own: Mapping[str, Json], refused: Sequence[Mapping[str, Json]]
+) -> dict[str, Json]:
+    kinds = Counter(r.outcome.kind for r in results if isinstance(r.outcome, Failure))
+    summary: dict[str, Json] = {
+        "task": run.recipe.task,
+        "fingerprint": run.fingerprint,
+        "total": len(results),
+        "ok": len(results) - kinds.total(),
+        "failed": kinds.total(),
+        "failures": dict(sorted(kinds.items())),
+        "refused": [dict(line) for line in refused],
+    }
+    return summary | {key: value for key, value in own.items() if key not in summary}
+
+
+def _copy_files(store: Store, out: Path, results: Sequence[Result]) -> None:
+    """A file that is there already, from a collect that was cut off, is not fetched again."""
+    wanted = [
+        (result.files[name], out / path)
+        for result in results
+        for name, path in relative_paths(result).items()
+    ]
+    for folder in {file.parent for _, file in wanted}:
+        folder.mkdir(parents=True, exist_ok=True)
+    at_once(lambda one: _copy_file(store, *one), wanted)
+
+
+def _copy_file(store: Store, name: str, file: Path) -> None:
+    if file.exists() and layout.file(file.read_bytes()) == name:
+        return
+    try:
+        store.download(name, file)
+    except FileNotFoundError:
+        raise DamagedQueueError(f"{store.url}/{name} is missing, an answer's file: restore it") from None

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from worker.errors import UsageError
 from worker.items import Json, Result
+from worker.redact import redact
 
 FOLDER = "files"
 SLUG_BYTES = 80
@@ -35,13 +36,13 @@ def write_json(file: Path, value: Json) -> None:
     write_whole(file, [json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False).encode(), b"\n"])
 
 
-def own(out: Path, fingerprint: str) -> None:
-    """Make the folder ours, or refuse the one that holds the answers of another recipe."""
-    summary = out / "summary.json"
+def refuse_other(out: Path, fingerprint: str) -> None:
+    """Answers to two recipes in one folder would be taken for one."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        found = json.loads(summary.read_bytes()).get("fingerprint") if summary.exists() else fingerprint
-    except (ValueError, AttributeError):
+        found = json.loads((out / "summary.json").read_bytes())["fingerprint"]
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, LookupError, TypeError):
         found = None
     if found != fingerprint:
         raise UsageError(f"{out} holds the results of another recipe: give another --out, or move it away")
@@ -49,8 +50,13 @@ def own(out: Path, fingerprint: str) -> None:
 
 def relative_paths(result: Result) -> dict[str, str]:
     """The answer's files: name → path below the output folder, the same on every machine."""
-    folder = f"{FOLDER}/{slug(result.input)}-{slug(result.item)[:12]}"
+    folder = f"{FOLDER}/{slug(shown(result.input))}-{slug(result.item)[:12]}"
     return {name: f"{folder}/{_file_name(name)}" for name in sorted(result.files)}
+
+
+def shown(input: str) -> str:
+    """An input as people may see it: an address can be signed."""
+    return redact(input) if "://" in input else input
 
 
 def slug(text: str) -> str:

@@ -9,7 +9,7 @@ from importlib import metadata
 from worker.items import Json
 from worker.queue.beat import Beat
 from worker.queue.recipe import Run
-from worker.redact import redact
+from worker.redact import redact, redact_json
 
 LIBRARIES = ("gpu-batch-worker", "torch", "transformers", "vllm", "av", "pillow", "numpy", "obstore", "pydantic")
 
@@ -20,7 +20,7 @@ def provenance(
     return {
         "queue": redact(queue),
         "fingerprint": run.fingerprint,
-        "recipe": run.recipe.model_dump(),
+        "recipe": redact_json(run.recipe.model_dump()),
         "shard_size": run.shard_size,
         "workers": [{"id": beat.worker, "last_beat": beat.at, **beat.info} for beat in beats],
         "collected_by": versions(),

@@ -6,18 +6,19 @@ from collections.abc import Iterable, Iterator
 
 from worker.items import Answer, Failure, Json, Result
 from worker.queue.text import dumps, encode
-from worker.report.files import relative_paths
+from worker.redact import redact
+from worker.report.files import relative_paths, shown
 
 
 def record(result: Result) -> dict[str, Json]:
     """Only what is the same whoever answered, however often it was tried."""
     outcome = result.outcome
-    failed = isinstance(outcome, Failure)
+    failure = outcome if isinstance(outcome, Failure) else None
     line: dict[str, Json] = {
         "item": result.item,
-        "input": result.input,
-        "status": "failed" if failed else "ok",
-        "failure": {"kind": outcome.kind, "message": outcome.message} if isinstance(outcome, Failure) else None,
+        "input": shown(result.input),
+        "status": "failed" if failure else "ok",
+        "failure": failure and {"kind": failure.kind, "message": redact(failure.message)},
     }
     if isinstance(outcome, Answer):
         line |= {key: value for key, value in outcome.keys.items() if key not in line}

@@ -60,11 +60,11 @@ class MapTask(Generic[P, S]):
         A task of values may leave this out: it is handed the items themselves, and no child is started."""
         return item  # type: ignore[return-value]
 
-    def answer(self, samples: Sequence[S]) -> Sequence[Answer | Failure]:
+    def answer(self, samples: Sequence[S]) -> Sequence[Answer | Failure]:  # noqa: ARG002
         """On the device: one batch, answered in the order given."""
         raise TypeError(f"task {self.name} has no answer()")
 
-    def summarise(self, results: Iterable[Result]) -> Mapping[str, Json]:
+    def summarise(self, results: Iterable[Result]) -> Mapping[str, Json]:  # noqa: ARG002
         """The task's own keys of summary.json."""
         return {}
 
