@@ -296,6 +296,7 @@ class Simulation:
         self.ran: Counter[str] = Counter()
         self.commits: dict[str, bytes] = {}
         self.deaths = 0
+        self.done_at: float | None = None
         self.suspected: Counter[str] = Counter()
         self.world.after_step = self._check_step
 
@@ -303,7 +304,7 @@ class Simulation:
         for number in range(self.workers):
             self._start(f"w{number}", delay=self.world.random.uniform(0, 5))
         try:
-            self.world.run(until, stop=self._all_done)
+            self.world.run(until, stop=self._all_quiet)
         finally:
             self.world.close()
         self._check_end()
@@ -382,12 +383,26 @@ class Simulation:
                 answer = {"by": f"{self.world.machine().name}-{holding.epoch}-{self.ran[item.id]}"}
                 holding.add([Result(item.id, item.input, Answer(answer))])
                 if holding.careful or self.world.random.random() < 0.3:
-                    holding.flush()
+                    self._flush(holding)
             holding.commit()
         except StoreAwayError:
             holding.drop()
 
+    def _flush(self, holding: Holding) -> None:
+        """After a write that failed some workers go on and try again later, others give up."""
+        try:
+            holding.flush()
+        except StoreAwayError:
+            if self.world.random.random() < 0.5:
+                raise
+
     # what must hold
+
+    def _all_quiet(self) -> bool:
+        """Done, and the last zombie has had the time to come back."""
+        if self._all_done() and self.done_at is None:
+            self.done_at = self.world.time
+        return self.done_at is not None and self.world.time > self.done_at + 4 * self.ttl
 
     def _all_done(self) -> bool:
         return all(layout.done(s.name) in self.store.objects for s in self.shards)

@@ -30,6 +30,12 @@ def test_of_an_unknown_length_at_most_twice_as_many_are_kept_evenly_spaced() -> 
     assert len(gaps) == 1
 
 
+def test_a_time_from_a_thousand_years_hence_costs_no_time() -> None:
+    sampler = Sampler(12, 0.3)
+    sampler.take(Thumb(3e10, Image.new("RGB", (8, 6))), 3e10)
+    assert not sampler.wants(3e10)
+
+
 def test_a_film_with_fewer_frames_than_asked_gives_each_once() -> None:
     assert sample(12, 0.3, 3) == [0.0, 0.1, 0.2]
 

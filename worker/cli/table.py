@@ -49,15 +49,6 @@ def bar(part: int, whole: int, columns: int = 30) -> str:
     return "█" * full + "░" * (columns - full)
 
 
-def seconds(value: float) -> str:
-    """A duration as people say it: 42 s, 7 min, 3.5 h, 2.1 days."""
-    if value < 100:
-        return f"{value:.0f} s"
-    if value < 100 * 60:
-        return f"{value / 60:.0f} min"
-    return f"{value / 3600:.1f} h" if value < 48 * 3600 else f"{value / 86400:.1f} days"
-
-
 def _width(c: str) -> int:
     if combining(c) or c == ZERO_WIDTH_JOINER or category(c) in ("Mn", "Me"):
         return 0

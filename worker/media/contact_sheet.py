@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
@@ -46,8 +47,8 @@ class Sampler:
 
     def take(self, thumb: Thumb, until: float) -> None:
         self.thumbs.append(thumb)
-        while self.wants(until):
-            self._next += self._every
+        # at one jump: a damaged file may claim to be a thousand years further on
+        self._next += self._every * math.ceil((until - self._next) / self._every)
         if len(self.thumbs) >= 2 * self._count:
             self.thumbs = self.thumbs[::2]
             self._every *= 2

@@ -196,7 +196,7 @@ class _Walk:
 
     def _see_break(self, time: float) -> None:
         if self.broken == 0:
-            self.first_break = time
+            self.first_break = max(0.0, time)
         self.broken += 1
 
     @property

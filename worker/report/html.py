@@ -10,19 +10,18 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from string import Template
-from urllib.parse import quote
 
+from worker.duration import seconds
 from worker.items import Failure, Json, Result
 from worker.redact import redact
-from worker.report.files import relative_paths, shown
-from worker.report.words import LANGUAGES, WORDS
+from worker.report.files import shown
+from worker.report.pictures import Pictures
+from worker.report.words import LANGUAGES, word
 
 HERE = Path(__file__).parent
 ROWS_MOST = 5000
 """a browser shows so many at once without a pause; all stand in final_results.json"""
-EMBED_MOST = 1 << 20
-"""bytes of all pictures together, up to which the report holds them itself"""
-PICTURES = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp", ".gif": "gif"}
+HEADLINES = {"task", "fingerprint", "total", "ok", "failed", "failures", "refused"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +36,7 @@ class Report:
 
 
 def render(report: Report, lang: str = "en") -> str:
+    assert lang in LANGUAGES
     script = (HERE / "report.js").read_text()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     summary = report.summary
@@ -58,59 +58,104 @@ def _cards(report: Report) -> Iterator[str]:
     yield _card("ok", summary["ok"], "good")
     yield _card("failed", summary["failed"], "bad" if summary["failed"] else "")
     if went.get("wall_s") is not None:
-        yield _card("wall", duration(went["wall_s"]))
+        yield _card("wall", seconds(went["wall_s"]))
     if went.get("items_per_s") is not None:
         yield _card("rate", f"{went['items_per_s']:.3g}")
     if went.get("device_wait_share") is not None:
         yield _card("waited", f"{went['device_wait_share']:.0%}")
 
 
-def _card(word: str, value: Json, kind: str = "") -> str:
+def _card(name: str, value: Json, kind: str = "") -> str:
     text = f"{value:,}" if isinstance(value, int) else str(value)
-    return f'<div class="card"><b class="{kind}">{_text(text)}</b><span>{_word(word)}</span></div>'
+    return f'<div class="card"><b class="{kind}">{_text(text)}</b><span>{word(name)}</span></div>'
 
 
 def _sections(report: Report) -> Iterator[str]:
     failed = [result for result in report.results if not result.ok]
     if failed:
-        yield _heading("failures")
-        yield _failures(report.summary["failures"], failed)
-    if report.summary.get("refused"):
-        yield _heading("refused")
-        lines = ([_text(one["file"]), _text(one["line"]), _text(one["why"])] for one in report.summary["refused"])
-        yield _table(["file", "line", "why"], lines)
-    own = {key: value for key, value in report.summary.items() if key not in _HEADLINES}
+        yield _heading("failures") + _failures(report.summary["failures"], failed)
+    if report.summary["refused"]:
+        lines = [[_text(one["file"]), _text(one["line"]), _text(one["why"])] for one in report.summary["refused"]]
+        yield _heading("refused") + _table(map(word, ["file", "line", "why"]), lines)
+    own = [[_text(key), _value(value)] for key, value in report.summary.items() if key not in HEADLINES]
     if own:
-        yield _heading("summary")
-        yield _table(["what", "value"], ([_text(key), _value(value)] for key, value in own.items()))
-    yield _items(report, [result for result in report.results if result.ok])
-    yield _heading("time")
-    yield _time(report.performance)
-    yield _heading("provenance")
-    yield f'<div class="box"><pre class="mark">{_text(_pretty(report.provenance))}</pre></div>'
-
-
-_HEADLINES = {"task", "fingerprint", "total", "ok", "failed", "failures", "refused"}
+        yield _heading("summary") + _table(map(word, ["what", "value"]), own)
+    if len(failed) < len(report.results):
+        yield _heading("rows") + _rows(report, [result for result in report.results if result.ok])
+    yield _heading("time") + _time(report.performance)
+    pretty = json.dumps(report.provenance, ensure_ascii=False, indent=2)
+    yield _heading("provenance") + f'<div class="box"><pre class="mark">{_text(pretty)}</pre></div>'
 
 
 def _failures(kinds: Mapping[str, int], failed: Sequence[Result]) -> str:
-    counts = ([_tag(kind), _text(f"{n:,}")] for kind, n in sorted(kinds.items(), key=lambda k: (-k[1], k[0])))
-    each = ([_input(r), _tag(_failure(r).kind), _text(redact(_failure(r).message))] for r in failed[:ROWS_MOST])
-    return _table(["kind", "count"], counts) + "<br>" + _table(["input", "kind", "message"], each) + _cut(failed)
+    counts = [[_tag(kind), _text(n)] for kind, n in sorted(kinds.items(), key=lambda one: (-one[1], one[0]))]
+    outcomes = [(r, r.outcome) for r in failed[:ROWS_MOST] if isinstance(r.outcome, Failure)]
+    each = [[_input(r.input), _tag(outcome.kind), _text(outcome.message)] for r, outcome in outcomes]
+    tables = _table(map(word, ["kind", "count"]), counts), _table(map(word, ["input", "kind", "message"]), each)
+    return "<br>".join(tables) + _how_many(failed)
 
 
-def _items(report: Report, answered: Sequence[Result]) -> str:
+def _rows(report: Report, answered: Sequence[Result]) -> str:
     """The task's own table, with the pictures that belong to each item."""
-    rows = [report.row(result) for result in answered[:ROWS_MOST]]
+    shown_ones = answered[:ROWS_MOST]
+    rows = [report.row(result) for result in shown_ones]
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    pictures = _Pictures(report.out, answered[:ROWS_MOST])
-    names = ["input", *columns] + (["files"] if pictures.any else [])
-    cells = (
-        [_input(result), *(_text(row.get(column, "")) for column in columns)]
+    pictures = Pictures(report.out, shown_ones)
+    names = [word("input"), *map(_text, columns)] + ([word("files")] if pictures.any else [])
+    cells = [
+        [_input(result.input), *(_text(row.get(column, "")) for column in columns)]
         + ([pictures.gallery(result)] if pictures.any else [])
-        for result, row in zip(answered, rows, strict=False)
-    )
-    if not rows:
+        for result, row in zip(shown_ones, rows, strict=True)
+    ]
+    search = '<input id="filter" type="search" placeholder="⌕" aria-label="filter / 筛选">'
+    return search + _table(names, cells, name="items") + _how_many(answered)
+
+
+def _time(went: Mapping[str, Json]) -> str:
+    figures = {"claims": went["attempts"], **{name: went["item_s"][name] for name in ("median", "p90", "max")}}
+    facts = [[word(name), _text(value)] for name, value in figures.items() if value is not None]
+    slowest = [[_input(one["input"]), _text(one["seconds"])] for one in went["slowest"]]
+    workers = [
+        [_text(one["id"]), _text(one["device"] or ""), _text(one["items"]), _text(one["seconds"])]
+        for one in went["workers"]
+    ]
+    two = _table(map(word, ["what", "value"]), facts) + _table(map(word, ["slowest", "seconds"]), slowest)
+    table = _table(map(word, ["worker", "device", "items", "seconds"]), workers)
+    return f'<div class="two">{two}</div><br>{table}'
+
+
+def _table(names: Iterable[str], rows: Iterable[Sequence[str]], *, name: str = "") -> str:
+    """Names and cells are HTML already."""
+    head = "".join(f"<th>{one}</th>" for one in names)
+    body = "\n".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    table = f"<table class='sortable' id='{name}'>" if name else "<table class='sortable'>"
+    return f'<div class="box">{table}<thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>'
+
+
+def _heading(name: str) -> str:
+    return f"<h2>{word(name)}</h2>"
+
+
+def _text(value: Json) -> str:
+    return escape(redact(str(value)))
+
+
+def _input(input: str) -> str:
+    """A name may be written from right to left; it must not turn the line around."""
+    return f"<bdi>{escape(shown(input))}</bdi>"
+
+
+def _tag(kind: str) -> str:
+    return f'<span class="tag">{_text(kind)}</span>'
+
+
+def _value(value: Json) -> str:
+    if isinstance(value, dict):
+        return "<br>".join(f"{_text(key)}: {_value(one)}" for key, one in value.items())
+    return ", ".join(map(_value, value)) if isinstance(value, list) else _text(value)
+
+
+def _how_many(results: Sequence[Result]) -> str:
+    if len(results) <= ROWS_MOST:
         return ""
-    search = f'<input id="filter" type="search" placeholder="⌕" aria-label="{escape(WORDS["filter"][0])}">'
-    return _heading("rows") + search + _table(names, cells, id="items") + _cut(answered)
+    return f'<p class="soft">{ROWS_MOST:,} {word("cut")} {len(results):,}: final_results.json</p>'

@@ -1,0 +1,41 @@
+"""The answers' files in the report: small pictures inside it, large ones as links to files/."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path, PurePosixPath
+from urllib.parse import quote
+
+from worker.items import Result
+from worker.report.files import relative_paths
+
+EMBED_MOST = 1 << 20
+"""bytes of all pictures together, up to which the report holds them itself"""
+KINDS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp", ".gif": "gif"}
+
+
+class Pictures:
+    def __init__(self, out: Path, results: Sequence[Result]) -> None:
+        self._out = out
+        paths = [path for result in results for path in relative_paths(result).values()]
+        self.any = bool(paths)
+        self._embedded = sum((out / path).stat().st_size for path in paths if _kind(path)) <= EMBED_MOST
+
+    def gallery(self, result: Result) -> str:
+        links = (self._link(name, path) for name, path in relative_paths(result).items())
+        return f'<div class="gallery">{"".join(links)}</div>'
+
+    def _link(self, name: str, path: str) -> str:
+        inside = f'<img loading="lazy" src="{self._source(path)}" alt="{escape(name)}">'
+        return f'<a href="{quote(path)}" title="{escape(name)}">{inside if _kind(path) else escape(name)}</a>'
+
+    def _source(self, path: str) -> str:
+        if not self._embedded:
+            return quote(path)
+        return f"data:image/{_kind(path)};base64,{base64.b64encode((self._out / path).read_bytes()).decode()}"
+
+
+def _kind(path: str) -> str | None:
+    return KINDS.get(PurePosixPath(path).suffix.lower())

@@ -1,0 +1,46 @@
+"""The report's own words, in both languages. What tasks and inputs are called stays as it is."""
+
+from __future__ import annotations
+
+from html import escape
+
+LANGUAGES = ("en", "zh")
+WORDS = {
+    "items": ("items", "项目"),
+    "ok": ("answered", "成功"),
+    "failed": ("failed", "失败"),
+    "wall": ("from start to end", "总用时"),
+    "rate": ("items a second", "项/秒"),
+    "waited": ("device waited", "设备等待"),
+    "failures": ("Failures", "失败"),
+    "refused": ("Refused lines", "被拒绝的行"),
+    "summary": ("Summary", "汇总"),
+    "rows": ("Results", "结果"),
+    "time": ("Where the time went", "时间花在哪里"),
+    "provenance": ("Provenance", "来源"),
+    "file": ("File", "文件"),
+    "line": ("Line", "行"),
+    "why": ("Why", "原因"),
+    "what": ("What", "内容"),
+    "value": ("Value", "值"),
+    "kind": ("Kind", "类型"),
+    "count": ("Count", "数量"),
+    "input": ("Input", "输入"),
+    "message": ("Message", "信息"),
+    "files": ("Files", "文件"),
+    "worker": ("Worker", "工作进程"),
+    "device": ("Device", "设备"),
+    "seconds": ("Seconds", "秒"),
+    "claims": ("shards claimed", "分片领取次数"),
+    "median": ("median second an item", "每项中位秒数"),
+    "p90": ("9 of 10 items within, s", "九成项目不超过（秒）"),
+    "max": ("slowest item, s", "最慢项目（秒）"),
+    "slowest": ("Slowest items", "最慢的项目"),
+    "cut": ("shown of", "已显示，共"),
+}
+
+
+def word(name: str) -> str:
+    """Both languages; the page shows one of them."""
+    en, zh = WORDS[name]
+    return f'<span class="en">{escape(en)}</span><span class="zh" lang="zh">{escape(zh)}</span>'
