@@ -29,7 +29,11 @@ from worker.tasks import registry
 
 START_S = 60.0
 """how long a child may take until it has its first item in hand"""
+RESTART_S = 5.0
+"""how long the death of the fork server may take to be noticed"""
 TRIES = 2
+PAUSE_S = 5.0
+"""a look that comes so much too late: perhaps all of us were stopped, not the child alone"""
 
 # One thread a child: there are as many children as cores.
 THREADS = dict.fromkeys(
@@ -124,6 +128,7 @@ class Pool:
         soonest = min([until, *(self._deadline(busy) for busy in self._busy())])
         sources = [source for one in self._children for source in (one.pipe, one.process.sentinel)]
         ready = set(connection.wait([self._ear, *sources], max(0.0, soonest - time.monotonic())))
+        self._forgive(time.monotonic() - soonest)
         for one in self._children[:]:
             if one.pipe in ready:
                 self._hear(one)
@@ -138,6 +143,15 @@ class Pool:
         if self._ear in ready:
             self._ear.recv(4096)
         return self._ear in ready
+
+    def _forgive(self, late: float) -> None:
+        """A worker that was stopped and woken makes every item look slow, and none is.
+
+        Once an item: a worker that is away often must still find out which child hangs."""
+        for busy in self._busy():
+            if late > PAUSE_S and busy.entry and not busy.entry.forgiven:
+                busy.entry.forgiven = True
+                busy.begun = time.monotonic()
 
     def _deadline(self, busy: _Child) -> float:
         return (busy.begun or busy.given + START_S) + self._limit_s
@@ -160,7 +174,7 @@ class Pool:
         context = multiprocessing.get_context("forkserver")
         process = context.Process(target=child.run, args=(theirs, self._setup), name="prepare", daemon=True)
         try:
-            process.start()
+            _start_by_fork_server(process)
         finally:
             theirs.close()
         self._children.append(_Child(process, ours))
@@ -230,6 +244,7 @@ class _Entry:
     item: Item
     pickled: memoryview
     deaths: list[str] = field(default_factory=list)
+    forgiven: bool = False
 
 
 @dataclass(eq=False, slots=True)
@@ -280,6 +295,18 @@ def _start_fork_server(module: str) -> None:
             forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def _start_by_fork_server(process: BaseProcess) -> None:
+    """It may have died a moment ago, and multiprocessing does not see that before it is reaped."""
+    until = time.monotonic() + RESTART_S
+    while True:
+        try:
+            return process.start()
+        except ConnectionRefusedError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(0.01)
 
 
 @contextmanager

@@ -177,6 +177,20 @@ def test_a_hang_ends_at_the_limit(make: MakePool) -> None:
     assert time.monotonic() - started < 5
 
 
+def test_a_worker_that_was_stopped_and_woken_does_not_take_its_items_for_hung(
+    make: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = make(1, limit_s=1.0)
+    monkeypatch.setattr("worker.pool.PAUSE_S", 0.2)
+    pool.submit(Item(id="0", input="sleep 0.8"))
+    pool.poll(0.5)
+    os.kill(pool._children[0].process.pid or 0, signal.SIGSTOP)
+    time.sleep(1.0)  # stands in for the stop of the whole worker
+    os.kill(pool._children[0].process.pid or 0, signal.SIGCONT)
+    (done,) = pool.poll(PATIENCE)
+    assert not isinstance(done.outcome, Failure)
+
+
 def test_a_sample_that_came_in_time_counts_however_late_we_look(make: MakePool) -> None:
     pool = make(1, limit_s=0.3)
     outcomes(pool, "say warm")

@@ -62,6 +62,11 @@ def test_a_truncated_file_fails_with_how_much_is_readable(tmp_path: Path, ending
     assert float(said[4]) == pytest.approx(2.0, abs=0.15)
 
 
+def test_an_mp4_that_misses_its_last_frames_only_is_truncated(tmp_path: Path) -> None:
+    error = why(media.cut(media.film(tmp_path / "a.mp4", **CONTAINERS["mp4"]), 0.97))
+    assert (error.kind, "of 60 frames" in error.message) == ("truncated", True)
+
+
 def test_an_mp4_cut_before_its_index_is_truncated_not_unknown(tmp_path: Path) -> None:
     error = why(media.cut(media.film(tmp_path / "a.mp4"), 0.5))
     assert error.kind == "truncated"

@@ -1,4 +1,4 @@
-"""What the worker says while it runs: text for people or JSON lines for machines, to stderr, without secrets."""
+"""Logging to stderr: text for people or JSON lines for machines, without secrets."""
 
 from __future__ import annotations
 

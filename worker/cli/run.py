@@ -133,10 +133,10 @@ class Ticker:
 
 def finish(ending: Ending, queue: str, out: Path | None, answers: bool, on_done: str | None) -> int:
     """The answers into OUT when all is done; else what is left, and what to type."""
-    from worker.cli.collect import collect_and_tell
+    from worker.cli.outcome import outcome
     from worker.clock import Clock
     from worker.queue.progress import Watcher
-    from worker.report.collect import default_out
+    from worker.report.collect import collect, default_out
 
     store = open_store(queue)
     if ending.code not in (0, 75):
@@ -151,12 +151,11 @@ def finish(ending: Ending, queue: str, out: Path | None, answers: bool, on_done:
         )
         return 75
     if out or answers:
-        code = collect_and_tell(store, out or default_out(queue))
+        click.echo("\n".join(outcome(collect(store, out or default_out(queue)))))
     else:
         click.echo(
             f"worker: all done, {progress.total} items; `worker collect {queue}` writes the answers", err=True
         )
-        code = 1 if progress.failed or progress.refused else 0
     if on_done:
         subprocess.run(shlex.split(on_done), check=False)
-    return code
+    return 1 if progress.failed or progress.refused else 0

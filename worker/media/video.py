@@ -109,7 +109,7 @@ class _Walk:
         if time is not None and packet.time_base is not None:
             end = float((time + (packet.duration or 0)) * packet.time_base) - self.start
             self.reached_s = max(self.reached_s, end)
-        if packet.stream_index != self.stream.index:
+        if packet.stream.index != self.stream.index:  # stream_index is 0 in every last, empty packet
             return
         self.packets_seen += packet.size > 0
         try:

@@ -35,7 +35,7 @@ class Count(Generic[T]):
 
 
 class Tally(Generic[T]):
-    """Looks again and again; what can never change is read once, and of each result only `keep(it)` is kept."""
+    """What can never change is read once, and of each result only `keep(result)` is kept."""
 
     def __init__(self, store: Store, keep: Callable[[Result], T]) -> None:
         self._store = store

@@ -17,7 +17,7 @@ from worker.queue.intake import at_once
 from worker.queue.progress import read_taken, refused_lines
 from worker.queue.recipe import Run
 from worker.queue.store import Store
-from worker.report import html
+from worker.report.html import Report, render
 from worker.report.files import refuse_other, relative_paths, write_json, write_whole
 from worker.report.performance import performance
 from worker.report.provenance import provenance
@@ -29,10 +29,6 @@ from worker.tasks import params, registry
 class Collected:
     out: Path
     summary: Mapping[str, Json]
-
-    @property
-    def failed(self) -> int:
-        return int(self.summary["failed"])
 
     @property
     def report(self) -> Path:
@@ -71,7 +67,7 @@ def collect(store: Store, out: Path) -> Collected:
         write_whole(out / "final_results.json", document(head, map(encoded, results)))
         write_json(out / "performance.json", went)
         write_json(out / "provenance.json", origin)
-        page = html.render(html.Report(summary, plain, task.row, went, origin, out))
+        page = render(Report(summary, plain, task.row, went, origin, out))
         write_whole(out / "report.html", [page.encode(errors="replace")])
         write_json(out / "summary.json", summary)
     except OSError as error:

@@ -11,14 +11,14 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from worker.duration import seconds
+from worker.duration import spoken
 from worker.items import Failure, Json, Result
 from worker.redact import redact
 from worker.report.files import shown
 from worker.report.pictures import Pictures
 from worker.report.words import LANGUAGES, word
 
-HERE = Path(__file__).parent
+TEMPLATE = Path(__file__).with_name("report.html")
 ROWS_MOST = 5000
 """a browser shows so many at once without a pause; all stand in final_results.json"""
 HEADLINES = {"task", "fingerprint", "total", "ok", "failed", "failures", "refused"}
@@ -37,17 +37,17 @@ class Report:
 
 def render(report: Report, lang: str = "en") -> str:
     assert lang in LANGUAGES
-    script = (HERE / "report.js").read_text()
+    page = TEMPLATE.read_text()
+    script = page.partition("<script>")[2].partition("</script>")[0]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     summary = report.summary
-    return Template((HERE / "report.html").read_text()).substitute(
+    return Template(page).substitute(
         lang=lang,
         title=_text(summary["task"]),
         fingerprint=_text(summary["fingerprint"]),
         cards="".join(_cards(report)),
         share=f'<i style="flex:{int(summary["ok"])}"></i><i style="flex:{int(summary["failed"])}"></i>',
         sections="\n".join(_sections(report)),
-        script=script,
         script_hash=f"sha256-{digest}",
     )
 
@@ -58,7 +58,7 @@ def _cards(report: Report) -> Iterator[str]:
     yield _card("ok", summary["ok"], "good")
     yield _card("failed", summary["failed"], "bad" if summary["failed"] else "")
     if went.get("wall_s") is not None:
-        yield _card("wall", seconds(went["wall_s"]))
+        yield _card("wall", spoken(went["wall_s"]))
     if went.get("items_per_s") is not None:
         yield _card("rate", f"{went['items_per_s']:.3g}")
     if went.get("device_wait_share") is not None:
@@ -75,7 +75,9 @@ def _sections(report: Report) -> Iterator[str]:
     if failed:
         yield _heading("failures") + _failures(report.summary["failures"], failed)
     if report.summary["refused"]:
-        lines = [[_text(one["file"]), _text(one["line"]), _text(one["why"])] for one in report.summary["refused"]]
+        lines = [
+            [_text(one["file"]), _text(one["line"]), _text(one["why"])] for one in report.summary["refused"]
+        ]
         yield _heading("refused") + _table(map(word, ["file", "line", "why"]), lines)
     own = [[_text(key), _value(value)] for key, value in report.summary.items() if key not in HEADLINES]
     if own:
@@ -91,7 +93,10 @@ def _failures(kinds: Mapping[str, int], failed: Sequence[Result]) -> str:
     counts = [[_tag(kind), _text(n)] for kind, n in sorted(kinds.items(), key=lambda one: (-one[1], one[0]))]
     outcomes = [(r, r.outcome) for r in failed[:ROWS_MOST] if isinstance(r.outcome, Failure)]
     each = [[_input(r.input), _tag(outcome.kind), _text(outcome.message)] for r, outcome in outcomes]
-    tables = _table(map(word, ["kind", "count"]), counts), _table(map(word, ["input", "kind", "message"]), each)
+    tables = (
+        _table(map(word, ["kind", "count"]), counts),
+        _table(map(word, ["input", "kind", "message"]), each),
+    )
     return "<br>".join(tables) + _how_many(failed)
 
 
@@ -112,7 +117,10 @@ def _rows(report: Report, answered: Sequence[Result]) -> str:
 
 
 def _time(went: Mapping[str, Json]) -> str:
-    figures = {"claims": went["attempts"], **{name: went["item_s"][name] for name in ("median", "p90", "max")}}
+    figures = {
+        "claims": went["attempts"],
+        **{name: went["item_s"][name] for name in ("median", "p90", "max")},
+    }
     facts = [[word(name), _text(value)] for name, value in figures.items() if value is not None]
     slowest = [[_input(one["input"]), _text(one["seconds"])] for one in went["slowest"]]
     workers = [

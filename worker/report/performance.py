@@ -29,10 +29,12 @@ def performance(results: Sequence[Result], beats: Sequence[Beat], claims: int) -
 
 def wall_seconds(beats: Sequence[Beat]) -> float | None:
     """From the first worker's start to the last beat, pauses between runs included."""
-    spans = [(beat.at - beat.info["wall_s"], beat.at) for beat in beats if beat.info.get("wall_s") is not None]
+    spans = [
+        (beat.at - beat.info["wall_s"], beat.at) for beat in beats if beat.info.get("wall_s") is not None
+    ]
     if not spans:
         return None
-    return round(max(end for _, end in spans) - min(start for start, _ in spans), 1)
+    return round(float(max(end for _, end in spans) - min(start for start, _ in spans)), 1)
 
 
 def _workers(results: Sequence[Result], beats: Sequence[Beat]) -> list[Mapping[str, Json]]:

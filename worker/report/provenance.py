@@ -11,7 +11,17 @@ from worker.queue.beat import Beat
 from worker.queue.recipe import Run
 from worker.redact import redact, redact_json
 
-LIBRARIES = ("gpu-batch-worker", "torch", "transformers", "vllm", "av", "pillow", "numpy", "obstore", "pydantic")
+LIBRARIES = (
+    "gpu-batch-worker",
+    "torch",
+    "transformers",
+    "vllm",
+    "av",
+    "pillow",
+    "numpy",
+    "obstore",
+    "pydantic",
+)
 
 
 def provenance(

@@ -1,0 +1,111 @@
+"""Tasks of plain texts, for tests of the worker itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from worker.items import Answer, Failure, Item
+from worker.tasks.task import MapTask, Params
+
+
+class Shout(MapTask[Params, Item]):
+    """No child processes; many items a shard."""
+
+    name = "shout"
+    about = "says it louder"
+    takes = "values"
+    seconds_per_item = 1.0
+    batch = 4
+
+    def answer(self, samples: Sequence[Item]) -> Sequence[Answer | Failure]:
+        return [Answer({"shout": item.input.upper()}) for item in samples]
+
+
+class Seconds(Params):
+    seconds: float = 0.1
+
+
+class Sleepy(MapTask[Seconds, Item]):
+    """Takes a while on the device; small shards."""
+
+    name = "sleepy"
+    about = "answers after a while"
+    params_type = Seconds
+    takes = "values"
+    seconds_per_item = 20.0
+
+    def answer(self, samples: Sequence[Item]) -> Sequence[Answer | Failure]:
+        answers = []
+        for item in samples:
+            time.sleep(self.params_of(item).seconds)
+            answers.append(Answer({"slept": item.input}))
+        return answers
+
+
+class Deadly(MapTask[Params, Item]):
+    """One input kills the process that holds the device."""
+
+    name = "deadly"
+    about = "dies of the word poison"
+    takes = "values"
+    seconds_per_item = 10.0
+
+    def answer(self, samples: Sequence[Item]) -> Sequence[Answer | Failure]:
+        if any(item.input == "poison" for item in samples):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return [Answer({"survived": item.input}) for item in samples]
+
+
+class Kilobytes(Params):
+    kilobytes: int = 8
+
+
+class Bulky(MapTask[Kilobytes, Item]):
+    """Answers that fill a disk."""
+
+    name = "bulky"
+    about = "answers at length"
+    params_type = Kilobytes
+    takes = "values"
+    seconds_per_item = 15.0
+
+    def answer(self, samples: Sequence[Item]) -> Sequence[Answer | Failure]:
+        return [Answer({"text": item.input[:1] * (self.params_of(item).kilobytes << 10)}) for item in samples]
+
+
+class Odd(MapTask[Params, Item]):
+    """Answers that are no JSON, for inputs that say so."""
+
+    name = "odd"
+    about = "answers what no file can hold"
+    takes = "values"
+    seconds_per_item = 10.0
+
+    def answer(self, samples: Sequence[Item]) -> Sequence[Answer | Failure]:
+        odd = {"nan": float("nan"), "half": "\ud800", "bytes": b"\xff", "path": Path("x")}
+        return [Answer({"value": odd.get(item.input, item.input)}) for item in samples]
+
+
+class Prepared(MapTask[Seconds, str]):
+    """Its children sleep, hoard or read, as their input says."""
+
+    name = "prepared"
+    about = "prepares in child processes"
+    params_type = Seconds
+    takes = "values"
+    seconds_per_item = 10.0
+
+    def prepare(self, item: Item) -> str:
+        if item.input.startswith("hang"):
+            time.sleep(3600)
+        if item.input.startswith("hungry"):
+            return str(len(bytearray(4 << 30)))
+        time.sleep(self.params_of(item).seconds)
+        return item.input
+
+    def answer(self, samples: Sequence[str]) -> Sequence[Answer | Failure]:
+        return [Answer({"prepared": sample}) for sample in samples]

@@ -1,0 +1,133 @@
+"""Real workers for tests: start them, wait for them, look for what they leave behind, read their answers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any, TypeVar
+from uuid import uuid4
+
+from worker.items import Result
+from worker.queue import layout
+from worker.queue.answers import final_answers, read_done
+from worker.queue.store import open_store
+
+ROOT = Path(__file__).parents[1]
+TASKS = Path(__file__).with_name("tasks")
+MARK = "TEST_MARK"
+"""the variable by which a worker's processes are known: they all inherit it"""
+
+T = TypeVar("T")
+
+
+class Worker(subprocess.Popen[bytes]):
+    """A `worker` command in a process group of its own; what it says goes to a file, so it never blocks."""
+
+    def __init__(self, arguments: list[str], env: Mapping[str, str], cwd: Path) -> None:
+        self.mark = uuid4().hex
+        self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        super().__init__(
+            [sys.executable, "-m", "worker", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._said,
+            env={**env, MARK: self.mark},
+            cwd=cwd,
+            start_new_session=True,
+        )
+
+    @property
+    def said(self) -> str:
+        """stderr so far, of all its processes"""
+        size = os.fstat(self._said.fileno()).st_size
+        return os.pread(self._said.fileno(), size, 0).decode(errors="replace")
+
+    def signal_group(self, number: signal.Signals) -> None:
+        """As a terminal's Ctrl-C does: to the command and to what shares its group."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
+    def signal_all(self, number: signal.Signals) -> None:
+        """To every process of it, wherever."""
+        for pid in processes_of(self.mark):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+
+_started: list[Worker] = []
+
+
+def worker(*arguments: object, env: Mapping[str, str] | None = None, cwd: Path = ROOT) -> Worker:
+    """`worker` with these arguments. Of the developer's environment no WORKER_… counts."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("WORKER_")}
+    own = {"PYTHONPATH": str(ROOT), "WORKER_TASKS": str(TASKS), "PYTHONDONTWRITEBYTECODE": "1"}
+    _started.append(Worker([str(one) for one in arguments], {**clean, **own, **(env or {})}, cwd))
+    return _started[-1]
+
+
+def finish(process: Worker, timeout: float = 30.0) -> tuple[int, str]:
+    """→ exit code, stderr"""
+    try:
+        process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        said = process.said
+        process.signal_all(signal.SIGKILL)
+        raise AssertionError(f"still running after {timeout:g} s; it said:\n{said}") from None
+    return process.returncode, process.said
+
+
+def run(*arguments: object, timeout: float = 30.0, **options: Any) -> tuple[int, str]:
+    return finish(worker(*arguments, **options), timeout)
+
+
+def end_all() -> None:
+    """For a fixture's end: nothing that a test started outlives it."""
+    for process in _started:
+        process.signal_all(signal.SIGKILL)
+        process.wait()
+    _started.clear()
+
+
+def answers(queue: str | Path) -> dict[str, Result]:
+    """The one final answer of each input. Every done record is checked; open shards have none."""
+    store = open_store(str(queue))
+    names = [layout.shard_of(entry.name) for entry in store.list(layout.DONE)]
+    found = list(final_answers(read_done(store, name) for name in names).values())
+    assert len({one.input for one in found}) == len(found), "one input was answered under two ids"
+    return {one.input: one for one in found}
+
+
+def counts(queue: str | Path) -> dict[str, int]:
+    """How many objects of each kind a queue has: {"items": 3, "done": 3, …}"""
+    found: dict[str, int] = {}
+    for entry in open_store(str(queue)).list():
+        kind = entry.name.split("/")[0]
+        found[kind] = found.get(kind, 0) + 1
+    return found
+
+
+def processes_of(mark: str) -> list[int]:
+    """Every living process that inherited this mark."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with suppress(OSError):  # it ended meanwhile; a zombie has no environment
+                if f"{MARK}={mark}".encode() in (folder / "environ").read_bytes().split(b"\0"):
+                    found.append(int(folder.name))
+    return found
+
+
+def eventually(question: Callable[[], T], timeout: float = 15.0) -> T:
+    """The first answer that is true; asked again and again."""
+    until = time.monotonic() + timeout
+    while not (answer := question()):
+        assert time.monotonic() < until, f"it did not come true in {timeout:g} s"
+        time.sleep(0.02)
+    return answer

@@ -1,0 +1,69 @@
+"""Progress on a terminal, redrawn in place, or as plain text where there is none."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from typing import TextIO
+
+from worker.cli.table import bar, clean, cut, table
+from worker.duration import spoken
+from worker.queue.progress import Progress
+from worker.redact import redact
+
+UP_AND_CLEAR = "\x1b[{}A\x1b[J"
+
+
+class Screen:
+    def __init__(self, out: TextIO, *, in_place: bool) -> None:
+        self._out = out
+        self._in_place = in_place and out.isatty()
+        self._shown = 0
+
+    def show(self, lines: Sequence[str]) -> None:
+        if self._in_place:
+            size = shutil.get_terminal_size()
+            # a line that wraps, or that has scrolled away, cannot be drawn over
+            lines = [cut(line, size.columns - 1) for line in lines][: size.lines - 1]
+            if self._shown:
+                self._out.write(UP_AND_CLEAR.format(self._shown))
+            self._shown = len(lines)
+        self._out.write("".join(line + "\n" for line in lines))
+        self._out.flush()
+
+
+def lines(progress: Progress) -> list[str]:
+    """What a person wants to know first stands first."""
+    done, total = progress.answered, progress.total
+    share = f"{done / total:.0%}" if total else "nothing enqueued"
+    shown = [f"{progress.task}  {bar(done, total)}  {done:,} of {total:,} items  {share}", _pace(progress)]
+    if progress.workers:
+        rows = [["worker", "device", "items/s", "beat", "in hand"]]
+        for worker in progress.workers:
+            beat = f"{worker.beat_age_s:.0f} s ago" + ("" if worker.live else ", silent")
+            device, item = (str(worker.info.get(key) or "-") for key in ("device", "item"))
+            rows.append([worker.id[:8], device, f"{worker.rate:.3g}", beat, redact(item)])
+        shown += ["", *table(rows)]
+    if progress.failed:
+        kinds = ", ".join(f"{kind} {count:,}" for kind, count in progress.failures.items())
+        shown += ["", f"{progress.failed:,} failed: {clean(kinds)}"]
+        examples = [[f"  {redact(one.input)}", one.kind, redact(one.message)] for one in progress.examples]
+        shown += table(examples)
+    if progress.inbox:
+        shown += ["", f"{len(progress.inbox):,} inbox files wait until they stand still"]
+    if progress.refused:
+        one = progress.refused[0]
+        where = f"{one['file']} line {one['line']} {one['why']}"
+        shown += ["", f"{len(progress.refused):,} lines refused, the first: {clean(redact(where))}"]
+    return shown
+
+
+def _pace(progress: Progress) -> str:
+    free = progress.shards - progress.done - progress.claimed
+    shards = f"shards: {progress.done:,} done, {progress.claimed:,} claimed, {free:,} free"
+    if progress.done == progress.shards:
+        return shards
+    if progress.eta_s is None:
+        return f"{shards}; nobody works on them now"
+    low, high = progress.eta_s
+    return f"{shards}; {progress.rate_per_s:.3g} items/s, {spoken(low)} to {spoken(high)} left"

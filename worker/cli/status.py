@@ -1,0 +1,33 @@
+"""`worker status`"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+EVERY_S = 2.0
+
+
+@click.command(short_help="progress, rate, time left, workers and failures")
+@click.argument("queue")
+@click.option("--watch", is_flag=True, help=f"look again every {EVERY_S:g} s until everything is done")
+@click.option("--json", is_flag=True, help="for machines; with --watch one line a look")
+def command(queue: str, watch: bool, json: bool) -> None:
+    """How far QUEUE is, who works on it, and how long it may still take."""
+    from worker.cli.screen import Screen, lines
+    from worker.clock import Clock
+    from worker.queue.progress import Watcher
+    from worker.queue.store import open_store
+    from worker.queue.text import dumps
+    from worker.redact import redact_json
+
+    clock = Clock()
+    watcher = Watcher(open_store(queue), clock)
+    screen = Screen(sys.stdout, in_place=watch and not json)
+    while True:
+        progress = watcher.look()
+        screen.show([dumps(redact_json(progress.as_json()))] if json else lines(progress))
+        if not watch or progress.is_over:
+            return
+        clock.sleep(EVERY_S)

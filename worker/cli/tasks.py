@@ -1,0 +1,58 @@
+"""`worker tasks`"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import click
+
+BOUNDS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"}
+
+
+@click.command(short_help="what can be done, and with which parameters")
+@click.argument("name", required=False)
+def command(name: str | None) -> None:
+    """What can be done; with NAME, the parameters of one task."""
+    from worker.cli.table import table
+    from worker.tasks import registry
+
+    if name is None:
+        lines = table([[*entry] for entry in registry.names().items()], most=110)
+    else:
+        task = registry.find(name)
+        lines = [f"{task.name}: {task.about}", *describe(task.params_type.model_json_schema())]
+    click.echo("\n".join(lines))
+
+
+def describe(schema: Mapping[str, Any]) -> list[str]:
+    """A task's parameters, from the JSON schema of their type."""
+    from worker.cli.table import table
+    from worker.queue.text import dumps
+
+    required = schema.get("required", ())
+    rows = [
+        [
+            f"  {name}",
+            " or ".join(_types(field, schema)),
+            "required" if name in required else f"default {dumps(field.get('default'))}",
+            ", ".join(text.format(field[bound]) for bound, text in BOUNDS.items() if bound in field),
+            field.get("description", ""),
+        ]
+        for name, field in schema.get("properties", {}).items()
+    ]
+    if not rows:
+        return ["  no parameters"]
+    return ["", *table(rows, most=100), "", "Give them with --set name=value."]
+
+
+def _types(field: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[str]:
+    for one in field.get("anyOf", [field]):
+        if "$ref" in one:
+            one = schema["$defs"][one["$ref"].rpartition("/")[2]]
+        if "enum" in one:
+            yield "|".join(map(str, one["enum"]))
+        elif "const" in one:
+            yield str(one["const"])
+        else:
+            yield str(one.get("type", "any"))
