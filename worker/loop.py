@@ -37,6 +37,7 @@ from worker.pool import Prepared
 from worker.queue.claims import Claims
 from worker.queue.holding import Holding
 from worker.queue.inbox import Inbox
+from worker.queue.text import unwritable
 from worker.tasks.task import MapTask
 
 ILL_AFTER = 3
@@ -126,6 +127,7 @@ class Loop:
         self._careful: Holding | None = None
         self._taking: Future[Holding | None] | None = None
         self._take_at = 0.0
+        self._committed = False
         self._ready: deque[Prepared] = deque()
         self._flushed = self._worked = self._ticked = time.monotonic()
         self._looked = 0.0
@@ -168,7 +170,10 @@ class Loop:
             holding = self._taking.result()
             self._taking = None
             self._taken(holding)
-            self._take_at = 0.0 if holding else time.monotonic() + self._claims.poll
+            # what was committed since that look may have been the last shard
+            again = holding is not None or self._committed
+            self._take_at = 0.0 if again else time.monotonic() + self._claims.poll
+            self._committed = False
         wanted = sum(len(hand.unsent) for hand in self._hands) < self._ahead and len(self._hands) < 2
         if wanted and not self._taking and not self._careful and time.monotonic() >= self._take_at:
             self._taking = self._clerk.start(self._look)
@@ -271,6 +276,8 @@ class Loop:
 
     def _result(self, one: Prepared, outcome: object, spent: float) -> Result:
         assert isinstance(outcome, Answer | Failure)
+        if isinstance(outcome, Answer) and (why := unwritable(outcome.keys)):
+            outcome = Failure("error", f"its answer cannot be written: {why}")
         run = {"seconds": round(one.seconds + spent, 3), "worker": self._worker}
         return Result(one.item.id, one.item.input, outcome, run=run)
 
@@ -287,6 +294,7 @@ class Loop:
                 self._clerk.later(hand.holding.add, mine)
                 if not hand.open:
                     self._clerk.later(hand.holding.commit)
+                    self._committed = True
         self._hands = [hand for hand in self._hands if hand.open]
         self._count(final)
         if now - self._flushed >= self._flush_s:

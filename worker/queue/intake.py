@@ -49,24 +49,30 @@ def add(store: Store, shard_size: int, items: Sequence[Item]) -> Added:
     return Added(new, len(items) - new, tuple(shard.name for shard in fresh))
 
 
-def retry(store: Store, shard_size: int, items: Iterable[Item]) -> int:
-    """Ask for items again, as a new generation (rule 10). What waits already is not asked for twice."""
-    finish_retries(store)
-    done = {layout.shard_of(e.name) for e in store.list(layout.DONE)}
-    names = {layout.shard_of(e.name) for e in store.list(layout.ITEMS)}
-    waiting = {item.id for shard in _read(store, names - done) for item in shard.items}
-    again = [item for item in items if item.id not in waiting]
-    if not again:
-        return 0
-    generation = 1 + max((int(layout.shard_of(e.name)) for e in store.list(layout.RETRIES)), default=0)
+def retry(store: Store, shard_size: int, items: Sequence[Item]) -> int:
+    """Ask for items again, as a new generation (rule 10). What waits already is not asked for twice.
+
+    Whoever takes a generation has seen all that earlier ones ask for: it is counted first, and when
+    somebody else takes it meanwhile all is looked at again."""
     while True:
-        shards = cut((replace(item, generation=generation, file=None) for item in again), shard_size)
+        generation = 1 + max((int(layout.shard_of(e.name)) for e in store.list(layout.RETRIES)), default=0)
+        finish_retries(store)
+        waiting = _waiting(store)
+        again = [replace(i, generation=generation, file=None) for i in items if i.id not in waiting]
+        if not again:
+            return 0
+        shards = cut(again, shard_size)
         record = {"generation": generation, "shards": {s.name: s.data.decode() for s in shards}}
         if store.create(layout.retry(generation), encode(record)):
-            break
-        generation += 1
-    _write(store, shards)
-    return len(again)
+            _write(store, shards)
+            return len(again)
+
+
+def _waiting(store: Store) -> set[str]:
+    """Items that some shard is yet to answer."""
+    done = {layout.shard_of(e.name) for e in store.list(layout.DONE)}
+    names = {layout.shard_of(e.name) for e in store.list(layout.ITEMS)}
+    return {item.id for shard in _read(store, names - done) for item in shard.items}
 
 
 def finish_retries(store: Store) -> None:

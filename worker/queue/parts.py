@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 
 from worker.items import Answer, Failure, Json, Result
-from worker.queue.text import decode, dumps
+from worker.queue.text import decode, dumps, encode
 
 
 def pack(results: Sequence[Result]) -> bytes:
     body = "".join(dumps(_record(result)) + "\n" for result in results).encode()
-    return body + dumps(_seal(body, len(results))).encode() + b"\n"
+    return body + _seal(body, len(results)) + b"\n"
 
 
 def unpack(data: bytes) -> list[Result] | None:
     """None: torn or not a part; nothing of it counts."""
     cut = data.rfind(b"\n", 0, len(data) - 1) + 1
     body, last = data[:cut], data[cut:]
-    try:
-        records = [decode(line) for line in body.split(b"\n") if line]
-        if decode(last) != _seal(body, len(records)):
-            return None
-        return [_result(record) for record in records]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+    lines = body.split(b"\n")[:-1]
+    if last.removesuffix(b"\n") != _seal(body, len(lines)):
         return None
+    return [_result(decode(line)) for line in lines]
 
 
-def _seal(body: bytes, count: int) -> Json:
-    return {"count": count, "sha256": hashlib.sha256(body).hexdigest()}
+def _seal(body: bytes, count: int) -> bytes:
+    return encode({"count": count, "sha256": hashlib.sha256(body).hexdigest()})
 
 
 def _record(result: Result) -> Json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from worker.items import Json
 
@@ -13,6 +14,15 @@ def dumps(value: Json) -> str:
 
 def encode(value: Json) -> bytes:
     return dumps(value).encode()
+
+
+def unwritable(value: Json) -> str:
+    """Why a value is no JSON of ours; empty: it is."""
+    try:
+        encode(dict(value) if isinstance(value, Mapping) else value)
+    except (TypeError, ValueError, RecursionError) as error:
+        return " ".join(str(error).split())
+    return ""
 
 
 def decode(data: bytes) -> Json:

@@ -17,8 +17,8 @@ from worker.queue.intake import at_once
 from worker.queue.progress import read_taken, refused_lines
 from worker.queue.recipe import Run
 from worker.queue.store import Store
-from worker.report.html import Report, render
 from worker.report.files import refuse_other, relative_paths, write_json, write_whole
+from worker.report.html import Report, render
 from worker.report.performance import performance
 from worker.report.provenance import provenance
 from worker.report.record import document, encoded
@@ -29,6 +29,11 @@ from worker.tasks import params, registry
 class Collected:
     out: Path
     summary: Mapping[str, Json]
+
+    @property
+    def complete(self) -> bool:
+        """Nothing failed, and no line of an inbox file was refused."""
+        return not self.summary["failed"] and not self.summary["refused"]
 
     @property
     def report(self) -> Path:

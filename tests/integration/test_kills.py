@@ -1,0 +1,88 @@
+"""600 pictures, four workers, killed at random: 600 answers, the same bytes as one worker gives."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.servers import Server
+from tests.workers import Worker, end_all, finish, run, worker
+
+PICTURES = 600
+KILLS = 12
+OUTPUTS = ("final_results.json", "summary.json")
+
+
+@pytest.fixture(autouse=True)
+def nothing_outlives_its_test() -> Iterator[None]:
+    yield
+    end_all()
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    for number in range(PICTURES):
+        colour = (number * 7 % 256, number * 13 % 256, number % 256)
+        Image.effect_noise((640, 480), 20 + number % 60).convert("RGB").point(
+            lambda value, c=colour: (value + c[0]) % 256
+        ).save(folder / f"{number % 7}_{number:03d}.jpg", quality=60)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What one worker gives that nobody disturbs."""
+    folder = tmp_path_factory.mktemp("one")
+    code, said = run("run", folder / "queue", pictures, "--task", "media-check", "--out", folder / "out")
+    assert code == 0, said
+    return {name: (folder / "out" / name).read_bytes() for name in OUTPUTS}
+
+
+@pytest.mark.parametrize("kind", ["directory", "azurite"])
+def test_four_workers_killed_at_random_give_what_one_gives(
+    kind: str, pictures: Path, undisturbed: dict[str, bytes], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    queue = str(tmp_path / "queue")
+    if kind == "azurite":
+        server: Server = request.getfixturevalue("azurite")
+        queue = f"{server.fresh()}/queue"
+    code, said = run("enqueue", queue, "--task", "media-check", pictures)
+    assert code == 0, said
+
+    chance = random.Random(4)
+
+    def start() -> Worker:
+        return worker("run", queue, "--ttl", "2s", "--children", "1")
+
+    workers = [start() for _ in range(4)]
+    kills = 0
+    until = time.monotonic() + 90
+    while time.monotonic() < until:
+        time.sleep(chance.uniform(0.2, 0.8))
+        for number, one in enumerate(workers):
+            if one.poll() is not None and one.returncode < 0:
+                workers[number] = start()
+        alive = [one for one in workers if one.poll() is None]
+        if not alive:
+            break
+        if kills < KILLS:
+            kills += 1
+            victim = chance.choice(alive)
+            victim.signal_all(signal.SIGKILL)
+            victim.wait()
+    assert kills == KILLS, "the work was over before the kills were"
+    for one in workers:
+        code, said = finish(one)
+        assert code == 0, said
+
+    out = tmp_path / "out"
+    code, said = run("collect", queue, "--out", out)
+    assert code == 0, said
+    assert {name: (out / name).read_bytes() for name in OUTPUTS} == undisturbed

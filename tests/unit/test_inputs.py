@@ -1,0 +1,267 @@
+"""Where inputs lie, and whose fault it is when they do not."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from worker import inputs
+from worker.errors import ItemError, StoreAwayError, UsageError
+from worker.inputs import Known, OpenInput, Root, inside, know_file, mark, present_roots
+from worker.items import Item
+from worker.queue.store import Store, open_store
+
+LARGE = inputs.MARK_WHOLE + 100_000
+
+
+def reader(data: bytes) -> tuple[int, inputs.Callable[[int, int], bytes]]:
+    return len(data), lambda start, n: data[start : start + n]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "inputs"
+    folder.mkdir()
+    (folder / "a.mp4").write_bytes(b"a" * LARGE)
+    return folder
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    return folder
+
+
+def item_of(root: Path, name: str) -> Item:
+    known = know_file(root / name)
+    return Item("id", name, known.size, known.mark)
+
+
+def fault(opener: OpenInput, item: Item) -> ItemError:
+    with pytest.raises(ItemError) as caught, opener(item):
+        pass
+    assert "\n" not in caught.value.message
+    return caught.value
+
+
+# marks
+
+
+@pytest.mark.parametrize("size", [0, 1, inputs.MARK_WHOLE - 1, inputs.MARK_WHOLE])
+def test_a_small_content_is_known_by_all_of_it(size: int) -> None:
+    data = bytes(size)
+    marks = {mark(*reader(data))}
+    for place in {0, size // 3, size - 1} if size else set():
+        marks.add(mark(*reader(data[:place] + b"x" + data[place + 1 :])))
+    assert len(marks) == 1 + (len({0, size // 3, size - 1}) if size else 0)
+
+
+@pytest.mark.parametrize("place", [0, LARGE // 2, LARGE - 1])
+def test_a_large_content_is_known_by_its_beginning_middle_and_end(place: int) -> None:
+    data = bytes(LARGE)
+    assert mark(*reader(data)) != mark(*reader(data[:place] + b"x" + data[place + 1 :]))
+
+
+def test_a_large_content_costs_three_blocks() -> None:
+    read: list[int] = []
+
+    def ask(_: int, length: int) -> bytes:
+        read.append(length)
+        return bytes(length)
+
+    mark(10**15, ask)
+    assert sum(read) == inputs.MARK_WHOLE
+
+
+def test_contents_of_zeros_differ_by_their_size() -> None:
+    assert len({mark(*reader(bytes(size))) for size in (0, 1, LARGE, LARGE + 1)}) == 4
+
+
+def test_a_file_and_a_blob_are_known_by_the_same_mark(root: Path, scratch: Path) -> None:
+    store = open_store("memory://inputs-same")
+    store.upload("a.mp4", root / "a.mp4")
+    assert Root(store.url).know("a.mp4") == Root(str(root)).know("a.mp4")
+    with OpenInput((store.url,), scratch)(item_of(root, "a.mp4")) as opened:
+        assert opened.file is not None
+        assert opened.file.read_bytes() == (root / "a.mp4").read_bytes()
+    assert list(scratch.iterdir()) == []
+
+
+# names
+
+
+@pytest.mark.parametrize("name", ["a", "a/b", "...", "a/..b", ".hidden", "a b", "a\nb", "视频"])
+def test_names_inside(name: str) -> None:
+    assert inside(name)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../a", "a/../../b", "/a", "a\0b", "a/.."])
+def test_names_that_are_not_inside(name: str) -> None:
+    assert not inside(name)
+
+
+# opening
+
+
+def test_the_file_is_opened_where_it_lies(root: Path, scratch: Path) -> None:
+    with OpenInput((str(root),), scratch)(item_of(root, "a.mp4")) as opened:
+        assert opened.file == root / "a.mp4"
+
+
+def test_the_second_root_has_what_the_first_has_not(root: Path, scratch: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "a.mp4").write_bytes(b"another content")
+    with OpenInput((str(other), str(root)), scratch)(item_of(root, "a.mp4")) as opened:
+        assert opened.file == root / "a.mp4"
+
+
+def test_a_changed_file_fails_as_changed(root: Path, scratch: Path) -> None:
+    item = item_of(root, "a.mp4")
+    (root / "a.mp4").write_bytes(b"b" * LARGE)
+    error = fault(OpenInput((str(root),), scratch), item)
+    assert error.kind == "changed"
+    assert "enqueue it again" in error.message
+
+
+def test_an_absent_file_fails_as_absent(root: Path, scratch: Path) -> None:
+    error = fault(OpenInput((str(root),), scratch), Item("id", "b.mp4", 3, "mark"))
+    assert error.kind == "absent"
+    assert str(root) in error.message
+
+
+def test_a_folder_in_the_files_place_is_no_file(root: Path, scratch: Path) -> None:
+    (root / "b.mp4").mkdir()
+    assert fault(OpenInput((str(root),), scratch), Item("id", "b.mp4", 3, "mark")).kind == "absent"
+
+
+def test_a_root_that_vanished_is_the_machines_fault(root: Path, scratch: Path) -> None:
+    item = item_of(root, "a.mp4")
+    root.rename(root.with_name("elsewhere"))
+    error = fault(OpenInput((str(root),), scratch), item)
+    assert error.kind == "store"
+    assert "mount it again" in error.message
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/hosts", "a/../../secret", "a\0b"])
+def test_a_name_that_leads_out_of_the_root_is_refused(root: Path, scratch: Path, name: str) -> None:
+    (root.parent / "secret").write_text("secret")
+    assert fault(OpenInput((str(root),), scratch), Item("id", name)).kind == "outside-root"
+
+
+def test_a_link_that_leads_out_of_the_root_is_refused(root: Path, scratch: Path) -> None:
+    (root.parent / "secret").write_text("secret")
+    (root / "link").symlink_to("../secret")
+    (root / "folder").symlink_to("..")
+    opener = OpenInput((str(root),), scratch)
+    assert fault(opener, Item("id", "link")).kind == "outside-root"
+    assert fault(opener, Item("id", "folder/secret")).kind == "outside-root"
+
+
+def test_a_link_inside_the_root_is_followed(root: Path, scratch: Path) -> None:
+    (root / "link.mp4").symlink_to("a.mp4")
+    with OpenInput((str(root),), scratch)(item_of(root, "link.mp4")) as opened:
+        assert opened.file == root / "link.mp4"
+
+
+def test_a_root_behind_a_link_is_a_root(root: Path, scratch: Path) -> None:
+    link = root.with_name("link")
+    link.symlink_to(root)
+    with OpenInput((str(link),), scratch)(item_of(root, "a.mp4")) as opened:
+        assert opened.file == link / "a.mp4"
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (errno.EIO, "store"),
+        (errno.ESTALE, "store"),
+        (errno.ENOTCONN, "store"),
+        (errno.EACCES, "unreadable"),
+        (errno.EPERM, "unreadable"),
+        (errno.ENAMETOOLONG, "unreadable"),
+    ],
+)
+def test_a_disk_that_fails_is_the_machines_fault_and_a_locked_file_is_its_own(
+    root: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch, code: int, kind: str
+) -> None:
+    def fail(*_: object) -> Known:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(inputs, "know_file", fail)
+    assert fault(OpenInput((str(root),), scratch), Item("id", "a.mp4")).kind == kind
+
+
+def test_a_name_too_long_for_any_disk_is_the_items_fault(root: Path, scratch: Path) -> None:
+    assert fault(OpenInput((str(root),), scratch), Item("id", "x" * 5000)).kind == "unreadable"
+
+
+def test_a_store_that_goes_away_is_the_machines_fault(
+    root: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the first look, and in the middle of the download."""
+    store = open_store("memory://inputs-away")
+    store.upload("a.mp4", root / "a.mp4")
+    opener, item = OpenInput((store.url,), scratch), item_of(root, "a.mp4")
+
+    def away(*_: object) -> None:
+        raise StoreAwayError("store away")
+
+    for call in ("download", "read", "head"):
+        monkeypatch.setattr(Store, call, away)
+        error = fault(opener, item)
+        assert (error.kind, error.message) == ("store", "store away"), call
+
+
+def test_a_full_scratch_disk_is_the_machines_fault(
+    root: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store("memory://inputs-full")
+    store.upload("a.mp4", root / "a.mp4")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Store, "download", full)
+    error = fault(OpenInput((store.url,), scratch), item_of(root, "a.mp4"))
+    assert error.kind in ("store", "system")
+    assert "No space left" in error.message
+
+
+def test_a_blob_deleted_while_it_is_fetched_is_absent(
+    root: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store("memory://inputs-deleted")
+    store.upload("a.mp4", root / "a.mp4")
+
+    def gone(*_: object) -> None:
+        raise FileNotFoundError("a.mp4 is not there")
+
+    monkeypatch.setattr(Store, "download", gone)
+    assert fault(OpenInput((store.url,), scratch), item_of(root, "a.mp4")).kind == "absent"
+
+
+# roots of this machine
+
+
+def test_of_the_recorded_roots_those_count_that_are_here(root: Path) -> None:
+    assert present_roots(["/not/here", str(root), "memory://x"], None) == (str(root), "memory://x")
+
+
+def test_a_machine_without_any_root_is_told_to_name_one() -> None:
+    with pytest.raises(UsageError, match="/not/here.*--root DIR"):
+        present_roots(["/not/here"], None)
+
+
+def test_a_chosen_root_wins_and_must_be_there(root: Path) -> None:
+    assert present_roots(["/not/here"], str(root)) == (str(root),)
+    with pytest.raises(UsageError, match="--root /nor/here is not a folder"):
+        present_roots([str(root)], "/nor/here")
+
+
+def test_a_queue_of_values_needs_no_root() -> None:
+    assert present_roots([], None) == ()

@@ -1,0 +1,328 @@
+"""Rules 9 and 10: work that is brought twice is there once; what is asked again is asked once."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import count, product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import workers
+from tests.fakes import answered, failed
+from worker.enqueue import Wanted, agree, enqueue
+from worker.items import Item, Result
+from worker.queue import intake, layout, parts
+from worker.queue.answers import read_shard
+from worker.queue.store import Store, open_store
+from worker.queue.text import decode, encode
+
+names = count()
+
+
+@pytest.fixture
+def store() -> Store:
+    return open_store(f"memory://intake-{next(names)}")
+
+
+def items(*inputs: object) -> list[Item]:
+    return [Item(hashlib.sha256(str(one).encode()).hexdigest()[:24], str(one)) for one in inputs]
+
+
+def shards(store: Store) -> list[str]:
+    return [layout.shard_of(entry.name) for entry in store.list(layout.ITEMS)]
+
+
+def inputs(store: Store) -> list[str]:
+    """Of every shard; one that stands in two comes twice."""
+    return sorted(item.input for name in shards(store) for item in read_shard(store, name).items)
+
+
+def commit(store: Store, name: str, answer: Callable[[Item], Result] = answered) -> None:
+    shard = read_shard(store, name)
+    inline = parts.pack([answer(item) for item in shard.items]).decode()
+    record = {"sha256": shard.sha256, "parts": [], "inline": inline, "epoch": 1}
+    store.create(layout.done(name), encode(record))
+
+
+class Crashing:
+    """A store whose author dies after so many writes."""
+
+    def __init__(self, store: Store, writes: int) -> None:
+        self._store, self._left = store, writes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def create(self, name: str, data: bytes) -> bool:
+        if self._left == 0:
+            raise KeyboardInterrupt
+        self._left -= 1
+        return self._store.create(name, data)
+
+
+class Turns:
+    """Two authors, one store: before each call a script says who may go."""
+
+    def __init__(self, store: Store, script: str) -> None:
+        self._store = store
+        self._script = list(script)
+        self._over: set[str] = set()
+        self._change = threading.Condition()
+
+    def of(self, who: str) -> Any:
+        return _Turn(self, who)
+
+    def ask(self, who: str, name: str, *arguments: Any) -> Any:
+        with self._change:
+            assert self._change.wait_for(lambda: self._may(who), 10), "the script hangs"
+            if self._script:
+                self._script.pop(0)
+            try:
+                return getattr(self._store, name)(*arguments)
+            finally:
+                self._change.notify_all()
+
+    def over(self, who: str) -> None:
+        with self._change:
+            self._over.add(who)
+            self._change.notify_all()
+
+    def _may(self, who: str) -> bool:
+        while self._script and self._script[0] in self._over:
+            self._script.pop(0)
+        return not self._script or self._script[0] == who
+
+
+class _Turn:
+    def __init__(self, turns: Turns, who: str) -> None:
+        self._turns, self._who = turns, who
+        self.url = turns._store.url
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *arguments: self._turns.ask(self._who, name, *arguments)
+
+
+@pytest.fixture
+def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests one after the other, so that a script can order them."""
+    monkeypatch.setattr(intake, "at_once", lambda call, values: [call(value) for value in values])
+
+
+def both(
+    store: Store, script: str, first: Callable[[Store], object], second: Callable[[Store], object]
+) -> None:
+    turns, errors = Turns(store, script), []
+
+    def go(who: str, work: Callable[[Store], object]) -> None:
+        try:
+            work(turns.of(who))
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            turns.over(who)
+
+    threads = [threading.Thread(target=go, args=one) for one in (("a", first), ("b", second))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert errors == []
+
+
+def scripts() -> Iterator[str]:
+    """One comes so far, the other so far, then the first to its end: every pair of places, both ways."""
+    for i, j in product(range(12), repeat=2):
+        yield "a" * i + "b" * j + "a" * 20
+
+
+# adding
+
+
+def test_bringing_the_same_twice_adds_nothing(store: Store) -> None:
+    first = intake.add(store, 2, items(*range(5)))
+    again = intake.add(store, 2, items(*range(5)))
+    assert (first.new, first.known, len(first.shards)) == (5, 0, 3)
+    assert (again.new, again.known, again.shards) == (0, 5, ())
+    assert len(shards(store)) == 3
+
+
+@pytest.mark.parametrize("place", range(6))
+def test_one_more_adds_only_that(store: Store, place: int) -> None:
+    before = items(*range(5))
+    intake.add(store, 2, before)
+    added = intake.add(store, 2, [*before[:place], *items("new"), *before[place:]])
+    assert (added.new, added.known) == (1, 5)
+    assert inputs(store) == ["0", "1", "2", "3", "4", "new"]
+
+
+def test_other_order_and_other_shard_size_add_nothing(store: Store) -> None:
+    intake.add(store, 2, items(*range(5)))
+    assert intake.add(store, 3, items(*reversed(range(5)))).new == 0
+
+
+def test_twice_in_one_list_is_once(store: Store) -> None:
+    added = intake.add(store, 2, items("a", "b", "a", "b", "a"))
+    assert (added.new, added.known) == (2, 3)
+
+
+def test_nothing_brought_adds_nothing(store: Store) -> None:
+    assert intake.add(store, 2, []).shards == ()
+
+
+@pytest.mark.parametrize("writes", range(4))
+def test_an_author_who_dies_half_way_goes_on(store: Store, writes: int) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        intake.add(Crashing(store, writes), 2, items(*range(8)))  # type: ignore[arg-type]
+    assert len(shards(store)) == writes
+    intake.add(store, 2, items(*range(8)))
+    assert inputs(store) == [str(n) for n in range(8)]
+
+
+@pytest.mark.usefixtures("one_by_one")
+def test_the_same_list_brought_by_two_at_once_is_there_once() -> None:
+    wanted = {s.name for s in intake.cut(items(*range(4)), 2)}
+    for script in scripts():
+        store = open_store(f"memory://intake-{next(names)}")
+        add = lambda s: intake.add(s, 2, items(*range(4)))  # noqa: E731
+        both(store, script, add, add)
+        assert set(shards(store)) == wanted, script
+
+
+@pytest.mark.usefixtures("one_by_one")
+def test_overlapping_lists_at_once_lose_nothing() -> None:
+    """An item may then stand in two shards; its answer counts once."""
+    for script in scripts():
+        store = open_store(f"memory://intake-{next(names)}")
+        both(
+            store,
+            script,
+            lambda s: intake.add(s, 2, items(*range(4))),
+            lambda s: intake.add(s, 2, items(*range(2, 6))),
+        )
+        assert set(inputs(store)) == set("012345"), script
+        for name in shards(store):
+            commit(store, name)
+        assert sorted(workers.answers(store.url)) == list("012345")
+        assert intake.add(store, 2, items(*range(6))).new == 0
+
+
+def test_two_folders_with_the_same_files_are_one(tmp_path: Path, store: Store) -> None:
+    for folder in ("here", "there"):
+        (tmp_path / folder / "sub").mkdir(parents=True)
+        (tmp_path / folder / "a.mp4").write_bytes(b"a" * 100_000)
+        (tmp_path / folder / "sub" / "b.mp4").write_bytes(b"b")
+    run = agree(store, Wanted("media-check"))
+    assert enqueue(store, run, [str(tmp_path / "here")], None).added.new == 2
+    again = enqueue(store, run, [str(tmp_path / "there")], None)
+    assert (again.added.new, again.added.known) == (0, 2)
+    assert sorted(intake.roots(store)) == [str(tmp_path / "here"), str(tmp_path / "there")]
+    (tmp_path / "there" / "c.mp4").write_bytes(b"c")
+    third = enqueue(store, run, [str(tmp_path / "there")], None)
+    assert (third.added.new, third.added.known) == (1, 2)
+    (tmp_path / "there" / "a.mp4").write_bytes(b"A" * 100_000)
+    assert enqueue(store, run, [str(tmp_path / "there")], None).added.new == 1
+
+
+# asking again
+
+
+@pytest.fixture
+def failures(store: Store) -> list[Item]:
+    """Three items of four, two a shard, have failed."""
+    intake.add(store, 2, items(*range(4)))
+    for name in shards(store):
+        commit(store, name, lambda item: answered(item) if item.input == "0" else failed(item))
+    return items(1, 2, 3)
+
+
+def waiting(store: Store) -> list[str]:
+    done = {layout.shard_of(entry.name) for entry in store.list(layout.DONE)}
+    return sorted(
+        item.input for name in shards(store) if name not in done for item in read_shard(store, name).items
+    )
+
+
+def test_a_retry_is_a_record_first_and_then_its_shards(store: Store, failures: list[Item]) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        intake.retry(Crashing(store, 0), 2, failures)  # type: ignore[arg-type]
+    assert store.list(layout.RETRIES) == []
+    assert waiting(store) == []
+    assert intake.retry(store, 2, failures) == 3
+    assert [entry.name for entry in store.list(layout.RETRIES)] == ["retries/1.json"]
+    assert waiting(store) == ["1", "2", "3"]
+    record = decode(store.get("retries/1.json") or b"")
+    assert set(record["shards"]) <= set(shards(store))
+
+
+@pytest.mark.parametrize("writes", [1, 2])
+def test_a_retry_cut_off_is_finished_by_whoever_comes(
+    store: Store, failures: list[Item], writes: int
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        intake.retry(Crashing(store, writes), 2, failures)  # type: ignore[arg-type]
+    assert len(waiting(store)) < 3
+    intake.finish_retries(store)
+    assert waiting(store) == ["1", "2", "3"]
+    intake.finish_retries(store)
+    assert waiting(store) == ["1", "2", "3"]
+
+
+def test_a_retry_after_a_cut_off_retry_asks_nothing_twice(store: Store, failures: list[Item]) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        intake.retry(Crashing(store, 1), 2, failures)  # type: ignore[arg-type]
+    assert intake.retry(store, 2, failures) == 0
+    assert waiting(store) == ["1", "2", "3"]
+
+
+def test_what_waits_already_is_not_asked_again(store: Store, failures: list[Item]) -> None:
+    assert intake.retry(store, 2, failures[:1]) == 1
+    assert intake.retry(store, 2, failures) == 2
+    assert waiting(store) == ["1", "2", "3"]
+
+
+def test_an_item_may_be_asked_again_after_each_failure(store: Store, failures: list[Item]) -> None:
+    for generation in (1, 2, 3):
+        asked = [replace(item, generation=generation - 1) for item in failures]
+        assert intake.retry(store, 2, asked) == 3
+        for name in set(shards(store)):
+            commit(store, name, failed)
+    assert [entry.name for entry in store.list(layout.RETRIES)] == [f"retries/{g}.json" for g in (1, 2, 3)]
+    assert not any(result.ok for name, result in workers.answers(store.url).items() if name != "0")
+
+
+@pytest.mark.usefixtures("failures")
+def test_a_failed_retry_never_replaces_an_answer(store: Store) -> None:
+    intake.retry(store, 2, items(0))
+    commit(store, next(n for n in shards(store) if read_shard(store, n).generation == 1), failed)
+    assert workers.answers(store.url)["0"].ok
+
+
+@pytest.mark.usefixtures("one_by_one")
+def test_two_retries_at_once_ask_once() -> None:
+    for script in scripts():
+        store = open_store(f"memory://intake-{next(names)}")
+        intake.add(store, 4, items(*range(2)))
+        commit(store, shards(store)[0], failed)
+        ask = lambda s: intake.retry(s, 4, items(*range(2)))  # noqa: E731
+        both(store, script, ask, ask)
+        assert waiting(store) == ["0", "1"], script
+
+
+@pytest.mark.usefixtures("one_by_one")
+def test_two_overlapping_retries_at_once_ask_for_each_item_once() -> None:
+    for script in scripts():
+        store = open_store(f"memory://intake-{next(names)}")
+        intake.add(store, 4, items(*range(3)))
+        commit(store, shards(store)[0], failed)
+        both(
+            store,
+            script,
+            lambda s: intake.retry(s, 4, items(0, 1)),
+            lambda s: intake.retry(s, 4, items(1, 2)),
+        )
+        assert waiting(store) == ["0", "1", "2"], script

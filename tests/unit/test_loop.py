@@ -1,0 +1,231 @@
+"""The loop: claim → prepare → answer → parts → done, on a memory store, with tasks that misbehave."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from tests.fakes import Bench, answered
+from worker.clock import Clock
+from worker.errors import ItemError, MachineError
+from worker.items import Answer, Failure, Item, Result
+from worker.loop import Loop
+from worker.passing import Passing
+from worker.queue import layout
+from worker.queue.answers import read_done
+from worker.queue.inbox import Inbox
+from worker.queue.shards import cut
+from worker.tasks.task import MapTask, Params
+
+
+class Told(MapTask[Params, Item]):
+    """Answers by a function that the test gives."""
+
+    name = "told"
+    about = "for tests"
+    takes = "values"
+
+    def __init__(self, tell: Callable[[Item], Answer | Failure]) -> None:
+        super().__init__(Params())
+        self.tell = tell
+        self.batches: list[list[str]] = []
+
+    def answer(self, samples: Sequence[Item]) -> Sequence[Answer | Failure]:
+        self.batches.append([item.input for item in samples])
+        return [self.tell(item) for item in samples]
+
+
+def fine(item: Item) -> Answer:
+    return Answer({"said": item.input})
+
+
+class Factory:
+    """A loop over a bench's queue."""
+
+    def __init__(self, bench: Bench, task: Told, *, batch: int = 1, **settings: Any) -> None:
+        self.bench, self.task = bench, task
+        self.pool = Passing()
+        claims = bench.worker("a")
+        inbox = Inbox(bench.store, 4, bench.ttl, Clock(), lambda _: ([], []))  # type: ignore[arg-type]
+        self.told: list[dict[str, Any]] = []
+        settings = {"ahead": 4, "flush_s": 5.0} | settings
+        self.loop = Loop(
+            task, claims, inbox, self.pool, self.told.append, worker="a", batch=batch, **settings
+        )
+
+    def run(self) -> dict[str, Result]:
+        self.loop.run()
+        return self.results()
+
+    def results(self) -> dict[str, Result]:
+        store: Any = self.bench.store
+        names = [layout.shard_of(entry.name) for entry in store.list(layout.DONE)]
+        return {r.input: r for name in names for r in read_done(store, name).answers.values()}
+
+
+def kinds(results: dict[str, Result]) -> dict[str, str]:
+    return {r.input: getattr(r.outcome, "kind", "ok") for r in results.values()}
+
+
+def test_every_item_of_every_shard_is_answered_in_the_order_given() -> None:
+    task = Told(fine)
+    results = Factory(Bench(items=10, shard_size=4), task, batch=3).run()
+    assert len(results) == 10
+    assert all(result.outcome.keys["said"] == result.input for result in results.values())  # type: ignore[union-attr]
+    assert max(map(len, task.batches)) == 3
+
+
+def test_when_a_batch_fails_as_a_whole_only_the_guilty_item_fails() -> None:
+    def tell(item: Item) -> Answer:
+        if item.input == "002":
+            raise ValueError("no such colour")
+        return fine(item)
+
+    results = Factory(Bench(items=4, shard_size=4), Told(tell), batch=4).run()
+    assert kinds(results) == {"000": "ok", "001": "ok", "002": "error", "003": "ok"}
+    failure = results["002"].outcome
+    assert isinstance(failure, Failure)
+    assert "ValueError: no such colour (test_loop.py:" in failure.message
+
+
+def test_a_task_may_say_by_kind_why_an_item_fails() -> None:
+    def tell(item: Item) -> Answer:
+        raise ItemError("blurred", f"{item.input} is out of focus")
+
+    assert kinds(Factory(Bench(items=1), Told(tell)).run()) == {"000": "blurred"}
+
+
+def test_too_few_answers_are_an_error_and_not_a_shift() -> None:
+    task = Told(fine)
+    task.answer = lambda samples: []  # type: ignore[method-assign, assignment]
+    assert set(kinds(Factory(Bench(items=2, shard_size=2), task, batch=2).run()).values()) == {"error"}
+
+
+def test_an_answer_that_is_no_json_fails_its_item_alone() -> None:
+    def tell(item: Item) -> Answer:
+        return Answer({"odd": float("nan")}) if item.input == "001" else fine(item)
+
+    assert kinds(Factory(Bench(items=3, shard_size=3), Told(tell), batch=3).run())["001"] == "error"
+
+
+def test_a_fault_of_the_machine_is_tried_again_and_is_no_answer() -> None:
+    faults = iter([True, False])
+
+    def tell(item: Item) -> Answer:
+        if item.input == "001" and next(faults):
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return fine(item)
+
+    assert set(kinds(Factory(Bench(items=3, shard_size=3), Told(tell)).run()).values()) == {"ok"}
+
+
+def test_faults_of_the_machine_in_several_items_in_a_row_stop_the_worker_and_fail_no_item() -> None:
+    def tell(_: Item) -> Answer:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    bench = Bench(items=8, shard_size=8)
+    factory = Factory(bench, Told(tell))
+    with pytest.raises(MachineError, match="this machine is ill"):
+        factory.loop.run()
+    factory.loop.hand_back()
+    assert not factory.results()
+    assert bench.store.head(layout.released(bench.shards[0].name, 1))
+    assert len(bench.take(bench.worker("b")).left()) == 8
+
+
+def test_an_item_that_alone_makes_the_machine_fail_is_failed_in_the_end() -> None:
+    def tell(item: Item) -> Answer:
+        if item.input == "001":
+            raise OSError(5, "Input/output error")
+        return fine(item)
+
+    assert kinds(Factory(Bench(items=3, shard_size=3), Told(tell)).run())["001"] == "system"
+
+
+def test_an_item_that_stands_in_two_shards_in_hand_is_answered_once_for_both() -> None:
+    bench = Bench(items=0)
+    twice = Item("x", "x")
+    for shard in (*cut([twice, Item("y", "y")], 2), *cut([twice, Item("z", "z")], 2)):
+        bench.store.create(layout.items(shard.name), shard.data)
+    task = Told(fine)
+    factory = Factory(bench, task)
+    for _ in range(2):
+        factory.loop._taken(factory.loop._claims.take())
+    assert set(factory.run()) == {"x", "y", "z"}
+    assert sorted(input for batch in task.batches for input in batch) == ["x", "y", "z"]
+
+
+def test_stop_writes_what_is_finished_and_hands_the_rest_back() -> None:
+    bench = Bench(items=6, shard_size=6)
+    factory = Factory(bench, Told(fine))
+
+    def tell(item: Item) -> Answer:
+        if item.input == "002":
+            factory.loop.stop("SIGTERM")
+        return fine(item)
+
+    factory.task.tell = tell
+    factory.loop.run()
+    shard = bench.shards[0].name
+    assert b'"SIGTERM"' in bench.store.get(layout.released(shard, 1))
+    heir = bench.take(bench.worker("b"))
+    assert [item.input for item in heir.left()] == ["003", "004", "005"]
+
+
+def test_a_stop_while_idle_is_noticed_at_once() -> None:
+    bench = Bench(items=0)
+    factory = Factory(bench, Told(fine), follow=True)
+    threading.Timer(0.2, factory.loop.stop, ["SIGTERM"]).start()
+    began = time.monotonic()
+    factory.loop.run()
+    assert time.monotonic() - began < 0.6
+
+
+def test_a_shard_whose_holders_died_is_gone_through_item_by_item_and_written_at_once() -> None:
+    bench = Bench(items=3, shard_size=3)
+    for name in "xy":
+        claims = bench.worker(name)
+        holding = bench.take(claims) if name == "x" else bench.wait(claims, 10 * bench.ttl)
+        assert holding is not None
+    bench.clock.sleep(1)
+    carer = bench.worker("a")
+    holding = bench.wait(carer, 10 * bench.ttl)
+    assert holding is not None
+    assert holding.careful
+    task = Told(fine)
+    factory = Factory(bench, task, batch=3)
+    factory.loop._go_carefully(holding)
+    assert task.batches == [["000"], ["001"], ["002"]]
+    assert len(bench.store.list(layout.parts(holding.shard.name))) == 3
+    assert len(factory.results()) == 3
+
+
+def test_results_are_written_behind_while_the_shard_goes_on() -> None:
+    bench = Bench(items=6, shard_size=6)
+    factory = Factory(bench, Told(fine), flush_s=0.0)
+    factory.run()
+    assert len(bench.store.list(layout.PARTS)) >= 2
+
+
+def test_nothing_is_begun_on_a_shard_that_was_taken_over_while_we_were_not_heard() -> None:
+    bench = Bench(items=6, shard_size=6)
+    shard = bench.shards[0]
+
+    def tell(item: Item) -> Answer:
+        if item.input == "001":
+            bench.clock.sleep(2 * bench.ttl)  # the machine slept
+            heir = bench.wait(bench.worker("b"), 10 * bench.ttl)
+            assert heir is not None
+            heir.add([answered(one, "b") for one in heir.left()])
+            heir.commit()
+        return fine(item)
+
+    task = Told(tell)
+    Factory(bench, task, ahead=1).run()
+    begun = [input for batch in task.batches for input in batch]
+    assert len(begun) <= 4, "work went on after the shard was lost"
+    assert bench.store.head(layout.claim(shard.name, 2))
