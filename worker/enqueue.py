@@ -71,7 +71,7 @@ def enqueue(store: Store, run: Run, paths: Sequence[str], root: str | None) -> E
 def _keep(store: Store, paths: Sequence[str], refused: Sequence[Refused]) -> None:
     """What could not be an item is told in the results too."""
     record = {
-        "file": " ".join(paths),
+        "file": " ".join(paths).encode(errors="replace").decode(),
         "refused": [{"line": one.line, "why": one.why} for one in refused],
     }
     store.create(layout.taken("command line", encode(record)), encode(record))

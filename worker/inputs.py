@@ -7,12 +7,12 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from worker.errors import ItemError, StoreAwayError, UsageError, WorkerError
+from worker.errors import ItemError, UsageError, WorkerError
 from worker.items import Item
 
 if TYPE_CHECKING:
@@ -24,6 +24,11 @@ MARK_BLOCK = 16 * 1024
 
 def is_url(location: str) -> bool:
     return "://" in location and not location.startswith("file://")
+
+
+def clean(path: str) -> str:
+    """Absolute, without "..": so that what lies below it begins with it."""
+    return os.path.normpath(Path(path).absolute())
 
 
 def mark(size: int, read: Callable[[int, int], bytes]) -> str:
@@ -55,9 +60,7 @@ class Root:
     """One place that inputs lie below: a folder of this machine, or a blob prefix."""
 
     def __init__(self, location: str) -> None:
-        self.location = (
-            location if is_url(location) else str(Path(location.removeprefix("file://")).absolute())
-        )
+        self.location = location if is_url(location) else clean(location.removeprefix("file://"))
         self._opened: Store | None = None
 
     def present(self) -> bool:
@@ -80,7 +83,7 @@ class Root:
         if is_url(self.location):
             yield from (e.name for e in self._store().list("") if not _hidden(e.name))
             return
-        for folder, folders, files in os.walk(self.location, followlinks=False):
+        for folder, folders, files in os.walk(self.location, onerror=_raise, followlinks=False):
             folders[:] = sorted(f for f in folders if not f.startswith("."))
             for name in sorted(files):
                 if not name.startswith("."):
@@ -131,9 +134,13 @@ class OpenInput:
     def __call__(self, item: Item) -> Iterator[Item]:
         if not inside(item.input):
             raise ItemError("outside-root", f"{item.input} leads out of its root")
-        root = self._root_of(item)
-        with root.open(item.input, self.scratch) as path:
-            if item.mark and know_file(path).mark != item.mark:
+        with ExitStack() as stack:
+            try:
+                path = stack.enter_context(self._root_of(item).open(item.input, self.scratch))
+                is_same = not item.mark or know_file(path).mark == item.mark
+            except (OSError, WorkerError) as error:
+                raise _fault(error, item.input) from error
+            if not is_same:
                 raise ItemError("changed", "it changed while it was fetched: enqueue it again")
             yield replace(item, file=path)
 
@@ -141,14 +148,7 @@ class OpenInput:
         found: Known | None = None
         for location in self.roots:
             root = _root(location)
-            try:
-                known = root.know(item.input)
-            except StoreAwayError as error:
-                raise ItemError("store", str(error)) from error
-            except OSError as error:
-                raise ItemError(_blame(error), f"{item.input}: {error.strerror}") from error
-            except WorkerError as error:
-                raise ItemError("store", str(error)) from error
+            known = root.know(item.input)
             if known and (not item.mark or known == Known(item.size, item.mark)):
                 return root
             found = known or found
@@ -169,8 +169,22 @@ def _root(location: str) -> Root:
     return _roots.setdefault(location, Root(location))
 
 
-def _blame(error: OSError) -> str:
-    return "unreadable" if error.errno in (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG) else "store"
+def is_of_the_file(error: OSError) -> bool:
+    """Another machine would fare no better; all else speaks of this machine's disk or network."""
+    return error.errno in (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
+
+
+def _fault(error: OSError | WorkerError, input: str) -> ItemError:
+    if isinstance(error, FileNotFoundError):
+        return ItemError("absent", f"{input} vanished while it was fetched: put it back")
+    if isinstance(error, OSError):
+        return ItemError("unreadable" if is_of_the_file(error) else "store", f"{input}: {error.strerror}")
+    return ItemError("unreadable" if isinstance(error, UsageError) else "store", str(error))
+
+
+def _raise(error: OSError) -> None:
+    """A folder that cannot be listed is not an empty one."""
+    raise error
 
 
 def _hidden(name: str) -> bool:

@@ -32,6 +32,8 @@ PAUSE_MOST_S = 30.0
 OPEN_LIMIT_S = 3600.0
 """loading a model from a slow disk may take long"""
 SILENCE_MARGIN_S = 60.0
+STOP_LEAST_S = 2.0
+"""a machine that is taken "now" still has a moment, and finished results need one"""
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +135,7 @@ class Incarnation:
     def _watch(self, working: BaseProcess, line: Line) -> Ending:
         heard = time.monotonic()
         stopping: StopSignal | None = None
+        ends = heard
         while True:
             ready = wait([line.pipe, working.sentinel, self._stop.fileno()], 1.0)
             now = time.monotonic()
@@ -146,9 +149,10 @@ class Incarnation:
             stop = self._stop.current
             if stop and stop is not stopping:
                 stopping = stop
+                ends = now if stop.urgent else max(stop.ends, now + STOP_LEAST_S)
                 log.warning("%s: stopping", stop.reason)
-                line.send(Stop(stop.reason, max(0.0, stop.ends - now)))
-            if stopping and (stopping.urgent or now >= stopping.ends):
+                line.send(Stop(stop.reason, ends - now))
+            if stopping and now >= ends:
                 return self._kill(working, Ending(UnfinishedError.exit_code, stopping.reason))
             if now - heard > (self._limit if self._ready else OPEN_LIMIT_S):
                 text = f"it hung: nothing was heard of it for {now - heard:.0f} s"

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from worker.errors import ItemError, UsageError, WorkerError
-from worker.inputs import Known, Root, inside, is_url
+from worker.errors import ItemError, StoreAwayError, UsageError
+from worker.inputs import Known, Root, clean, inside, is_of_the_file, is_url
 from worker.items import Item, Json
 from worker.queue import lines
 from worker.queue.intake import at_once
@@ -44,6 +44,8 @@ def find(paths: Sequence[str], task: Task, params: Mapping[str, Json], root: str
     base = Root(root or _common(inputs or ["."]))
     if not base.present():
         raise UsageError(f"--root {root} is not a folder of this machine")
+    if not _is_text(base.location):
+        raise UsageError(f"the name of the folder {base.location!a} is not UTF-8: rename it")
     wishes: list[Wish | Refused] = []
     for path in direct:
         found = [Wish(0, one, {}) for one in _below(path, base, task)]
@@ -79,16 +81,26 @@ class Resolver:
             if input is None:
                 below = " or ".join(root.location for root in self._roots)
                 return Refused(wish.line, f"names {wish.input!r}, which is outside of {below}: use --root")
+            if not _is_text(input):
+                return Refused(wish.line, f"names {wish.input!a}, whose name is not UTF-8: rename it")
             known = next((k for root in self._roots if (k := root.know(input))), None)
-            input.encode()
-        except UnicodeEncodeError:
-            return Refused(wish.line, f"names {wish.input!a}, whose name is not UTF-8: rename it")
-        except (ItemError, WorkerError) as error:
+        except (ItemError, UsageError) as error:
             return Refused(wish.line, f"names {wish.input!r}: {error}")
         except OSError as error:
+            if not is_of_the_file(error):
+                raise StoreAwayError(
+                    f"{wish.input!r} cannot be read now ({error.strerror}): run the same command again"
+                ) from error
             return Refused(wish.line, f"names {wish.input!r}, which cannot be read: {error.strerror}")
         # an absent file becomes an item all the same: it fails by name, in the results
-        return self._item(input, known or Known(0, ""), wish.params)
+        return self._item(input, known or self._absent(), wish.params)
+
+    def _absent(self) -> Known:
+        """Absent, and not merely on a disk that is not mounted just now."""
+        for root in self._roots:
+            if not root.present():
+                raise StoreAwayError(f"{root.location} is gone from this machine: mount it again")
+        return Known(0, "")
 
     def _relative(self, path: str) -> str | None:
         if not is_url(path) and not Path(path).is_absolute():
@@ -105,7 +117,7 @@ class Resolver:
 
 
 def _values(path: str, task: Task, params: Mapping[str, Json]) -> Iterator[Wish | Refused]:
-    if path == "-" or (path.endswith(LISTS) and Path(path).is_file()):
+    if path == "-" or (_ending(path) in LISTS and _is_file(path)):
         yield from _read_list(path, task, params)
     else:
         yield Wish(0, path, {})
@@ -114,8 +126,26 @@ def _values(path: str, task: Task, params: Mapping[str, Json]) -> Iterator[Wish 
 def _is_list(path: str, task: Task) -> bool:
     if path == "-":
         return True
-    ending = Path(path).suffix.lower()
-    return ending in LISTS and bool(task.suffixes) and ending not in task.suffixes and Path(path).is_file()
+    ending = _ending(path)
+    return ending in LISTS and bool(task.suffixes) and ending not in task.suffixes and _is_file(path)
+
+
+def _ending(path: str) -> str:
+    return Path(path).suffix.lower()
+
+
+def _is_file(path: str) -> bool:
+    """False, and no error, for what cannot be a path at all."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def _is_text(path: str) -> bool:
+    """Names of files are bytes; those that are not UTF-8 cannot stand in a file of ours."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _read_list(path: str, task: Task, params: Mapping[str, Json]) -> Iterator[Wish | Refused]:
@@ -134,7 +164,7 @@ def _listed(path: str, task: Task, params: Mapping[str, Json], anchored: bool) -
 
 
 def _is_json(path: str, data: bytes) -> bool:
-    return path.endswith(".jsonl") or (path == "-" and data.lstrip()[:1] == b"{")
+    return _ending(path) == ".jsonl" or (path == "-" and data.lstrip()[:1] == b"{")
 
 
 def _expand(path: str) -> list[str]:
@@ -160,8 +190,8 @@ def _common(paths: Sequence[str]) -> str:
         secret = paths[0].partition("?")[2]
         common = os.path.commonpath([path.partition("?")[0].partition("://")[2] for path in paths])
         return _folder_of_url(f"{scheme}://{common}", f"?{secret}" if secret else "")
-    folders = [Path(path).absolute() for path in paths]
-    return os.path.commonpath([path if path.is_dir() else path.parent for path in folders])
+    places = [clean(path) for path in paths]
+    return os.path.commonpath([p if os.path.isdir(p) else str(Path(p).parent) for p in places])  # noqa: PTH112
 
 
 def _folder_of_url(url: str, secret: str) -> str:
@@ -180,7 +210,7 @@ def _under(path: str, root: Root) -> str | None:
     if is_url(path):
         plain, prefix = (one.partition("?")[0].rstrip("/") for one in (path, root.location))
         return plain[len(prefix) + 1 :] if f"{plain}/".startswith(f"{prefix}/") else None
-    absolute = Path(os.path.normpath(Path(path).absolute()))
+    absolute = Path(clean(path))
     return absolute.relative_to(root.location).as_posix() if absolute.is_relative_to(root.location) else None
 
 
@@ -193,6 +223,10 @@ def _below(path: str, base: Root, task: Task) -> Iterator[str]:
         yield relative
         return
     prefix = "" if relative in ("", ".") else f"{relative}/"
-    for input in Root(path).below():
-        if not task.suffixes or Path(input).suffix.lower() in task.suffixes:
+    try:
+        inputs = list(Root(path).below())
+    except OSError as error:
+        raise UsageError(f"{error.filename or path}: {error.strerror}; nothing was enqueued") from None
+    for input in inputs:
+        if not task.suffixes or _ending(input) in task.suffixes:
             yield prefix + input

@@ -253,7 +253,7 @@ def test_of_the_recorded_roots_those_count_that_are_here(root: Path) -> None:
 
 
 def test_a_machine_without_any_root_is_told_to_name_one() -> None:
-    with pytest.raises(UsageError, match="/not/here.*--root DIR"):
+    with pytest.raises(UsageError, match=r"/not/here.*--root DIR"):
         present_roots(["/not/here"], None)
 
 

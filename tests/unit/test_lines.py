@@ -11,8 +11,8 @@ from pydantic import Field
 
 from worker.items import Item
 from worker.queue.lines import Refused, Wish, parse, plain
-from worker.queue.text import dumps
 from worker.queue.protocol import item_id
+from worker.queue.text import dumps
 from worker.tasks.task import MapTask, Params
 
 

@@ -10,10 +10,13 @@ from typing import Any
 
 from worker.errors import UsageError
 from worker.items import Json
+from worker.queue.text import encode
 from worker.tasks.params import validate
 from worker.tasks.task import MapTask
 
 LINE_MOST = 256 * 1024
+NESTED_MOST = 64
+"""whoever reads a shard must be able to, however deep its own stack is by then"""
 KEYS = ("input", "params")
 
 
@@ -48,20 +51,27 @@ def plain(data: bytes) -> Iterator[Wish | Refused]:
     """One path or value a line; empty lines and lines that start with # say nothing."""
     for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         try:
+            _refuse_long(line)
             text = line.decode().strip()
+        except UsageError as error:
+            yield Refused(number, str(error))
         except UnicodeDecodeError:
             yield Refused(number, "is not UTF-8: save the list as UTF-8")
-            continue
-        if text and not text.startswith("#"):
-            yield Wish(number, text, {})
+        else:
+            if text and not text.startswith("#"):
+                yield Wish(number, text, {})
 
 
-def _wish(number: int, line: bytes, task: type[MapTask[Any, Any]], base: Mapping[str, Json]) -> Wish:
+def _refuse_long(line: bytes) -> None:
     if len(line) > LINE_MOST:
         raise UsageError(
             f"is {len(line) / 1e6:.1f} MB long, an item may be {LINE_MOST // 1024} KiB: "
             "put the content into a file and name the file"
         )
+
+
+def _wish(number: int, line: bytes, task: type[MapTask[Any, Any]], base: Mapping[str, Json]) -> Wish:
+    _refuse_long(line)
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -78,21 +88,29 @@ def _wish(number: int, line: bytes, task: type[MapTask[Any, Any]], base: Mapping
         raise UsageError(f"needs 'input' as a text, it has {_type(text)}")
     if not isinstance(params, dict):
         raise UsageError(f'has \'params\' as {_type(params)}; write {{"params": {{"name": value}}}}')
-    if not _encodable(record):
-        raise UsageError(
-            "has half of a surrogate pair in it, which is no text: write the characters themselves"
-        )
+    _refuse_unwritable(record)
     if params:
         validate(task, {**base, **params})
     return Wish(number, text, params)
 
 
-def _encodable(record: Json) -> bool:
+def _refuse_unwritable(record: Json) -> None:
+    """What Python reads as JSON and we cannot, or dare not, write as JSON."""
+    if _is_deeper(record, NESTED_MOST):
+        raise UsageError(f"is nested more than {NESTED_MOST} deep: put the content into a file and name it")
     try:
-        json.dumps(record, ensure_ascii=False).encode()
+        encode(record)
     except UnicodeEncodeError:
-        return False
-    return True
+        raise UsageError(
+            "has half of a surrogate pair in it, which is no text: write the characters themselves"
+        ) from None
+    except ValueError:
+        raise UsageError("has NaN or Infinity in it: numbers in JSON are finite") from None
+
+
+def _is_deeper(value: Json, most: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return most == 0 or any(_is_deeper(one, most - 1) for one in inner)
 
 
 def _type(value: Json) -> str:

@@ -1,0 +1,244 @@
+"""The command line: what it says, and what it exits with."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from tests.queues import TASKS, QueueUnderTest
+from worker import cli
+from worker.cli.screen import Screen
+from worker.cli.table import bar, clean, cut, table, width
+from worker.errors import MachineError
+from worker.items import Failure
+
+BROKEN = Failure("broken", "it does not open")
+
+
+@pytest.fixture(autouse=True)
+def _tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith("WORKER_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("WORKER_TASKS", str(TASKS))
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> QueueUnderTest:
+    return QueueUnderTest(str(tmp_path / "queue"))
+
+
+class Said:
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def line(self) -> str:
+        """The one line that an error is."""
+        assert self.err.count("\n") == 1, self.err
+        return self.err
+
+
+@pytest.fixture
+def worker(capsys: pytest.CaptureFixture[str]) -> Any:
+    def call(*arguments: str) -> Said:
+        with pytest.raises(SystemExit) as caught:
+            cli.main(arguments)
+        code = caught.value.code
+        assert isinstance(code, int) or code is None
+        return Said(code or 0, *capsys.readouterr())
+
+    return call
+
+
+def test_help_imports_no_command_and_answers_at_once() -> None:
+    def seconds(*arguments: str) -> float:
+        began = time.perf_counter()
+        subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - began
+
+    times = [(seconds("-c", "import click"), seconds("-m", "worker", "--help")) for _ in range(5)]
+    assert min(t[1] for t in times) < 3 * min(t[0] for t in times)
+    heavy = "import sys, worker.cli; print({'torch','obstore','pydantic','av','numpy','logging'} & {*sys.modules})"
+    said = subprocess.run([sys.executable, "-c", heavy], check=True, capture_output=True, text=True)
+    assert said.stdout == "set()\n"
+
+
+def test_the_table_of_commands_says_what_each_command_says() -> None:
+    context = click.Context(cli.group)
+    for name in cli.COMMANDS:
+        command = cli.group.get_command(context, name)
+        assert command is not None
+        assert command.name == name or command.name == "command"
+
+
+def test_an_unknown_command_suggests_the_nearest(worker: Any) -> None:
+    said = worker("statsu", "queue")
+    assert said.code == 2
+    assert "did you mean status?" in said.line
+
+
+@pytest.mark.parametrize("arguments", [("status",), ("status", "q", "--bogus"), ("--log", "xml", "tasks")])
+def test_wrong_usage_is_one_line_and_2(worker: Any, arguments: tuple[str, ...]) -> None:
+    said = worker(*arguments)
+    assert said.code == 2
+    assert said.line.startswith("worker: ")
+    assert "--help" in said.line
+
+
+def test_an_error_is_one_line_with_its_exit_code(worker: Any, tmp_path: Path) -> None:
+    said = worker("status", str(tmp_path / "absent"))
+    assert said.code == 2
+    assert "no such folder" in said.line
+
+
+class TestTrouble:
+    """Whatever a command raises."""
+
+    @pytest.fixture
+    def raising(self, monkeypatch: pytest.MonkeyPatch) -> Any:
+        def make(error: BaseException) -> None:
+            @click.command()
+            def command() -> None:
+                raise error
+
+            monkeypatch.setattr(cli.group, "get_command", lambda _ctx, _name: command)
+
+        return make
+
+    def test_an_error_of_ours_keeps_its_exit_code(self, worker: Any, raising: Any) -> None:
+        raising(MachineError("the disk is full: make room"))
+        said = worker("tasks")
+        assert (said.code, said.line) == (3, "worker: the disk is full: make room\n")
+
+    def test_an_unexpected_error_says_where_and_what_to_do(self, worker: Any, raising: Any) -> None:
+        raising(ZeroDivisionError("so\nit goes, sig=TOPSECRET"))
+        said = worker("tasks")
+        assert said.code == 2
+        assert "ZeroDivisionError in " in said.line
+        assert "test_cli.py:" in said.line
+        assert "run again with --debug" in said.line
+        assert "TOPSECRET" not in said.line
+
+    def test_debug_shows_the_traceback_without_secrets(self, worker: Any, raising: Any) -> None:
+        raising(MachineError("https://u:TOPSECRET@h"))
+        said = worker("--debug", "tasks")
+        assert said.code == 3
+        assert "Traceback" in said.err
+        assert "TOPSECRET" not in said.err
+
+    def test_a_key_press_stops_with_75(self, worker: Any, raising: Any) -> None:
+        raising(KeyboardInterrupt())
+        said = worker("tasks")
+        assert said.code == 75
+        assert "nothing is lost" in said.line
+
+
+def test_every_option_has_a_variable_without_the_commands_name(
+    worker: Any, queue: QueueUnderTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue.commit(queue.shard("a"))
+    monkeypatch.setenv("WORKER_OUT", str(tmp_path / "elsewhere"))
+    assert worker("collect", queue.store.url).code == 0
+    assert (tmp_path / "elsewhere" / "summary.json").exists()
+    monkeypatch.setenv("WORKER_JSON", "1")
+    assert json.loads(worker("status", queue.store.url).out)["items"]["total"] == 1
+
+
+def test_collect_exits_1_when_items_failed_and_75_when_work_is_left(
+    worker: Any, queue: QueueUnderTest
+) -> None:
+    queue.commit(queue.shard("a", "b"), {"b": BROKEN})
+    said = worker("collect", queue.store.url)
+    assert said.code == 1
+    assert "broken" in said.out
+    assert f"{queue.store.url}-results/report.html" in said.out
+    queue.shard("c")
+    said = worker("collect", queue.store.url)
+    assert said.code == 75
+    assert "1 of 2 shards" in said.line
+
+
+def test_status_is_a_text_for_people_and_json_for_machines(worker: Any, queue: QueueUnderTest) -> None:
+    queue.commit(queue.shard("a", "b"), {"b": Failure("broken", "GET ?sig=TOPSECRET")})
+    shard = queue.shard("c")
+    item = "海滩.mp4"
+    queue.beat("w1", claims=[queue.claim(shard)], at=time.time(), device="A100", item=item, rate_per_s=0.5)
+    said = worker("status", queue.store.url)
+    assert "2 of 3 items  67%" in said.out
+    assert "1 done, 1 claimed, 0 free; 0.5 items/s, 1 s to 4 s left" in said.out
+    assert "A100" in said.out
+    assert "broken" in said.out
+    assert "TOPSECRET" not in said.out
+    said = worker("status", queue.store.url, "--json")
+    assert json.loads(said.out)["workers"][0]["item"] == item
+    assert "TOPSECRET" not in said.out
+
+
+def test_watching_ends_when_all_is_done_and_is_plain_in_a_file(worker: Any, queue: QueueUnderTest) -> None:
+    queue.commit(queue.shard("a"))
+    said = worker("status", "--watch", queue.store.url)
+    assert said.code == 0
+    assert "\x1b" not in said.out
+
+
+def test_a_terminal_is_drawn_over_in_place() -> None:
+    import io
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    out = Terminal()
+    screen = Screen(out, in_place=True)
+    screen.show(["one", "x" * 500])
+    screen.show(["two"])
+    first, _, second = out.getvalue().partition("\x1b[2A\x1b[J")
+    assert max(map(len, first.splitlines())) < 500
+    assert second == "two\n"
+
+
+def test_retry_asks_again_for_what_failed(worker: Any, queue: QueueUnderTest) -> None:
+    queue.commit(queue.shard("a", "b"), {"b": BROKEN})
+    assert "1 items asked for again" in worker("retry", queue.store.url).out
+    said = worker("retry", queue.store.url)
+    assert (said.code, said.out) == (0, "nothing to retry\n")
+    assert worker("retry", queue.store.url, "--failed", "a").code == 2
+    said = worker("retry", queue.store.url, "A")
+    assert said.code == 2
+    assert "did you mean" in worker("retry", queue.store.url, "aa").line
+
+
+def test_tasks_lists_tasks_and_describes_one(worker: Any) -> None:
+    said = worker("tasks")
+    assert "shout" in said.out
+    assert "says it louder" in said.out
+    said = worker("tasks", "sleepy")
+    assert "seconds  number  default 0.1" in said.out
+    assert "no parameters" in worker("tasks", "shout").out
+    assert worker("tasks", "shoot").code == 2
+
+
+class TestTable:
+    def test_columns_stay_straight_with_wide_letters(self) -> None:
+        lines = table([["name", "n"], ["海滩", "1"], ["🏖", "2"], ["abc", "3"]])
+        assert {width(line) for line in lines} == {7}
+
+    def test_names_cannot_move_the_cursor(self) -> None:
+        assert clean("a\x1b[2J\nb\u202ec") == "a\ufffd[2J\ufffdb\ufffdc"
+
+    def test_what_is_too_long_is_cut_at_its_width(self) -> None:
+        assert cut("海滩海滩", 5) == "海滩…"
+        assert cut("short", 5) == "short"
+
+    def test_a_bar_is_full_only_at_the_end(self) -> None:
+        assert bar(999, 1000, 10).count("█") == 9
+        assert bar(1000, 1000, 10) == "█" * 10
