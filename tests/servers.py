@@ -39,11 +39,11 @@ class Server:
 
 
 @contextmanager
-def azurite(folder: Path) -> Iterator[Server]:
+def azurite(folder: Path, port: int | None = None) -> Iterator[Server]:
     node = shutil.which("node")
     if node is None or not AZURITE.exists():
         missing("Azurite is not here; run tests/servers.sh (it needs Node.js and npm)")
-    port, numbers = free_port(), count()
+    port, numbers = port or free_port(), count()
     command = [str(node), str(AZURITE), "--blobHost", "127.0.0.1", "--blobPort", str(port)]
     command += ["--location", str(folder), "--silent", "--skipApiVersionCheck", "--disableTelemetry"]
 

@@ -135,6 +135,7 @@ class Loop:
         self._ill: set[str] = set()
         self._stop = ""
         self._handing_back = threading.Lock()
+        self.handed_back = threading.Event()
 
     def run(self) -> None:
         """Until there is nothing left to do, or until stop()."""
@@ -155,12 +156,15 @@ class Loop:
         """Finished results are written and shards released, once, by whichever thread comes first."""
         if not self._handing_back.acquire(blocking=False):
             return
-        self._pool.drop()
-        if self._taking:
-            self._taken(self._taking.result())
-        for holding in self._holdings():
-            self._clerk.now(holding.release, self._stop or "done")
-        self._clerk.close()
+        try:
+            self._pool.drop()
+            if self._taking:
+                self._taken(self._taking.result())
+            for holding in self._holdings():
+                self._clerk.now(holding.release, self._stop or "the worker ends")
+            self._clerk.close()
+        finally:
+            self.handed_back.set()
 
     # claim
 
@@ -267,6 +271,9 @@ class Loop:
             outcomes = list(self._task.answer([one.outcome for one in samples]))
             if len(outcomes) != len(samples):
                 raise TypeError(f"{len(outcomes)} answers to {len(samples)} samples")
+            for outcome in outcomes:
+                if not isinstance(outcome, Answer | Failure):
+                    raise TypeError(f"answer() gave a {type(outcome).__name__}, no Answer and no Failure")
             return outcomes
         except Exception as error:
             log.debug("answer failed", exc_info=True)

@@ -1,13 +1,14 @@
 """The small process that owns the signals, beats, and watches the one that works.
 
-It imports no task and no model: a long batch or a slow load never starves a beat, and when the working
-process dies, however it dies, somebody is left who says so in the queue.
+It loads no model and touches no device: a long batch never starves a beat, and when the working process
+dies, however it dies, somebody is left who says so in the queue.
 """
 
 from __future__ import annotations
 
 import logging
 import multiprocessing
+import tempfile
 import threading
 import time
 import uuid
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 from worker import process
 from worker.clock import Clock
@@ -32,6 +34,8 @@ PAUSE_MOST_S = 30.0
 OPEN_LIMIT_S = 3600.0
 """loading a model from a slow disk may take long"""
 SILENCE_MARGIN_S = 60.0
+RELEASE_PATIENCE_S = 5.0
+"""a shard that is not released is free after the TTL all the same"""
 STOP_LEAST_S = 2.0
 """a machine that is taken "now" still has a moment, and finished results need one"""
 
@@ -83,7 +87,7 @@ class Incarnation:
         self._stop = stop
         self._limit = limit
         self._show = show
-        self._store: Store = open_store(settings.queue, patience=settings.patience_s)
+        self._store: Store = open_store(settings.queue, patience=RELEASE_PATIENCE_S)
         self._heart = Heart(self._store, uuid.uuid4().hex, settings.ttl, Clock())
         self._asked = 0
         self._acknowledged = 0
@@ -94,10 +98,17 @@ class Incarnation:
         self._end: End | None = None
 
     def run(self) -> Ending:
+        # ours to remove: the working process may die
+        with tempfile.TemporaryDirectory(prefix="worker-", ignore_cleanup_errors=True) as scratch:
+            return self._run(scratch)
+
+    def _run(self, scratch: str) -> Ending:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         working = context.Process(
-            target=process.main, args=(theirs, self._settings, self._heart.worker), name="worker-loop"
+            target=process.main,
+            args=(theirs, self._settings, self._heart.worker, Path(scratch)),
+            name="worker-loop",
         )
         working.start()
         theirs.close()

@@ -8,17 +8,17 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import tempfile
 import threading
-import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from worker.child import OpenItem
 from worker.cli import logs
 from worker.clock import Clock
-from worker.errors import UnfinishedError, WorkerError
+from worker.errors import StoreAwayError, StoreFullError, UnfinishedError, WorkerError
 from worker.inputs import OpenInput, present_roots
 from worker.items import Json
 from worker.link import Alive, End, Heard, Line, RemoteLife, Stop
@@ -27,7 +27,7 @@ from worker.passing import Passing
 from worker.pool import Pool
 from worker.queue import lines
 from worker.queue.claims import Claims
-from worker.queue.inbox import Inbox, reader
+from worker.queue.inbox import Inbox
 from worker.queue.intake import finish_retries, roots
 from worker.queue.recipe import Run, require
 from worker.queue.store import Store, open_store
@@ -39,15 +39,14 @@ from worker.tasks.task import MapTask
 log = logging.getLogger(__name__)
 
 
-def main(pipe: Connection[Any, Any], settings: Settings, worker: str) -> None:
+def main(pipe: Connection[Any, Any], settings: Settings, worker: str, scratch: Path) -> None:
     """The target of multiprocessing.Process. It ends with an End on the pipe, or it died."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)  # a Ctrl-C reaches the whole group; the parent decides
     logs.set_up(settings.log, debug=settings.debug)
     line = Line(pipe)
     try:
-        with tempfile.TemporaryDirectory(prefix="worker-") as scratch:
-            _work(line, settings, worker, Path(scratch))
+        _work(line, settings, worker, scratch)
         line.send(End(0))
     except WorkerError as error:
         if settings.debug:
@@ -60,10 +59,11 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
     run = require(store)
     task_type = registry.find(run.recipe.task)
     task = task_type(params.validate(task_type, run.recipe.params))
-    places = present_roots(roots(store), settings.root) if task.takes == "files" else ()
+    if task.takes == "files":
+        present_roots(roots(store), settings.root)  # says at once that the inputs are not on this machine
     clock = Clock()
     life = RemoteLife(worker, settings.ttl, clock, line)
-    pool = _pool(task, OpenInput(places, scratch), settings)
+    pool = _pool(task, scratch, settings)
 
     def alive(info: dict[str, Json]) -> None:
         line.send(Alive({**info, "device": settings.device, "host": os.uname().nodename}))
@@ -71,7 +71,7 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
     loop = Loop(
         task,
         Claims(store, life, clock),
-        _inbox(store, run, task_type, places, settings, clock),
+        _inbox(store, run, task_type, settings, clock),
         pool,
         alive,
         worker=worker,
@@ -88,16 +88,23 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
     views = _views(store, run, settings)
     try:
         loop.run()
-    finally:
         views()
+    except (StoreAwayError, StoreFullError):
+        raise  # nothing can be handed back there; what we hold is free after the TTL
+    except WorkerError:
         loop.hand_back()
+        raise
+    finally:
         pool.close()
         task.close()
 
 
-def _pool(task: MapTask[Any, Any], open_item: OpenInput, settings: Settings) -> Pool | Passing:
+def _pool(task: MapTask[Any, Any], scratch: Path, settings: Settings) -> Pool | Passing:
     if type(task).prepare is MapTask.prepare:
         return Passing()
+    open_item: OpenItem = nullcontext
+    if task.takes == "files":
+        open_item = OpenInput(settings.queue, settings.root, scratch)
     return Pool(
         task.name,
         task.params.model_dump(mode="json"),
@@ -109,17 +116,14 @@ def _pool(task: MapTask[Any, Any], open_item: OpenInput, settings: Settings) -> 
 
 
 def _inbox(
-    store: Store,
-    run: Run,
-    task_type: type[MapTask[Any, Any]],
-    places: tuple[str, ...],
-    settings: Settings,
-    clock: Clock,
+    store: Store, run: Run, task_type: type[MapTask[Any, Any]], settings: Settings, clock: Clock
 ) -> Inbox:
-    read = reader(
-        lambda content: lines.parse(content, task_type, run.recipe.params),
-        Resolver(task_type, run.fingerprint, places),
-    )
+    def read(content: bytes) -> Read:
+        # whoever enqueued meanwhile may have brought another root
+        places = present_roots(roots(store), settings.root) if task_type.takes == "files" else ()
+        resolve = Resolver(task_type, run.fingerprint, places)
+        return read_lines(lines.parse(content, task_type, run.recipe.params), resolve)
+
     return Inbox(store, run.shard_size, settings.ttl, clock, read)
 
 
@@ -138,10 +142,11 @@ def _listen(line: Line, life: RemoteLife, loop: Loop) -> None:
             break
     life.close()
     loop.stop(stop.reason)
-    # the batch on the device may take longer than there is time: it is dropped then
-    time.sleep(stop.time_left * 0.6)
+    if loop.handed_back.wait(stop.time_left * 0.6):
+        return
     log.warning("no time left for the batch in hand: it is dropped")
     loop.hand_back()
+    loop.handed_back.wait(stop.time_left * 0.4)
     line.send(End(UnfinishedError.exit_code))
     os._exit(UnfinishedError.exit_code)
 

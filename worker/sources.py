@@ -184,11 +184,12 @@ def _common(paths: Sequence[str]) -> str:
             "folders and URLs in one command have no common root: enqueue them one after the other"
         )
     if urls == {True}:
-        scheme, _, _ = paths[0].partition("://")
-        if any(not path.startswith(f"{scheme}://") for path in paths):
+        plain = [path.partition("?")[0] for path in paths]
+        if len({tuple(path.split("/")[:3]) for path in plain}) > 1:
             raise UsageError("URLs of several stores have no common root: enqueue them one after the other")
+        scheme, _, _ = plain[0].partition("://")
         secret = paths[0].partition("?")[2]
-        common = os.path.commonpath([path.partition("?")[0].partition("://")[2] for path in paths])
+        common = os.path.commonpath([path.partition("://")[2] for path in plain])
         return _folder_of_url(f"{scheme}://{common}", f"?{secret}" if secret else "")
     places = [clean(path) for path in paths]
     return os.path.commonpath([p if os.path.isdir(p) else str(Path(p).parent) for p in places])  # noqa: PTH112

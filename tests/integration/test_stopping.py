@@ -107,7 +107,7 @@ def test_an_eviction_notice_of_the_cloud_hands_the_work_back(queue: Path) -> Non
     notice: dict[str, object] = {"DocumentIncarnation": 1, "Events": []}
 
     class Metadata(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             body = json.dumps(notice).encode() if "scheduledevents" in self.path else b""
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
@@ -138,9 +138,12 @@ def test_an_eviction_notice_of_the_cloud_hands_the_work_back(queue: Path) -> Non
 
 def test_a_worker_that_is_pid_1_of_a_container_hears_sigterm(queue: Path) -> None:
     unshare = shutil.which("unshare")
-    usable = unshare and not subprocess.run(
-        [unshare, "--pid", "--fork", "--mount-proc", "true"], check=False, capture_output=True
-    ).returncode
+    usable = (
+        unshare
+        and not subprocess.run(
+            [unshare, "--pid", "--fork", "--mount-proc", "true"], check=False, capture_output=True
+        ).returncode
+    )
     if not usable:
         pytest.skip("no right to make a PID namespace here")
     # the shell is PID 1 of the namespace and becomes the worker: exec keeps the number

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from worker.errors import ItemError
 from worker.items import Answer, Failure, Item
 from worker.tasks.task import MapTask, Params
 
@@ -86,6 +87,10 @@ class Odd(MapTask[Params, Item]):
     seconds_per_item = 10.0
 
     def answer(self, samples: Sequence[Item]) -> Sequence[Answer | Failure]:
+        if samples[0].input == "dict":
+            return [{"value": 1}]  # type: ignore[list-item]
+        if samples[0].input == "half a failure":
+            raise ItemError("odd", "a name with \udcff in it")
         odd = {"nan": float("nan"), "half": "\ud800", "bytes": b"\xff", "path": Path("x")}
         return [Answer({"value": odd.get(item.input, item.input)}) for item in samples]
 

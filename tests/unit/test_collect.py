@@ -88,7 +88,7 @@ def test_a_failed_retry_never_replaces_an_answer(queue: QueueUnderTest, tmp_path
 def test_while_a_shard_is_open_there_is_nothing_to_collect(queue: QueueUnderTest, tmp_path: Path) -> None:
     queue.commit(queue.shard("a"))
     queue.shard("b")
-    with pytest.raises(UnfinishedError, match="1 of 2 shards .* worker run") as caught:
+    with pytest.raises(UnfinishedError, match=r"1 of 2 shards .* worker run") as caught:
         collect(queue.store, tmp_path / "out")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()

@@ -72,7 +72,7 @@ def test_hostile_names_are_text_and_nothing_else(tmp_path: Path) -> None:
     assert [tag for tag, _ in page.tags].count("script") == 1
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
     for name in HOSTILE:
-        assert page.texts.count(name) >= 4
+        assert page.texts.count(name.replace("\u202e", "\ufffd")) >= 4
 
 
 def test_nothing_is_fetched_from_elsewhere(tmp_path: Path) -> None:

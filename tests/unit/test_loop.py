@@ -101,7 +101,7 @@ def test_a_task_may_say_by_kind_why_an_item_fails() -> None:
 
 def test_too_few_answers_are_an_error_and_not_a_shift() -> None:
     task = Told(fine)
-    task.answer = lambda samples: []  # type: ignore[method-assign, assignment]
+    task.answer = lambda _: []  # type: ignore[method-assign, assignment]
     assert set(kinds(Factory(Bench(items=2, shard_size=2), task, batch=2).run()).values()) == {"error"}
 
 

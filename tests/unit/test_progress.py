@@ -176,13 +176,16 @@ class TestEta:
     def test_widens_with_the_spread_of_the_items(self) -> None:
         even = eta(100, [1.0], [1.0] * 20, 4)
         uneven = eta(100, [1.0], [0.1] * 18 + [9.0, 9.5], 4)
-        assert even and uneven
-        assert uneven[0] < even[0] and uneven[1] > even[1]
+        assert even
+        assert uneven
+        assert uneven[0] < even[0]
+        assert uneven[1] > even[1]
 
     def test_counts_the_tail_of_the_slowest_worker(self) -> None:
         alike = eta(100, [1.0, 1.0], [1.0] * 20, 10)
         with_slow = eta(100, [1.9, 0.1], [1.0] * 20, 10)
-        assert alike and with_slow
+        assert alike
+        assert with_slow
         assert with_slow[1] - alike[1] == 45
 
 

@@ -370,7 +370,7 @@ def test_another_recipe_on_the_same_queue_is_refused_in_one_line_that_says_what_
     store = open_store("memory://rules-recipe")
     freeze(store, Recipe(task="media-check", params={"sheet_frames": 12}), 60)
     freeze(store, Recipe(task="media-check", params={"sheet_frames": 12}), 60)
-    with pytest.raises(UsageError, match="sheet_frames is 12 there, 9 here.*new queue"):
+    with pytest.raises(UsageError, match=r"sheet_frames is 12 there, 9 here.*new queue"):
         freeze(store, Recipe(task="media-check", params={"sheet_frames": 9}), 60)
 
 

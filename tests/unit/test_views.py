@@ -34,7 +34,7 @@ def test_batches_hold_fifty_items_each_in_input_order(queue: QueueUnderTest, tmp
     assert [file.name for file in batches] == [f"results_batch_000{n}.json" for n in (1, 2, 3)]
     found = [[result["input"] for result in read(file)["results"]] for file in batches]
     assert [len(batch) for batch in found] == [50, 50, 20]
-    assert sum(found, []) == inputs
+    assert [input for batch in found for input in batch] == inputs
 
 
 def test_only_what_is_answered_so_far_stands_there(queue: QueueUnderTest, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 
-@click.command(short_help="write results, summary and report into a folder")
+@click.command()
 @click.argument("queue")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="default: QUEUE-results")
 def command(queue: str, out: Path | None) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 
-@click.command(short_help="ask again for items that failed, or for those named")
+@click.command()
 @click.argument("queue")
 @click.argument("items", nargs=-1, metavar="[ITEM]...")
 @click.option("--failed", is_flag=True, help="all that failed; the default where no item is named")

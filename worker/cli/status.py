@@ -9,7 +9,7 @@ import click
 EVERY_S = 2.0
 
 
-@click.command(short_help="progress, rate, time left, workers and failures")
+@click.command()
 @click.argument("queue")
 @click.option("--watch", is_flag=True, help=f"look again every {EVERY_S:g} s until everything is done")
 @click.option("--json", is_flag=True, help="for machines; with --watch one line a look")

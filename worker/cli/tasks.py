@@ -10,7 +10,7 @@ import click
 BOUNDS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"}
 
 
-@click.command(short_help="what can be done, and with which parameters")
+@click.command()
 @click.argument("name", required=False)
 def command(name: str | None) -> None:
     """What can be done; with NAME, the parameters of one task."""

@@ -33,7 +33,16 @@ def read_shard(store: Store, name: str) -> Shard:
     data = store.get(layout.items(name))
     if data is None:
         raise DamagedQueueError(f"{store.url}/{layout.items(name)} is missing: restore it")
-    return unpack(data)
+    try:
+        shard = unpack(data)
+    except (ValueError, KeyError, TypeError):
+        shard = None
+    if shard is None or shard.name != name:
+        raise DamagedQueueError(
+            f"{store.url}/{layout.items(name)} is not as a worker wrote it: "
+            "restore it, or remove it and drop new work into inbox/"
+        )
+    return shard
 
 
 def read_done(store: Store, name: str) -> Done:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import secrets
 from collections.abc import Iterable, Mapping
@@ -10,15 +11,17 @@ from dataclasses import dataclass
 from worker.clock import Clock
 from worker.items import Json
 from worker.queue import layout, parts
-from worker.queue.answers import read_shard
+from worker.queue.answers import DamagedQueueError, read_shard
 from worker.queue.beat import Beat, Life
-from worker.queue.holding import Holding
+from worker.queue.holding import Holding, release
 from worker.queue.protocol import Epoch, Watch, first_answers, killers, needs_care
 from worker.queue.store import Store
 from worker.queue.text import decode, encode
 
 POLL_LEAST = 0.25
 LOOKS_BETWEEN_LISTS = 4
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,8 @@ class Claims:
         self._held: dict[str, int] = {}
         self._hands: dict[str, tuple[str, ...]] = {}
         self._done: set[str] = set()
+        self._damaged: set[str] = set()
+        """shards that nobody can read; the others are done all the same"""
         self._free: list[tuple[str, int, str]] = []
         self._contested: dict[str, int] = {}
         self._holders: dict[tuple[str, int], Mapping[str, Json]] = {}
@@ -79,7 +84,7 @@ class Claims:
         self._expired()
 
     def _list(self) -> None:
-        shards = {layout.shard_of(e.name) for e in self._store.list(layout.ITEMS)}
+        shards = {layout.shard_of(e.name) for e in self._store.list(layout.ITEMS)} - self._damaged
         self._done |= {layout.shard_of(e.name) for e in self._store.list(layout.DONE)}
         newest = newest_claims(e.name for e in self._store.list(layout.CLAIMS))
         self.finished = not shards - self._done
@@ -167,6 +172,10 @@ class Claims:
         try:
             if self._life.beat_now() and self._create(shard, epoch, reason, careful):
                 holding = self._open(shard, epoch, careful, past)
+        except DamagedQueueError as error:
+            log.error("%s", error)
+            self._damaged.add(shard)
+            release(self._store, shard, epoch, str(error))
         finally:
             if holding is None:
                 self._forget(shard)

@@ -32,8 +32,10 @@ def take(store: Store, shard_size: int, name: str, content: bytes, read: Reader)
     """Cut one file; the record that keeps what was refused is written last, so a crash means once more."""
     items, refused = read(content)
     added = add(store, shard_size, items)
+    earlier = [e for e in store.list(layout.TAKEN) if e.name.startswith(layout.takings(name))]
     record = {
         "file": name,
+        "turn": len(earlier),
         "sha256": hashlib.sha256(content).hexdigest(),
         "items": len(items),
         "shards": added.shards,

@@ -53,10 +53,14 @@ def retry(generation: int) -> str:
     return f"{RETRIES}{generation}.json"
 
 
+def takings(inbox_name: str) -> str:
+    """What the names of all records of one inbox file begin with."""
+    return f"{TAKEN}{hashlib.sha256(inbox_name.encode()).hexdigest()[:16]}-"
+
+
 def taken(inbox_name: str, content: bytes) -> str:
     """The record that these bytes under this name were cut into shards."""
-    name = hashlib.sha256(inbox_name.encode()).hexdigest()[:16]
-    return f"{TAKEN}{name}-{hashlib.sha256(content).hexdigest()[:16]}.json"
+    return f"{takings(inbox_name)}{hashlib.sha256(content).hexdigest()[:16]}.json"
 
 
 def root(location: str) -> str:

@@ -31,7 +31,9 @@ def _seal(body: bytes, count: int) -> bytes:
 def _record(result: Result) -> Json:
     record: dict[str, Json] = {"item": result.item, "input": result.input}
     if isinstance(result.outcome, Failure):
-        record["failure"] = {"kind": result.outcome.kind, "message": result.outcome.message}
+        # an exception may quote a name that is not UTF-8
+        message = result.outcome.message.encode(errors="replace").decode()
+        record["failure"] = {"kind": result.outcome.kind, "message": message}
     else:
         record["answer"] = dict(result.outcome.keys)
         if result.files:

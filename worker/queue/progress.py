@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from worker.clock import Clock
@@ -210,11 +210,16 @@ def read_taken(store: Store, names: Sequence[str]) -> list[Json]:
     return [decode(data) if data else {} for data in at_once(store.get, names)]
 
 
-def refused_lines(taken: Iterable[Json]) -> list[Mapping[str, Json]]:
-    """The lines of inbox files that could not be read, in one order."""
+def refused_lines(taken: Collection[Json]) -> list[Mapping[str, Json]]:
+    """The lines that could not be read, in one order. A file that was corrected, or that was still growing
+    when it was cut first, counts as it was cut last."""
+    newest: dict[str, int] = {}
+    for record in taken:
+        newest[record["file"]] = max(record.get("turn", 0), newest.get(record["file"], 0))
     lines = [
         {"file": record["file"], "line": line["line"], "why": line["why"]}
         for record in taken
+        if record.get("turn", 0) == newest[record["file"]]
         for line in record.get("refused", ())
     ]
     return sorted(lines, key=lambda line: (line["file"], line["line"], line["why"]))

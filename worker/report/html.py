@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -21,6 +22,8 @@ from worker.report.words import LANGUAGES, word
 TEMPLATE = Path(__file__).with_name("report.html")
 ROWS_MOST = 5000
 """a browser shows so many at once without a pause; all stand in final_results.json"""
+TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")
+"""characters that turn the order of letters around: gpj.exe would look like exe.jpg"""
 HEADLINES = {"task", "fingerprint", "total", "ok", "failed", "failures", "refused"}
 
 
@@ -37,7 +40,7 @@ class Report:
 
 def render(report: Report, lang: str = "en") -> str:
     assert lang in LANGUAGES
-    page = TEMPLATE.read_text()
+    page = TEMPLATE.read_text(encoding="utf-8")
     script = page.partition("<script>")[2].partition("</script>")[0]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     summary = report.summary
@@ -128,7 +131,7 @@ def _time(went: Mapping[str, Json]) -> str:
         for one in went["workers"]
     ]
     two = _table(map(word, ["what", "value"]), facts) + _table(map(word, ["slowest", "seconds"]), slowest)
-    table = _table(map(word, ["worker", "device", "items", "seconds"]), workers)
+    table = _table(map(word, ["worker", "device", "answers", "seconds"]), workers)
     return f'<div class="two">{two}</div><br>{table}'
 
 
@@ -145,12 +148,16 @@ def _heading(name: str) -> str:
 
 
 def _text(value: Json) -> str:
-    return escape(redact(str(value)))
+    return _escaped(redact(str(value)))
 
 
 def _input(input: str) -> str:
     """A name may be written from right to left; it must not turn the line around."""
-    return f"<bdi>{escape(shown(input))}</bdi>"
+    return f"<bdi>{_escaped(shown(input))}</bdi>"
+
+
+def _escaped(text: str) -> str:
+    return escape(TURNS.sub("\ufffd", text))
 
 
 def _tag(kind: str) -> str:

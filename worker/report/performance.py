@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from worker.items import Json, Result
 from worker.queue.beat import Beat
+from worker.report.files import shown
 
 SLOWEST = 5
 
@@ -73,7 +74,7 @@ def _seconds(results: Sequence[Result]) -> Mapping[str, Json]:
 
 def _slowest(results: Sequence[Result]) -> list[Mapping[str, Json]]:
     slowest = sorted(results, key=lambda r: (-_cost(r), r.input))[:SLOWEST]
-    return [{"input": r.input, "seconds": _cost(r), "worker": r.run.get("worker")} for r in slowest]
+    return [{"input": shown(r.input), "seconds": _cost(r), "worker": r.run.get("worker")} for r in slowest]
 
 
 def _cost(result: Result) -> float:

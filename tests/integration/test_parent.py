@@ -1,0 +1,68 @@
+"""The small process that beats and watches: what it does when the one that works hangs or dies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.workers import TASKS, end_all, run
+from worker.parent import Incarnation, Parent
+from worker.queue import layout
+from worker.queue.store import Store, open_store
+from worker.settings import Settings
+from worker.stop import StopListener
+
+
+@pytest.fixture(autouse=True)
+def tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("WORKER_TASKS", str(TASKS))
+    yield
+    end_all()
+
+
+def queue_of(folder: Path, task: str, *inputs: str) -> Store:
+    code, said = run("enqueue", folder, "--task", *task.split(), *inputs)
+    assert code == 0, said
+    return open_store(str(folder))
+
+
+def test_a_hung_worker_loses_its_shard_and_the_item_in_hand_is_named(tmp_path: Path) -> None:
+    store = queue_of(tmp_path / "queue", "sleepy --set seconds=60", "hangs")
+    with StopListener() as stop:
+        ending = Incarnation(Settings(store.url), stop, 1.0, lambda _: None).run()
+    assert ending.died
+    assert "hung" in ending.text
+    (released,) = (e.name for e in store.list(layout.CLAIMS) if e.name.endswith(".released"))
+    record = json.loads(store.get(released) or b"")
+    assert record["died"]
+    assert len(record["in_hand"]) == 1
+
+
+def test_a_worker_that_dies_is_replaced_until_it_has_died_too_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = queue_of(tmp_path / "queue", "deadly", "poison")
+    monkeypatch.setattr("worker.parent.DEATHS_IN_A_ROW", 2)
+    monkeypatch.setattr("worker.parent.PAUSE_MOST_S", 0.1)
+    with StopListener() as stop:
+        ending = Parent(Settings(store.url), stop, 600.0, lambda _: None).run()
+    assert ending.code == 3
+    assert "died 2 times in a row" in ending.text
+    assert "signal 9" in ending.text
+    assert len(store.list(layout.WORKERS)) == 2
+
+
+def test_an_item_that_kills_every_worker_ends_as_a_failure_and_the_others_are_answered(
+    tmp_path: Path,
+) -> None:
+    queue = tmp_path / "queue"
+    queue_of(queue, "deadly", "one", "poison", "two", "three")
+    code, said = run("run", queue, "--out", tmp_path / "out", timeout=60)
+    assert code == 1, said
+    assert "Traceback" not in said
+    results = json.loads((tmp_path / "out" / "final_results.json").read_text())["results"]
+    kinds = {result["input"]: (result["failure"] or {}).get("kind") for result in results}
+    assert kinds == {"one": None, "poison": "crashed-worker", "three": None, "two": None}
