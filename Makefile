@@ -2,9 +2,11 @@
 
 HW ?= cpu
 TASK ?= media-check
-QUEUE ?= run/queue
 IN ?=
-OUT ?= run/results
+# what is given gets a queue of its own name; the demonstration has run/queue
+NAME := $(addsuffix -,$(notdir $(patsubst %/,%,$(firstword $(IN)))))
+QUEUE ?= run/$(NAME)queue
+OUT ?= run/$(NAME)results
 
 DEMO := run/demo
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
@@ -15,7 +17,7 @@ endif
 include env/$(HW).env
 export $(shell sed -n 's/^\([A-Z_]*\)=.*/\1/p' env/$(HW).env)
 
-.PHONY: help setup run test check format clean
+.PHONY: help setup run test check bench format clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets and variables
@@ -31,7 +33,7 @@ setup: .venv/core.stamp ## make .venv with the worker in it
 
 run: .venv/core.stamp ## work on IN until all is answered; run it again to go on
 ifeq ($(strip $(IN)),)
-	@[ -e $(DEMO) ] || .venv/bin/python -m worker.media.demo $(DEMO)
+	@.venv/bin/python -m worker.media.demo $(DEMO)
 	@.venv/bin/worker run $(QUEUE) --task $(TASK) --out $(OUT) $(DEMO) || { code=$$?; [ $$code -eq 1 ] || exit $$code; \
 	  echo "The demonstration set holds broken files on purpose: failed items are as they should be."; }
 else
@@ -48,6 +50,9 @@ check: .venv/dev.stamp ## what CI runs: format, lint, types, tests
 	.venv/bin/ruff check .
 	.venv/bin/mypy --strict
 	.venv/bin/python -m pytest
+
+bench: .venv/dev.stamp ## measure the figures of docs/benchmarks.md here
+	@.venv/bin/python -m tests.bench.figures
 
 format: .venv/dev.stamp ## put the code into its form
 	.venv/bin/ruff format .

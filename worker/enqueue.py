@@ -36,27 +36,16 @@ class Enqueued:
 
 def agree(store: Store, wanted: Wanted) -> Run:
     """Freeze the wanted recipe, or find the one that stands."""
-    if wanted.task is None:
-        if wanted.engine or wanted.model or wanted.revision or wanted.settings:
-            raise UsageError(
-                "--engine, --model, --revision, --lang and --set belong to a --task: name it too"
-            )
-        return require(store)
-    task = registry.find(wanted.task)
-    recipe = Recipe(
-        task=task.name,
-        version=task.version,
-        params=params.parse_settings(task, wanted.settings).model_dump(mode="json"),
-        engine=wanted.engine,
-        model=wanted.model,
-        revision=wanted.revision,
-    )
-    return freeze(store, recipe, shard_size(task.seconds_per_item))
+    recipe = _recipe(store, wanted)
+    return freeze(store, recipe, shard_size(registry.find(recipe.task).seconds_per_item))
 
 
-def enqueue(store: Store, run: Run, paths: Sequence[str], root: str | None) -> Enqueued:
-    task = registry.find(run.recipe.task)
-    named = find(paths, task, run.recipe.params, root)
+def enqueue(store: Store, wanted: Wanted, paths: Sequence[str], root: str | None) -> Enqueued:
+    """Nothing is frozen before the inputs are found: a mistyped path leaves no recipe behind."""
+    recipe = _recipe(store, wanted)
+    task = registry.find(recipe.task)
+    named = find(paths, task, recipe.params, root)
+    run = agree(store, wanted)
     if named.root is not None:
         # a URL may carry a secret; what is recorded names the place alone
         place = open_store(named.root).url if "?" in named.root else named.root
@@ -66,6 +55,24 @@ def enqueue(store: Store, run: Run, paths: Sequence[str], root: str | None) -> E
     if refused:
         _keep(store, paths, refused)
     return Enqueued(added, refused)
+
+
+def _recipe(store: Store, wanted: Wanted) -> Recipe:
+    if wanted.task is None:
+        if wanted.engine or wanted.model or wanted.revision or wanted.settings:
+            raise UsageError(
+                "--engine, --model, --revision, --lang and --set belong to a --task: name it too"
+            )
+        return require(store).recipe
+    task = registry.find(wanted.task)
+    return Recipe(
+        task=task.name,
+        version=task.version,
+        params=params.parse_settings(task, wanted.settings).model_dump(mode="json"),
+        engine=wanted.engine,
+        model=wanted.model,
+        revision=wanted.revision,
+    )
 
 
 def _keep(store: Store, paths: Sequence[str], refused: Sequence[Refused]) -> None:

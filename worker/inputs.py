@@ -105,7 +105,7 @@ class Root:
         if not path.resolve().is_relative_to(Path(self.location).resolve()):
             raise ItemError(
                 "outside-root",
-                f"{input} leads out of {self.location}: copy the file in, or name a wider --root",
+                f"{input} leads out of the root: copy the file in, or name a wider --root",
             )
         return path
 
@@ -129,6 +129,8 @@ class OpenInput:
 
     roots: tuple[str, ...]
     scratch: Path
+    queue: str | None = None
+    """where other roots may have been recorded meanwhile"""
 
     @contextmanager
     def __call__(self, item: Item) -> Iterator[Item]:
@@ -145,20 +147,31 @@ class OpenInput:
             yield replace(item, file=path)
 
     def _root_of(self, item: Item) -> Root:
-        found: Known | None = None
-        for location in self.roots:
-            root = _root(location)
-            known = root.know(item.input)
-            if known and (not item.mark or known == Known(item.size, item.mark)):
-                return root
-            found = known or found
-            if known is None and not root.present():
-                raise ItemError("store", f"{location} is gone from this machine: mount it again")
-        where = " or ".join(self.roots)
-        if found:
-            message = f"not what was enqueued ({item.size} bytes then, {found.size} now): enqueue it again"
-            raise ItemError("changed", message)
-        raise ItemError("absent", f"no such file below {where}: put it back, or say where with --root")
+        """The root that has just this content; a root that came to the queue meanwhile is found too."""
+        try:
+            return _search(item, self.roots)
+        except ItemError:
+            later = _later_roots(self.queue) if self.queue else ()
+            if set(later) <= set(self.roots):
+                raise
+            return _search(item, later)
+
+
+def _search(item: Item, places: Sequence[str]) -> Root:
+    found: Known | None = None
+    for location in places:
+        root = _root(location)
+        known = root.know(item.input)
+        if known and (not item.mark or known == Known(item.size, item.mark)):
+            return root
+        found = known or found
+        if known is None and not root.present():
+            raise ItemError("store", f"{location} is gone from this machine: mount it again")
+    # the messages name no folder of this machine: results are the same wherever they were made
+    if found:
+        message = f"not what was enqueued ({item.size} bytes then, {found.size} now): enqueue it again"
+        raise ItemError("changed", message)
+    raise ItemError("absent", "no such file below the root: put it back, or say where with --root")
 
 
 _roots: dict[str, Root] = {}
@@ -167,6 +180,13 @@ _roots: dict[str, Root] = {}
 def _root(location: str) -> Root:
     """One Root, and one connection, per location and process."""
     return _roots.setdefault(location, Root(location))
+
+
+def _later_roots(queue: str) -> tuple[str, ...]:
+    from worker.queue.intake import roots
+    from worker.queue.store import open_store
+
+    return present_roots(roots(open_store(queue)), None)
 
 
 def is_of_the_file(error: OSError) -> bool:

@@ -34,6 +34,7 @@ from worker.clerk import Clerk
 from worker.errors import MachineError
 from worker.items import Answer, Failure, Item, Json, Result
 from worker.pool import Prepared
+from worker.queue.beat import ENDED
 from worker.queue.claims import Claims
 from worker.queue.holding import Holding
 from worker.queue.inbox import Inbox
@@ -164,6 +165,7 @@ class Loop:
                 self._clerk.now(holding.release, self._stop or "the worker ends")
             self._clerk.close()
         finally:
+            self._tell(ENDED)
             self.handed_back.set()
 
     # claim
@@ -254,14 +256,20 @@ class Loop:
         """One batch on the device; what could not be prepared has failed already."""
         if not batch:
             return []
-        samples = [one for one in batch if not isinstance(one.outcome, Failure)]
         for hand in self._hands:
-            self._clerk.later(hand.holding.begin, [one.item for one in samples if one.item.id in hand.open])
+            mine = [one for one in batch if one.item.id in hand.open]
+            begun = [one.item for one in mine if not isinstance(one.outcome, Failure)]
+            self._clerk.later(hand.holding.begin, begun)
+        return self._results(batch)
+
+    def _results(self, batch: Sequence[Prepared]) -> list[Result]:
+        samples = [one for one in batch if not isinstance(one.outcome, Failure)]
         begun = time.monotonic()
         outcomes = dict(zip((one.item.id for one in samples), self._outcomes(samples), strict=True))
-        spent = (time.monotonic() - begun) / max(len(samples), 1)
-        self.counts.answering_s += spent * len(samples)
-        return [self._result(one, outcomes.get(one.item.id, one.outcome), spent) for one in batch]
+        spent = time.monotonic() - begun
+        self.counts.answering_s += spent
+        each = spent / max(len(samples), 1)
+        return [self._result(one, outcomes.get(one.item.id, one.outcome), each) for one in batch]
 
     def _outcomes(self, samples: Sequence[Prepared]) -> list[Answer | Failure]:
         """The task's answers; when a batch fails as a whole each of its items is tried alone."""
@@ -348,26 +356,29 @@ class Loop:
             if not self._clerk.now(holding.ours) or not self._clerk.now(holding.begin, [item]):
                 self._clerk.now(holding.drop)
                 return
-            self._pool.submit(item)
-            prepared: list[Prepared] = []
-            while not prepared and not self._stop:
-                prepared = self._pool.poll(0.5)
-                self._tick()
-            for result in self._answer_alone(prepared):
-                self._clerk.now(holding.add, [result])
-                self._clerk.now(holding.flush)
-                self._count([result])
+            result = self._alone(item)
+            if result is None:
+                break
+            self._clerk.now(holding.add, [result])
+            self._clerk.now(holding.flush)
+            self._count([result])
         if self._clerk.now(lambda: holding.complete):
             self._clerk.now(holding.commit)
         else:
             self._clerk.now(holding.release, self._stop or "incomplete")
 
-    def _answer_alone(self, prepared: Sequence[Prepared]) -> list[Result]:
-        results = []
-        for one in prepared:
-            outcomes = [one.outcome] if isinstance(one.outcome, Failure) else self._outcomes([one])
-            results.append(self._result(one, outcomes[0], 0.0))
-        return results
+    def _alone(self, item: Item) -> Result | None:
+        """One item all the way; None: stopped meanwhile."""
+        while not self._stop:
+            self._pool.submit(item)
+            prepared: list[Prepared] = []
+            while not prepared and not self._stop:
+                prepared = self._pool.poll(0.5)
+                self._tick()
+            for result in self._results(prepared):
+                if self._is_final(result):
+                    return result
+        return None
 
     # going on
 
@@ -386,12 +397,13 @@ class Loop:
         return [hand.holding for hand in self._hands] + ([self._careful] if self._careful else [])
 
     def _tick(self) -> None:
-        now = time.monotonic()
-        if now - self._ticked >= 1.0:
-            self._ticked = now
-            state = "working" if self._hands or self._careful else "idle"
-            shards = {"shards": self._claims.shards, "shards_done": self._claims.shards_done}
-            self._say({**self.counts.info(state, self._current()), **shards})
+        if time.monotonic() - self._ticked >= 1.0:
+            self._tell("working" if self._hands or self._careful else "idle")
+
+    def _tell(self, state: str) -> None:
+        self._ticked = time.monotonic()
+        shards = {"shards": self._claims.shards, "shards_done": self._claims.shards_done}
+        self._say({**self.counts.info(state, self._current()), **shards})
 
     def _current(self) -> str:
         """The first input in hand that has no answer yet, for people."""

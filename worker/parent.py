@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import signal
 import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from worker import process
+from worker.child import STOP_SIGNALS
 from worker.clock import Clock
 from worker.errors import UnfinishedError, WorkerError
 from worker.link import Alive, BeatNow, End, Heard, Line, Say, Stop
-from worker.queue.beat import Heart
+from worker.queue.beat import ENDED, Heart
 from worker.queue.holding import release
 from worker.queue.store import Store, open_store
 from worker.settings import Settings
@@ -34,6 +37,8 @@ PAUSE_MOST_S = 30.0
 OPEN_LIMIT_S = 3600.0
 """loading a model from a slow disk may take long"""
 SILENCE_MARGIN_S = 60.0
+FAREWELL_S = 1.0
+"""for the beat that is under way, so that the last one is the last"""
 RELEASE_PATIENCE_S = 5.0
 """a shard that is not released is free after the TTL all the same"""
 STOP_LEAST_S = 2.0
@@ -96,6 +101,8 @@ class Incarnation:
         self._answered = 0
         self._ready = False
         self._end: End | None = None
+        self._refused: WorkerError | None = None
+        """the store does not let us in: no beat of ours will be heard"""
 
     def run(self) -> Ending:
         # ours to remove: the working process may die
@@ -110,7 +117,12 @@ class Incarnation:
             args=(theirs, self._settings, self._heart.worker, Path(scratch)),
             name="worker-loop",
         )
-        working.start()
+        resource_tracker.ensure_running()  # it would unblock the signals below
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        try:
+            working.start()  # it hears them once it knows what to do with them
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         theirs.close()
         line = Line(ours)
         beating = threading.Thread(target=self._beat, args=(line,), name="heart", daemon=True)
@@ -120,9 +132,12 @@ class Incarnation:
         finally:
             self._over = True
             self._bell.set()
+        beating.join(FAREWELL_S)
         if ending.died or ending.code == UnfinishedError.exit_code:
-            beating.join(1.0)
             self._release(ending)
+        if not beating.is_alive():  # else the store is away, and it does not matter
+            self._heart.info = {**self._heart.info, "state": ENDED, "item": ""}
+            self._heart.beat()
         return ending
 
     # beating
@@ -132,7 +147,12 @@ class Incarnation:
         while not self._over:
             self._bell.clear()
             asked = self._asked
-            if self._heart.beat():
+            try:
+                heard = self._heart.beat()
+            except WorkerError as error:
+                self._refused = error
+                return
+            if heard:
                 self._acknowledged = asked
                 line.send(Heard(self._heart.acknowledged, self._heart.gaps, asked))
             elif asked > self._acknowledged:
@@ -165,6 +185,8 @@ class Incarnation:
                 line.send(Stop(stop.reason, ends - now))
             if stopping and now >= ends:
                 return self._kill(working, Ending(UnfinishedError.exit_code, stopping.reason))
+            if self._refused:
+                return self._kill(working, Ending(self._refused.exit_code, str(self._refused)))
             if now - heard > (self._limit if self._ready else OPEN_LIMIT_S):
                 text = f"it hung: nothing was heard of it for {now - heard:.0f} s"
                 return self._kill(working, Ending(0, text, died=True, answered=self._answered))

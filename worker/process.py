@@ -15,10 +15,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from worker.child import OpenItem
+from worker.blame import in_one_line
+from worker.child import STOP_SIGNALS
 from worker.cli import logs
 from worker.clock import Clock
-from worker.errors import StoreAwayError, StoreFullError, UnfinishedError, WorkerError
+from worker.errors import MachineError, StoreAwayError, StoreFullError, UnfinishedError, WorkerError
 from worker.inputs import OpenInput, present_roots
 from worker.items import Json
 from worker.link import Alive, End, Heard, Line, RemoteLife, Stop
@@ -27,7 +28,7 @@ from worker.passing import Passing
 from worker.pool import Pool
 from worker.queue import lines
 from worker.queue.claims import Claims
-from worker.queue.inbox import Inbox
+from worker.queue.inbox import Inbox, Read, read_lines
 from worker.queue.intake import finish_retries, roots
 from worker.queue.recipe import Run, require
 from worker.queue.store import Store, open_store
@@ -41,8 +42,9 @@ log = logging.getLogger(__name__)
 
 def main(pipe: Connection[Any, Any], settings: Settings, worker: str, scratch: Path) -> None:
     """The target of multiprocessing.Process. It ends with an End on the pipe, or it died."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # a Ctrl-C reaches the whole group; the parent decides
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     logs.set_up(settings.log, debug=settings.debug)
     line = Line(pipe)
     try:
@@ -59,11 +61,11 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
     run = require(store)
     task_type = registry.find(run.recipe.task)
     task = task_type(params.validate(task_type, run.recipe.params))
-    if task.takes == "files":
-        present_roots(roots(store), settings.root)  # says at once that the inputs are not on this machine
+    places = present_roots(roots(store), settings.root) if task.takes == "files" else ()
     clock = Clock()
     life = RemoteLife(worker, settings.ttl, clock, line)
-    pool = _pool(task, scratch, settings)
+    later = None if settings.root else settings.queue
+    pool = _pool(task, OpenInput(places, scratch, later), settings)
 
     def alive(info: dict[str, Json]) -> None:
         line.send(Alive({**info, "device": settings.device, "host": os.uname().nodename}))
@@ -83,7 +85,7 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
     )
     threading.Thread(target=_listen, args=(line, life, loop), name="ear", daemon=True).start()
     finish_retries(store)
-    task.open(settings.device)
+    _open(task, settings.device)
     alive({"state": "ready"})
     views = _views(store, run, settings)
     try:
@@ -99,19 +101,27 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
         task.close()
 
 
-def _pool(task: MapTask[Any, Any], scratch: Path, settings: Settings) -> Pool | Passing:
+def _open(task: MapTask[Any, Any], device: str) -> None:
+    """A model that does not load here will not load at the eighth try either."""
+    try:
+        task.open(device)
+    except WorkerError:
+        raise
+    except Exception as error:
+        log.debug("open failed", exc_info=True)
+        raise MachineError(f"task {task.name} cannot open {device}: {in_one_line(error)}") from error
+
+
+def _pool(task: MapTask[Any, Any], open_input: OpenInput, settings: Settings) -> Pool | Passing:
     if type(task).prepare is MapTask.prepare:
         return Passing()
-    open_item: OpenItem = nullcontext
-    if task.takes == "files":
-        open_item = OpenInput(settings.queue, settings.root, scratch)
     return Pool(
         task.name,
         task.params.model_dump(mode="json"),
         settings.children,
         limit_s=settings.item_limit_s or task.item_limit_s,
         memory_gb=settings.item_memory_gb or task.item_memory_gb,
-        open_item=open_item,
+        open_item=open_input if task.takes == "files" else nullcontext,
     )
 
 

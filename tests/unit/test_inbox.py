@@ -15,7 +15,7 @@ from worker.errors import StoreAwayError, UsageError
 from worker.items import Item
 from worker.queue import layout, lines
 from worker.queue.answers import read_shard
-from worker.queue.inbox import Inbox, reader, take
+from worker.queue.inbox import Inbox, Read, read_lines, take
 from worker.queue.progress import Watcher, read_taken, refused_lines
 from worker.queue.store import Store, open_store
 from worker.queue.text import decode, encode
@@ -32,7 +32,8 @@ class Text(MapTask[Params, Item]):
     takes = "values"
 
 
-READ = reader(lambda content: lines.parse(content, Text, {}), Resolver(Text, "fingerprint", ()))
+def READ(content: bytes) -> Read:  # noqa: N802
+    return read_lines(lines.parse(content, Text, {}), Resolver(Text, "fingerprint", ()))
 
 
 @pytest.fixture
@@ -290,7 +291,10 @@ def test_inputs_that_are_away_do_not_use_up_the_file(store: Store, clock: HandCl
 
     folder = tmp_path / "inputs"
     resolver = Resolver(Watch, "fingerprint", [str(folder)])
-    read = reader(lambda content: lines.parse(content, Watch, {}), resolver)
+
+    def read(content: bytes) -> Read:
+        return read_lines(lines.parse(content, Watch, {}), resolver)
+
     box = Inbox(store, 2, TTL, clock, read)  # type: ignore[arg-type]
     store.put("inbox/a.jsonl", asking("a.mp4"))
     with pytest.raises(StoreAwayError):

@@ -14,7 +14,7 @@ import pytest
 
 from tests import workers
 from tests.fakes import answered, failed
-from worker.enqueue import Wanted, agree, enqueue
+from worker.enqueue import Wanted, enqueue
 from worker.items import Item, Result
 from worker.queue import intake, layout, parts
 from worker.queue.answers import read_shard
@@ -216,16 +216,16 @@ def test_two_folders_with_the_same_files_are_one(tmp_path: Path, store: Store) -
         (tmp_path / folder / "sub").mkdir(parents=True)
         (tmp_path / folder / "a.mp4").write_bytes(b"a" * 100_000)
         (tmp_path / folder / "sub" / "b.mp4").write_bytes(b"b")
-    run = agree(store, Wanted("media-check"))
-    assert enqueue(store, run, [str(tmp_path / "here")], None).added.new == 2
-    again = enqueue(store, run, [str(tmp_path / "there")], None)
+    wanted = Wanted("media-check")
+    assert enqueue(store, wanted, [str(tmp_path / "here")], None).added.new == 2
+    again = enqueue(store, wanted, [str(tmp_path / "there")], None)
     assert (again.added.new, again.added.known) == (0, 2)
     assert sorted(intake.roots(store)) == [str(tmp_path / "here"), str(tmp_path / "there")]
     (tmp_path / "there" / "c.mp4").write_bytes(b"c")
-    third = enqueue(store, run, [str(tmp_path / "there")], None)
+    third = enqueue(store, wanted, [str(tmp_path / "there")], None)
     assert (third.added.new, third.added.known) == (1, 2)
     (tmp_path / "there" / "a.mp4").write_bytes(b"A" * 100_000)
-    assert enqueue(store, run, [str(tmp_path / "there")], None).added.new == 1
+    assert enqueue(store, wanted, [str(tmp_path / "there")], None).added.new == 1
 
 
 # asking again

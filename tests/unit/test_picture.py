@@ -110,3 +110,15 @@ def test_a_video_does_not_begin_like_a_picture(tmp_path: Path) -> None:
     assert not is_picture(media.film(tmp_path / "a.jpg.mp4", frames=3))
     (tmp_path / "bm.txt").write_bytes(b"BM is how this text begins")
     assert not is_picture(tmp_path / "bm.txt")
+
+
+@pytest.mark.parametrize("at", [200, 500, 1000, 3000])
+def test_a_png_with_damage_in_its_middle_is_no_good_picture(tmp_path: Path, at: int) -> None:
+    file = tmp_path / "a.png"
+    Image.effect_noise((200, 200), 60).convert("RGB").save(file)
+    data = bytearray(file.read_bytes())
+    data[at : at + 60] = bytes(60)
+    file.write_bytes(data)
+    with pytest.raises(ItemError) as raised:
+        check_picture(file, max_pixels=10_000_000, black_luma=32)
+    assert raised.value.kind in ("damaged", "truncated")

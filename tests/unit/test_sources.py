@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.enqueue import Wanted, agree, enqueue
+from worker.enqueue import Wanted, enqueue
 from worker.errors import StoreAwayError, UsageError
 from worker.inputs import Root
 from worker.items import Item
@@ -151,7 +151,7 @@ def test_what_is_refused_for_its_name_is_told_in_the_queue_too(here: Path) -> No
     name = os.fsdecode(b"\xc4\xd6.mp4")
     put(here, "a.mp4", name)
     store = open_store(f"memory://sources-{next(numbers)}")
-    enqueued = enqueue(store, agree(store, Wanted("media-check")), ["a.mp4", name], None)
+    enqueued = enqueue(store, Wanted("media-check"), ["a.mp4", name], None)
     assert (enqueued.added.new, len(enqueued.refused)) == (1, 1)
     (entry,) = store.list(layout.TAKEN)
     assert "not UTF-8" in decode(store.get(entry.name) or b"")["refused"][0]["why"]

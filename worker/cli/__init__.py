@@ -103,8 +103,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code)
 
 
-def _tell(line: str, code: int) -> int:
+def tell_error(line: str) -> None:
+    """One line to stderr, without secrets."""
     click.echo(f"worker: {' '.join(redact(line).split())}", err=True)
+
+
+def _tell(line: str, code: int) -> int:
+    tell_error(line)
     return code
 
 

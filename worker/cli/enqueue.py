@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from worker.cli.options import recipe_options, settings_of
-from worker.enqueue import Enqueued, Wanted, agree, enqueue
+from worker.enqueue import Enqueued, Wanted, enqueue
 from worker.queue.store import open_store
 
 
@@ -31,10 +31,10 @@ def command(
 
     The first call freezes the recipe: the task, its parameters, the model."""
     store = open_store(queue, make=task is not None)
-    run = agree(store, Wanted(task, engine, model, revision, settings_of(settings, lang)))
-    added = enqueue(store, run, paths, root)
-    tell(added, queue)
-    return 1 if added.refused else 0
+    wanted = Wanted(task, engine, model, revision, settings_of(settings, lang))
+    enqueued = enqueue(store, wanted, paths, root)
+    tell(enqueued, store.url)
+    return 1 if enqueued.refused else 0
 
 
 def tell(enqueued: Enqueued, queue: str) -> None:

@@ -60,7 +60,12 @@ def recipe_options(required: bool) -> Callable[[F], F]:
                     "--lang", type=click.Choice(["zh", "en"]), help="language of the answers' texts"
                 ),
                 click.option(
-                    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="a task's parameter"
+                    "--set",
+                    "settings",
+                    multiple=True,
+                    envvar="WORKER_SET",
+                    metavar="KEY=VALUE",
+                    help="a task's parameter",
                 ),
             )
         ):

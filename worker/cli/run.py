@@ -12,13 +12,20 @@ from pathlib import Path
 
 import click
 
+from worker.cli import tell_error
 from worker.cli.enqueue import tell
 from worker.cli.options import Batch, Duration, recipe_options, settings_of
+from worker.cli.outcome import outcome
+from worker.clock import Clock
 from worker.enqueue import Wanted, agree, enqueue
+from worker.errors import UnfinishedError
 from worker.evictions import events_url
 from worker.link import Alive
 from worker.parent import Ending, Parent
-from worker.queue.store import open_store
+from worker.queue.progress import Watcher
+from worker.queue.store import Store, open_store
+from worker.report.collect import collect, default_out
+from worker.report.files import make_out
 from worker.settings import Settings
 from worker.stop import GRACE_S, StopListener
 from worker.tasks import registry
@@ -81,10 +88,13 @@ def command(
     """Pull and work until QUEUE is done. With --task and PATHs: from files to answers in one command."""
     # nothing below needs a device or a model; those are the working process's
     store = open_store(queue, make=task is not None)
-    run = agree(store, Wanted(task, engine, model, revision, settings_of(settings, lang)))
-    task_type = registry.find(run.recipe.task)
+    wanted = Wanted(task, engine, model, revision, settings_of(settings, lang))
     if paths:
-        tell(enqueue(store, run, paths, root), queue)
+        tell(enqueue(store, wanted, paths, root), store.url)
+    run = agree(store, wanted)
+    if out:
+        make_out(out, run.fingerprint)
+    task_type = registry.find(run.recipe.task)
     group = context.find_root().params
     chosen = Settings(
         queue=queue,
@@ -104,7 +114,7 @@ def command(
     )
     with StopListener(grace=grace, stop_after=stop_after, events_url=events_url(os.environ)) as stop:
         ending = Parent(chosen, stop, item_limit or task_type.item_limit_s, Ticker()).run()
-    return finish(ending, queue, out, bool(paths), on_done)
+    return finish(ending, store, out or (default_out(queue) if paths else None), on_done)
 
 
 class Ticker:
@@ -131,31 +141,25 @@ class Ticker:
         )
 
 
-def finish(ending: Ending, queue: str, out: Path | None, answers: bool, on_done: str | None) -> int:
+def finish(ending: Ending, store: Store, out: Path | None, on_done: str | None) -> int:
     """The answers into OUT when all is done; else what is left, and what to type."""
-    from worker.cli.outcome import outcome
-    from worker.clock import Clock
-    from worker.queue.progress import Watcher
-    from worker.report.collect import collect, default_out
-
-    store = open_store(queue)
-    if ending.code not in (0, 75):
-        click.echo(f"worker: {ending.text}", err=True)
+    if ending.code not in (0, UnfinishedError.exit_code):
+        tell_error(ending.text)
         return ending.code
     progress = Watcher(store, Clock()).look()
     if not progress.is_over:
-        click.echo(
-            f"worker: {progress.answered} of {progress.total} items are answered; the rest is handed back: "
-            f"run the same command again{f' ({ending.text})' if ending.text else ''}",
-            err=True,
+        why = f" ({ending.text})" if ending.text else ""
+        tell_error(
+            f"{progress.answered} of {progress.total} items are answered; the rest is handed back: "
+            f"run the same command again{why}"
         )
-        return 75
-    if out or answers:
-        click.echo("\n".join(outcome(collect(store, out or default_out(queue)))))
+        return UnfinishedError.exit_code
+    if out:
+        click.echo("\n".join(outcome(collect(store, out))))
+    elif progress.total:
+        tell_error(f"all done, {progress.total} items; `worker collect {store.url}` writes the answers")
     else:
-        click.echo(
-            f"worker: all done, {progress.total} items; `worker collect {queue}` writes the answers", err=True
-        )
+        tell_error(f"{store.url} holds no items yet: enqueue some, or wait for them with --follow")
     if on_done:
         subprocess.run(shlex.split(on_done), check=False)
     return 1 if progress.failed or progress.refused else 0

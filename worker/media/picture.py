@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
@@ -59,6 +60,7 @@ def check_picture(path: Path, *, max_pixels: int, black_luma: int) -> tuple[Pict
     with warnings.catch_warnings(), _limited(max_pixels), path.open("rb") as file:
         warnings.simplefilter("ignore")
         try:
+            _check_sums(file)
             with Image.open(file, formats=_FORMATS) as image:
                 findings, preview = _look(image, black_luma)
         except Image.DecompressionBombError:
@@ -71,6 +73,14 @@ def check_picture(path: Path, *, max_pixels: int, black_luma: int) -> tuple[Pict
             raise _why_unread(path, error) from None
     _check_end(path, findings)
     return findings, preview
+
+
+def _check_sums(file: BinaryIO) -> None:
+    """A PNG carries check sums, and Pillow's decoder shows black rows rather than look at them."""
+    with Image.open(file, formats=_FORMATS) as image:
+        if image.format == "PNG":
+            image.verify()
+    file.seek(0)
 
 
 @contextmanager
@@ -88,11 +98,11 @@ def _look(image: Image.Image, black_luma: int) -> tuple[PictureFindings, Image.I
     name = "JPEG" if image.format == "MPO" else str(image.format)
     mode, notes = image.mode, []
     orientation = 1
+    image.load()  # first: reading the EXIF data loads too, and would keep what it finds wrong to itself
     try:
         orientation = int(image.getexif().get(_ORIENTATION, 1))
     except Exception:
         notes.append("its EXIF data cannot be read")
-    image.load()
     upright = ImageOps.exif_transpose(image) if orientation in (*_TURNS, 2) else image
     width, height = upright.size
     preview = _preview(upright)

@@ -13,6 +13,9 @@ from worker.queue import layout
 from worker.queue.store import Store
 from worker.queue.text import decode, encode
 
+ENDED = "ended"
+"""the state in a worker's last beat"""
+
 Claim = tuple[str, int]
 """shard, epoch"""
 

@@ -16,8 +16,9 @@ from worker.queue.protocol import Watch
 from worker.queue.store import Store
 from worker.queue.text import encode
 
-Reader = Callable[[bytes], tuple[Sequence[Item], Sequence[Refused]]]
-"""the lines of a file → its items, and what cannot be one"""
+Read = tuple[Sequence[Item], Sequence[Refused]]
+"""the items of a file, and the lines that cannot be one"""
+Reader = Callable[[bytes], Read]
 
 log = logging.getLogger(__name__)
 
@@ -100,13 +101,9 @@ class Inbox:
         return content is not None and self._store.head(layout.taken(name, content)) is not None
 
 
-def reader(
-    parse: Callable[[bytes], Iterable[Wish | Refused]], resolve: Callable[[Wish], Item | Refused]
-) -> Reader:
-    """Lines → wishes → items; what is refused on the way keeps its line number."""
-
-    def read(content: bytes) -> tuple[Sequence[Item], Sequence[Refused]]:
-        found = [one if isinstance(one, Refused) else resolve(one) for one in parse(content)]
-        return [i for i in found if isinstance(i, Item)], [r for r in found if isinstance(r, Refused)]
-
-    return read
+def read_lines(
+    parsed: Iterable[Wish | Refused], resolve: Callable[[Wish], Item | Refused]
+) -> tuple[list[Item], list[Refused]]:
+    """Lines → items; what is refused on the way keeps its line number."""
+    found = [one if isinstance(one, Refused) else resolve(one) for one in parsed]
+    return [i for i in found if isinstance(i, Item)], [r for r in found if isinstance(r, Refused)]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from worker.clock import Clock
 from worker.items import Failure, Json, Result
 from worker.queue import layout, recipe
-from worker.queue.beat import Beat
+from worker.queue.beat import ENDED, Beat
 from worker.queue.claims import newest_claims
 from worker.queue.eta import eta
 from worker.queue.intake import at_once
@@ -173,7 +173,7 @@ class Watcher:
             age = max(0.0, self._clock.wall() - seen.beat.at)
             if seen.moved is not None:
                 age = self._clock.now() - seen.moved
-            live = age < LIVE_TTLS * seen.beat.ttl
+            live = age < LIVE_TTLS * seen.beat.ttl and seen.beat.info.get("state") != ENDED
             if live or seen.beat.claims & held:
                 lines.append(WorkerLine(seen.beat.worker, live, age, seen.beat.info))
         return lines

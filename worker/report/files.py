@@ -48,6 +48,15 @@ def refuse_other(out: Path, fingerprint: str) -> None:
         raise UsageError(f"{out} holds the results of another recipe: give another --out, or move it away")
 
 
+def make_out(out: Path, fingerprint: str) -> None:
+    """Before the work begins: hours later nobody wants to hear that the answers have no place."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out {out} cannot be made ({error.strerror}): give another one") from None
+    refuse_other(out, fingerprint)
+
+
 def relative_paths(result: Result) -> dict[str, str]:
     """The answer's files: name → path below the output folder, the same on every machine."""
     folder = f"{FOLDER}/{slug(shown(result.input))}-{slug(result.item)[:12]}"

@@ -13,7 +13,7 @@ from worker.items import Answer, Failure, Item, Json, Result
 class Params(BaseModel):
     """Typed knobs of a task; part of the recipe's fingerprint. Unknown names are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 P = TypeVar("P", bound=Params)
