@@ -10,10 +10,11 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.utils import formatdate
 from importlib.util import find_spec
@@ -39,11 +40,11 @@ class Server:
 
 
 @contextmanager
-def azurite(folder: Path, port: int | None = None) -> Iterator[Server]:
+def azurite(folder: Path) -> Iterator[Server]:
     node = shutil.which("node")
     if node is None or not AZURITE.exists():
         missing("Azurite is not here; run tests/servers.sh (it needs Node.js and npm)")
-    port, numbers = port or free_port(), count()
+    port, numbers = free_port(), count()
     command = [str(node), str(AZURITE), "--blobHost", "127.0.0.1", "--blobPort", str(port)]
     command += ["--location", str(folder), "--silent", "--skipApiVersionCheck", "--disableTelemetry"]
 
@@ -76,6 +77,43 @@ def s3() -> Iterator[Server]:
     }
     with _running([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], port) as process:
         yield Server(env, fresh, process)
+
+
+class Door:
+    """A port that leads to a server's port while it is open; shut, the server is away for its callers."""
+
+    def __init__(self, server_port: int) -> None:
+        self.port = free_port()
+        self._server_port = server_port
+        self._sockets: list[socket.socket] = []
+        self.open()
+
+    def open(self) -> None:
+        ear = socket.create_server(("127.0.0.1", self.port))
+        self._sockets = [ear]
+        threading.Thread(target=self._let_in, args=(ear,), daemon=True).start()
+
+    def shut(self) -> None:
+        """Who is inside is thrown out, who knocks is refused."""
+        for one in self._sockets:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+    def _let_in(self, ear: socket.socket) -> None:
+        with suppress(OSError):  # it is shut
+            while True:
+                caller, _ = ear.accept()
+                server = socket.create_connection(("127.0.0.1", self._server_port))
+                self._sockets += [caller, server]
+                for source, sink in ((caller, server), (server, caller)):
+                    threading.Thread(target=self._carry, args=(source, sink), daemon=True).start()
+
+    def _carry(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
 
 
 def missing(why: str) -> None:

@@ -32,9 +32,13 @@ class Clerk:
     def now(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """After all that was handed over before; what went wrong there is raised here."""
         future = self._thread.submit(call, *args, **kwargs)
+        self.drain()
+        return self._result(future)
+
+    def drain(self) -> None:
+        """Until all that was handed over is done."""
         while self._waiting:
             self._result(self._waiting.popleft())
-        return self._result(future)
 
     def _result(self, future: Future[T]) -> T:
         """The worker is not hanging while the store is away: it says so every second."""

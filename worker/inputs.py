@@ -186,7 +186,7 @@ def _later_roots(queue: str) -> tuple[str, ...]:
     from worker.queue.intake import roots
     from worker.queue.store import open_store
 
-    return present_roots(roots(open_store(queue)), None)
+    return tuple(place for place in roots(open_store(queue)) if Root(place).present())
 
 
 def is_of_the_file(error: OSError) -> bool:

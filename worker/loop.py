@@ -161,10 +161,11 @@ class Loop:
             self._pool.drop()
             if self._taking:
                 self._taken(self._taking.result())
+            self._clerk.drain()
             for holding in self._holdings():
                 self._clerk.now(holding.release, self._stop or "the worker ends")
-            self._clerk.close()
         finally:
+            self._clerk.close()
             self._tell(ENDED)
             self.handed_back.set()
 

@@ -12,6 +12,7 @@ from worker import inputs
 from worker.errors import ItemError, StoreAwayError, UsageError
 from worker.inputs import Known, OpenInput, Root, inside, know_file, mark, present_roots
 from worker.items import Item
+from worker.queue.intake import add_root
 from worker.queue.store import Store, open_store
 
 LARGE = inputs.MARK_WHOLE + 100_000
@@ -142,9 +143,21 @@ def test_a_folder_in_the_files_place_is_no_file(root: Path, scratch: Path) -> No
 def test_a_root_that_vanished_is_the_machines_fault(root: Path, scratch: Path) -> None:
     item = item_of(root, "a.mp4")
     root.rename(root.with_name("elsewhere"))
-    error = fault(OpenInput((str(root),), scratch), item)
-    assert error.kind == "store"
-    assert "mount it again" in error.message
+    queue = open_store("memory://inputs-vanished")
+    add_root(queue, str(root))
+    for opener in (OpenInput((str(root),), scratch), OpenInput((str(root),), scratch, queue.url)):
+        error = fault(opener, item)
+        assert error.kind == "store"
+        assert "mount it again" in error.message
+
+
+def test_a_root_that_came_to_the_queue_later_is_found(root: Path, scratch: Path, tmp_path: Path) -> None:
+    queue = open_store("memory://inputs-later")
+    opener = OpenInput((str(tmp_path),), scratch, queue.url)
+    assert fault(opener, item_of(root, "a.mp4")).kind == "absent"
+    add_root(queue, str(root))
+    with opener(item_of(root, "a.mp4")) as opened:
+        assert opened.file == root / "a.mp4"
 
 
 @pytest.mark.parametrize("name", ["../secret", "/etc/hosts", "a/../../secret", "a\0b"])

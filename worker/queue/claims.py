@@ -20,6 +20,7 @@ from worker.queue.text import decode, encode
 
 POLL_LEAST = 0.25
 LOOKS_BETWEEN_LISTS = 4
+STALE_S = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class Claims:
         self._watches: dict[tuple[str, int], Watch] = {}
         self._beats: dict[str, tuple[str, Beat]] = {}
         self._looks = 0
+        self._listed = 0.0
 
     def take(self) -> Holding | None:
         """The next shard, or None: nothing is free now; ask again after `poll` seconds."""
@@ -69,6 +71,8 @@ class Claims:
             if holding:
                 self.poll = POLL_LEAST
                 return holding
+            if self._clock.now() - self._listed > STALE_S:
+                self._list()  # others were faster: most of what we took for free is theirs by now
         longest = max((w.still for w in self._watches.values()), default=0.0)
         self.poll = max(POLL_LEAST, min(self.poll * 1.5, self._life.ttl / 4, self._life.ttl - longest))
         return None
@@ -78,12 +82,14 @@ class Claims:
     def _look(self) -> None:
         """Rule 12: while others work, one list of the beats says whether anything can have changed."""
         self._looks += 1
-        if self._contested and self._looks % LOOKS_BETWEEN_LISTS and not self._expired():
+        if self._contested and self._looks % LOOKS_BETWEEN_LISTS and (not self._expired() or self._free):
             return
         self._list()
         self._expired()
 
     def _list(self) -> None:
+        self._listed = self._clock.now()
+        self._free.clear()
         shards = {layout.shard_of(e.name) for e in self._store.list(layout.ITEMS)} - self._damaged
         self._done |= {layout.shard_of(e.name) for e in self._store.list(layout.DONE)}
         newest = newest_claims(e.name for e in self._store.list(layout.CLAIMS))
