@@ -32,13 +32,14 @@ class Worker(subprocess.Popen[bytes]):
 
     def __init__(self, arguments: list[str], env: Mapping[str, str], cwd: Path) -> None:
         self.mark = uuid4().hex
+        self._temp = tempfile.TemporaryDirectory(prefix="w-", ignore_cleanup_errors=True)
         self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         super().__init__(
             [sys.executable, "-m", "worker", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._said,
-            env={**env, MARK: self.mark},
+            env={**env, MARK: self.mark, "TMPDIR": self._temp.name},
             cwd=cwd,
             start_new_session=True,
         )
@@ -48,6 +49,16 @@ class Worker(subprocess.Popen[bytes]):
         """stderr so far, of all its processes"""
         size = os.fstat(self._said.fileno()).st_size
         return os.pread(self._said.fileno(), size, 0).decode(errors="replace")
+
+    def left_behind(self) -> list[Path]:
+        """Its temporary folders."""
+        return list(Path(self._temp.name).glob("worker-*"))
+
+    def clean_up(self) -> None:
+        self.signal_all(signal.SIGKILL)
+        self.wait()
+        self._said.close()
+        self._temp.cleanup()
 
     def signal_group(self, number: signal.Signals) -> None:
         """As a terminal's Ctrl-C does: to the command and to what shares its group."""
@@ -90,8 +101,7 @@ def run(*arguments: object, timeout: float = 30.0, **options: Any) -> tuple[int,
 def end_all() -> None:
     """For a fixture's end: nothing that a test started outlives it."""
     for process in _started:
-        process.signal_all(signal.SIGKILL)
-        process.wait()
+        process.clean_up()
     _started.clear()
 
 

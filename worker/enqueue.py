@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from worker.errors import UsageError
 from worker.queue import intake, layout
+from worker.queue.inbox import keep
 from worker.queue.intake import Added
 from worker.queue.lines import Refused
 from worker.queue.protocol import shard_size
@@ -52,8 +54,7 @@ def enqueue(store: Store, wanted: Wanted, paths: Sequence[str], root: str | None
         intake.add_root(store, place)
     items, refused = resolve(named.wishes, task, run.fingerprint, [named.root] if named.root else [])
     added = intake.add(store, run.shard_size, items)
-    if refused:
-        _keep(store, paths, refused)
+    _keep(store, paths, refused)
     return Enqueued(added, refused)
 
 
@@ -76,9 +77,11 @@ def _recipe(store: Store, wanted: Wanted) -> Recipe:
 
 
 def _keep(store: Store, paths: Sequence[str], refused: Sequence[Refused]) -> None:
-    """What could not be an item is told in the results too."""
-    record = {
-        "file": " ".join(paths).encode(errors="replace").decode(),
-        "refused": [{"line": one.line, "why": one.why} for one in refused],
-    }
-    store.create(layout.taken("command line", encode(record)), encode(record))
+    """What could not be an item is told in the results too, until the same command finds no fault."""
+    said = encode([[one.line, one.why] for one in refused])
+    name = " ".join(paths).encode(errors="replace").decode()
+    if "-" in paths:  # each standard input is another list
+        name = f"{name} {hashlib.sha256(said).hexdigest()[:8]}"
+    known = any(e.name.startswith(layout.takings(name)) for e in store.list(layout.TAKEN))
+    if refused or known:
+        keep(store, name, said, refused)

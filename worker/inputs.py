@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,8 @@ from worker.items import Item
 
 if TYPE_CHECKING:
     from worker.queue.store import Store
+
+log = logging.getLogger(__name__)
 
 MARK_WHOLE = 48 * 1024
 MARK_BLOCK = 16 * 1024
@@ -85,6 +88,8 @@ class Root:
             return
         for folder, folders, files in os.walk(self.location, onerror=_raise, followlinks=False):
             folders[:] = sorted(f for f in folders if not f.startswith("."))
+            for linked in (f for f in folders if (Path(folder) / f).is_symlink()):
+                log.warning("%s is a link to a folder and left out: name it itself", Path(folder) / linked)
             for name in sorted(files):
                 if not name.startswith("."):
                     yield (Path(folder) / name).relative_to(self.location).as_posix()

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -54,6 +56,11 @@ def main(pipe: Connection[Any, Any], settings: Settings, worker: str, scratch: P
         if settings.debug:
             log.exception("the loop ended")
         line.send(End(error.exit_code, str(error)))
+    except Exception as error:
+        log.error("the worker fails: %s", in_one_line(error), exc_info=settings.debug)
+        sys.exit(1)  # without an End: a death, and its items are suspects
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)  # the parent does that too, if it lives
 
 
 def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:

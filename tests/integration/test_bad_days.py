@@ -380,6 +380,7 @@ def test_a_parent_that_is_killed_leaves_no_process_behind(queue: Path) -> None:
     process.kill()
     process.wait()
     eventually(lambda: not processes_of(process.mark), timeout=5)
+    assert process.left_behind() == []
     assert_calm(process.said)
     code, said = run("run", queue, *TTL)
     assert code == 0, said

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from worker.clock import Clock
 from worker.enqueue import Wanted, enqueue
 from worker.errors import StoreAwayError, UsageError
 from worker.inputs import Root
 from worker.items import Item
 from worker.queue import layout
 from worker.queue.lines import Refused, Wish
+from worker.queue.progress import Watcher
 from worker.queue.store import Store, open_store
 from worker.queue.text import decode
 from worker.sources import find, resolve
@@ -441,3 +443,15 @@ def test_no_blobs_are_an_error(bucket: Store) -> None:
 def test_places_without_a_common_root_are_an_error(here: Path, paths: Sequence[str]) -> None:
     put(here, "a.mp4")
     assert "one after the other" in why(*paths)
+
+
+def test_a_list_that_was_corrected_and_enqueued_again_leaves_nothing_refused(tmp_path: Path) -> None:
+    store = open_store("memory://sources-corrected")
+    listed = tmp_path / "list.jsonl"
+    (tmp_path / "a.mp4").write_bytes(b"a")
+    listed.write_text('{"input": "a.mp4"}\n{"inptu": "a.mp4"}\n')
+    assert len(enqueue(store, Wanted("media-check"), [str(listed)], None).refused) == 1
+    assert len(Watcher(store, Clock()).look().refused) == 1
+    listed.write_text('{"input": "a.mp4"}\n')
+    assert not enqueue(store, Wanted("media-check"), [str(listed)], None).refused
+    assert not Watcher(store, Clock()).look().refused

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from worker.clock import Clock
-from worker.items import Item
+from worker.items import Item, Json
 from worker.queue import layout
 from worker.queue.intake import Added, add
 from worker.queue.lines import Refused, Wish
@@ -33,20 +33,30 @@ def take(store: Store, shard_size: int, name: str, content: bytes, read: Reader)
     """Cut one file; the record that keeps what was refused is written last, so a crash means once more."""
     items, refused = read(content)
     added = add(store, shard_size, items)
+    keep(store, name, content, refused, {"items": len(items), "shards": added.shards})
+    for one in refused:
+        log.warning("%s line %d %s", name, one.line, one.why)
+    return Taken(added, refused)
+
+
+def keep(
+    store: Store,
+    name: str,
+    content: bytes,
+    refused: Sequence[Refused],
+    more: Mapping[str, Json] | None = None,
+) -> None:
+    """Record what was refused; of several records under one name the last turn counts."""
     earlier = [e for e in store.list(layout.TAKEN) if e.name.startswith(layout.takings(name))]
     record = {
         "file": name,
         "turn": len(earlier),
         "sha256": hashlib.sha256(content).hexdigest(),
-        "items": len(items),
-        "shards": added.shards,
+        **(more or {}),
         "refused": [{"line": one.line, "why": one.why} for one in refused],
     }
-    # False: somebody cut the same bytes at the same time, with the same refusals
+    # False: somebody took the same bytes at the same time, with the same refusals
     store.create(layout.taken(name, content), encode(record))
-    for one in refused:
-        log.warning("%s line %d %s", name, one.line, one.why)
-    return Taken(added, refused)
 
 
 class Inbox:
