@@ -353,7 +353,8 @@ class Simulation:
     def _suspect(self, heart: Heart) -> None:
         """Items that were in hand, or said to be, when a machine died or paused: suspects by rights."""
         said = self.store.objects.get(layout.worker(heart.worker))
-        self.suspected.update({*heart.hand, *(Beat.decode(said).hand if said else ())})
+        beat = Beat.decode(said) if said else None
+        self.suspected.update({*heart.hand, *(beat.hand if beat else ())})
 
     def _bury(self, heart: Heart) -> None:
         if not self.parent_survives:

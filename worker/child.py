@@ -20,6 +20,7 @@ from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
+from worker.blame import failure_of, in_one_line
 from worker.errors import ItemError
 from worker.items import Failure, Item, Json
 from worker.tasks import params, registry
@@ -90,23 +91,17 @@ class _Preparer:
         try:
             with self._setup.open_item(item) as opened:
                 return _pack(Reply(self.task.prepare(opened), time.monotonic() - started))
-        except ItemError as error:
-            failure = Failure(error.kind, error.message)
         except MemoryError:
             pass  # told below: until the end of this block the exception keeps what filled the memory
         except Exception as error:
-            failure = Failure("error", f"{_in_one_line(error)} ({self._place(error)})")
-            trace = traceback.format_exc()
+            failure = failure_of(error, self._file())
+            trace = "" if isinstance(error, ItemError) else traceback.format_exc()
         return _pack(Reply(failure, time.monotonic() - started, trace))
 
-    def _place(self, error: Exception) -> str:
-        """The innermost line of the task's own file, for there a person looks first."""
-        stack = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    def _file(self) -> str:
         with suppress(Exception):  # the task itself may be what failed
-            own = inspect.getfile(type(self.task))
-            stack = [place for place in stack if place[0] == own] or stack
-        file, line = stack[-1]
-        return f"{Path(file).name}:{line}"
+            return inspect.getfile(type(self.task))
+        return ""
 
 
 def _pack(reply: Reply) -> memoryview:
@@ -115,11 +110,7 @@ def _pack(reply: Reply) -> memoryview:
     except MemoryError:
         raise
     except Exception as error:
-        raise ItemError("error", f"its sample cannot be sent to the worker: {_in_one_line(error)}") from error
-
-
-def _in_one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:500].rstrip(": ")
+        raise ItemError("error", f"its sample cannot be sent to the worker: {in_one_line(error)}") from error
 
 
 def _die_with_the_worker() -> None:

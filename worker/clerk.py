@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import ParamSpec, TypeVar
+
+GIVE_UP_S = 2.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -23,7 +25,13 @@ class Clerk:
     def later(self, call: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         """Hand over; waits only when the store is so far behind that memory would grow."""
         self._waiting.append(self._thread.submit(call, *args, **kwargs))
-        while self._waiting and (self._waiting[0].done() or len(self._waiting) > self._most_waiting):
+        self.check()
+        while len(self._waiting) > self._most_waiting:
+            self._result(self._waiting.popleft())
+
+    def check(self) -> None:
+        """Raise here what went wrong with anything that was handed over."""
+        while self._waiting and self._waiting[0].done():
             self._result(self._waiting.popleft())
 
     def start(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -49,6 +57,12 @@ class Clerk:
                 if future.done():
                     return future.result()
                 self._tick()
+
+    def give_up(self) -> None:
+        """The store is lost to us: nothing more is written, and what is being written has a moment to end."""
+        for future in self._waiting:
+            future.cancel()
+        wait([self._thread.submit(lambda: None)], timeout=GIVE_UP_S)
 
     def close(self) -> None:
         self._thread.shutdown(wait=True, cancel_futures=True)

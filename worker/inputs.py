@@ -107,7 +107,11 @@ class Root:
 
     def _path(self, input: str) -> Path:
         path = Path(self.location, input)
-        if not path.resolve().is_relative_to(Path(self.location).resolve()):
+        try:
+            resolved = path.resolve()
+        except RuntimeError:
+            raise ItemError("unreadable", f"{input} is a link that leads to itself") from None
+        if not resolved.is_relative_to(Path(self.location).resolve()):
             raise ItemError(
                 "outside-root",
                 f"{input} leads out of the root: copy the file in, or name a wider --root",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -76,6 +77,15 @@ class Line:
         except OSError:
             return False
         return True
+
+    def offer(self, message: Heard | Stop) -> bool:
+        """Send without ever waiting: a process that does not read must not make its parent deaf."""
+        try:
+            if not select.select([], [self.pipe], [], 0)[1]:
+                return False
+        except (OSError, ValueError):
+            return False
+        return self.send(message)
 
 
 class RemoteLife:

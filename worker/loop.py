@@ -130,7 +130,7 @@ class Loop:
         self._take_at = 0.0
         self._committed = False
         self._ready: deque[Prepared] = deque()
-        self._flushed = self._worked = self._ticked = time.monotonic()
+        self._flushed = self._worked = self._ticked = self._answered = time.monotonic()
         self._looked = 0.0
         self._faults: dict[str, int] = {}
         self._ill: set[str] = set()
@@ -145,6 +145,8 @@ class Loop:
             self._prepare()
             batch = self._samples()
             results = self._answer(batch)
+            if self._handing_back.locked():
+                return  # the time was up while the batch was on the device: it is dropped
             self._write(results)
         self.hand_back()
 
@@ -152,6 +154,10 @@ class Loop:
         """From any thread: no new work; what is finished is written, what is not is handed back."""
         self._stop = reason
         self._pool.wake()
+
+    def give_up(self) -> None:
+        """Nothing can be handed back to a store that is away; what we hold is free after the TTL."""
+        self._clerk.give_up()
 
     def hand_back(self) -> None:
         """Finished results are written and shards released, once, by whichever thread comes first."""
@@ -173,6 +179,7 @@ class Loop:
 
     def _claim(self) -> None:
         """The next shard, asked for before this one is empty, taken when the store has answered."""
+        self._clerk.check()
         if self._taking and self._taking.done():
             holding = self._taking.result()
             self._taking = None
@@ -181,7 +188,10 @@ class Loop:
             again = holding is not None or self._committed
             self._take_at = 0.0 if again else time.monotonic() + self._claims.poll
             self._committed = False
-        wanted = sum(len(hand.unsent) for hand in self._hands) < self._ahead and len(self._hands) < 2
+        unsent = sum(len(hand.unsent) for hand in self._hands)
+        idle = self._ahead - self._pool.under_way - len(self._ready)
+        # two shards at most; more only where shards are so small that children would idle
+        wanted = unsent < self._ahead and (len(self._hands) < 2 or (not unsent and idle > 0))
         if wanted and not self._taking and not self._careful and time.monotonic() >= self._take_at:
             self._taking = self._clerk.start(self._look)
             self._taking.add_done_callback(lambda _: self._pool.wake())
@@ -233,6 +243,18 @@ class Loop:
                 )
                 self._hands.remove(hand)
                 self._clerk.now(hand.holding.drop)
+                self._recall()
+
+    def _recall(self) -> None:
+        """Take back what is under way; what is still ours is prepared again."""
+        for item in self._pool.drop():
+            self._sent.discard(item.id)
+            for hand in self._hands:
+                if item.id in hand.open:
+                    hand.unsent.appendleft(item)
+        kept = [one for one in self._ready if any(one.item.id in hand.open for hand in self._hands)]
+        self._sent.difference_update({one.item.id for one in self._ready} - {one.item.id for one in kept})
+        self._ready = deque(kept)
 
     # answer
 
@@ -245,7 +267,8 @@ class Loop:
             self.counts.waited_s += (time.monotonic() - begun) * starved
         elif self._pool.under_way:
             self._ready.extend(self._pool.poll(0.0))
-        if len(self._ready) < self._batch and self._pool.under_way:
+        is_due = time.monotonic() - self._answered >= self._flush_s  # finished work is not kept waiting
+        if len(self._ready) < self._batch and self._pool.under_way and not is_due:
             return []
         return [self._ready.popleft() for _ in range(min(self._batch, len(self._ready)))]
 
@@ -255,6 +278,7 @@ class Loop:
 
     def _answer(self, batch: Sequence[Prepared]) -> list[Result]:
         """One batch on the device; what could not be prepared has failed already."""
+        self._answered = time.monotonic()
         if not batch:
             return []
         for hand in self._hands:
@@ -326,6 +350,7 @@ class Loop:
             self._ill.clear()
             return True
         if not failure.blames_machine:
+            self._ill.clear()
             return True
         self._ill.add(result.item)
         if len(self._ill) >= ILL_AFTER:
@@ -355,7 +380,7 @@ class Loop:
                 self._clerk.now(holding.release, self._stop)
                 return
             if not self._clerk.now(holding.ours) or not self._clerk.now(holding.begin, [item]):
-                self._clerk.now(holding.drop)
+                self._clerk.now(*((holding.release, self._stop) if self._stop else (holding.drop,)))
                 return
             result = self._alone(item)
             if result is None:
@@ -376,7 +401,7 @@ class Loop:
             while not prepared and not self._stop:
                 prepared = self._pool.poll(0.5)
                 self._tick()
-            for result in self._results(prepared):
+            for result in self._results([one for one in prepared if one.item.id == item.id]):
                 if self._is_final(result):
                     return result
         return None

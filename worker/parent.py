@@ -21,13 +21,16 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from worker import process
+from worker.blame import in_one_line
 from worker.child import STOP_SIGNALS
 from worker.clock import Clock
-from worker.errors import UnfinishedError, WorkerError
+from worker.errors import MachineError, StoreFullError, UnfinishedError, WorkerError
 from worker.link import Alive, BeatNow, End, Heard, Line, Say, Stop
+from worker.queue import layout
 from worker.queue.beat import ENDED, Heart
 from worker.queue.holding import release
-from worker.queue.store import Store, open_store
+from worker.queue.store import FULL_PATIENCE, Store, open_store
+from worker.queue.text import decode
 from worker.settings import Settings
 from worker.stop import StopListener, StopSignal
 
@@ -39,6 +42,8 @@ OPEN_LIMIT_S = 3600.0
 SILENCE_MARGIN_S = 60.0
 FAREWELL_S = 1.0
 """for the beat that is under way, so that the last one is the last"""
+END_MOST_S = 5.0
+"""for a process that has said its last word to be gone; the working one shall be first with its own"""
 RELEASE_PATIENCE_S = 5.0
 """a shard that is not released is free after the TTL all the same"""
 STOP_LEAST_S = 2.0
@@ -93,7 +98,8 @@ class Incarnation:
         self._limit = limit
         self._show = show
         self._store: Store = open_store(settings.queue, patience=RELEASE_PATIENCE_S)
-        self._heart = Heart(self._store, uuid.uuid4().hex, settings.ttl, Clock())
+        self._clock = Clock()
+        self._heart = Heart(self._store, uuid.uuid4().hex, settings.ttl, self._clock)
         self._asked = 0
         self._acknowledged = 0
         self._over = False
@@ -152,9 +158,12 @@ class Incarnation:
             except WorkerError as error:
                 self._refused = error
                 return
+            except Exception as error:  # a parent without a heart must not go on
+                self._refused = MachineError(f"no beat can be made: {in_one_line(error)}")
+                return
             if heard:
                 self._acknowledged = asked
-                line.send(Heard(self._heart.acknowledged, self._heart.gaps, asked))
+                line.offer(Heard(self._heart.acknowledged, self._heart.gaps, asked))
             elif asked > self._acknowledged:
                 self._bell.wait(1.0)  # somebody waits: soon again, though not by a retry
                 continue
@@ -167,6 +176,7 @@ class Incarnation:
         heard = time.monotonic()
         stopping: StopSignal | None = None
         ends = heard
+        told = True
         while True:
             ready = wait([line.pipe, working.sentinel, self._stop.fileno()], 1.0)
             now = time.monotonic()
@@ -182,14 +192,27 @@ class Incarnation:
                 stopping = stop
                 ends = now if stop.urgent else max(stop.ends, now + STOP_LEAST_S)
                 log.warning("%s: stopping", stop.reason)
-                line.send(Stop(stop.reason, ends - now))
+                told = False
+            if stopping and not told:
+                told = line.offer(Stop(stopping.reason, ends - now))
             if stopping and now >= ends:
                 return self._kill(working, Ending(UnfinishedError.exit_code, stopping.reason))
-            if self._refused:
-                return self._kill(working, Ending(self._refused.exit_code, str(self._refused)))
+            if self._end and now - heard > END_MOST_S:
+                return self._kill(working, self._ending(working))
+            if trouble := self._refused or self._lasting_trouble():
+                return self._kill(working, Ending(trouble.exit_code, str(trouble)))
             if now - heard > (self._limit if self._ready else OPEN_LIMIT_S):
                 text = f"it hung: nothing was heard of it for {now - heard:.0f} s"
                 return self._kill(working, Ending(0, text, died=True, answered=self._answered))
+
+    def _lasting_trouble(self) -> WorkerError | None:
+        """Why beats have not been acknowledged for longer than we are patient."""
+        trouble = self._heart.trouble
+        patience = self._settings.patience_s
+        if isinstance(trouble, StoreFullError):
+            patience = min(patience, FULL_PATIENCE)
+        silence = self._clock.now() - self._heart.acknowledged
+        return trouble if trouble and silence > patience + END_MOST_S else None
 
     def _hear(self, line: Line) -> bool:
         """True: the loop goes round."""
@@ -229,7 +252,11 @@ class Incarnation:
         """Rule 7: who watches writes it down for who died."""
         for shard, epoch in sorted(self._heart.claims):
             try:
+                # the beat lists claims that were only attempted too: those may be somebody else's
+                claim = decode(self._store.get(layout.claim(shard, epoch)) or b"{}")
+                if claim.get("worker") != self._heart.worker:
+                    continue
                 hand = self._heart.hand if ending.died else ()
                 release(self._store, shard, epoch, ending.text or "stopped", died=ending.died, hand=hand)
-            except WorkerError as error:
+            except (WorkerError, ValueError) as error:
                 log.warning("shard %s is not released (%s); it is free after the TTL", shard, error)

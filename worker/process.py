@@ -56,6 +56,8 @@ def main(pipe: Connection[Any, Any], settings: Settings, worker: str, scratch: P
         if settings.debug:
             log.exception("the loop ended")
         line.send(End(error.exit_code, str(error)))
+        logging.shutdown()
+        os._exit(error.exit_code)  # Python would wait for every write that a store which is away still owes
     except Exception as error:
         log.error("the worker fails: %s", in_one_line(error), exc_info=settings.debug)
         sys.exit(1)  # without an End: a death, and its items are suspects
@@ -99,7 +101,8 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
         loop.run()
         views()
     except (StoreAwayError, StoreFullError):
-        raise  # nothing can be handed back there; what we hold is free after the TTL
+        loop.give_up()
+        raise
     except WorkerError:
         loop.hand_back()
         raise
@@ -157,15 +160,17 @@ def _listen(line: Line, life: RemoteLife, loop: Loop) -> None:
         if isinstance(message, Stop):
             stop = message
             break
-    life.close()
     loop.stop(stop.reason)
+    life.close()
     if loop.handed_back.wait(stop.time_left * 0.6):
         return
     log.warning("no time left for the batch in hand: it is dropped")
-    loop.hand_back()
-    loop.handed_back.wait(stop.time_left * 0.4)
-    line.send(End(UnfinishedError.exit_code))
-    os._exit(UnfinishedError.exit_code)
+    try:
+        loop.hand_back()
+        loop.handed_back.wait(stop.time_left * 0.4)
+        line.send(End(UnfinishedError.exit_code))
+    finally:
+        os._exit(UnfinishedError.exit_code)
 
 
 def _views(store: Store, run: Run, settings: Settings) -> Callable[[], None]:

@@ -15,7 +15,7 @@ class Settings:
     device: str = "cpu"
     batch: int | None = None
     """samples a batch; None: what the task likes"""
-    children: int = field(default_factory=lambda: os.cpu_count() or 1)
+    children: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
     """processes that prepare"""
     item_limit_s: float | None = None
     item_memory_gb: float | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from worker.cli import tell_error
 from worker.cli.options import recipe_options, settings_of
 from worker.enqueue import Enqueued, Wanted, enqueue
 from worker.queue.store import open_store
@@ -39,7 +40,7 @@ def command(
 
 def tell(enqueued: Enqueued, queue: str) -> None:
     for one in enqueued.refused:
-        click.echo(f"worker: line {one.line} {one.why}" if one.line else f"worker: {one.why}", err=True)
+        tell_error(f"line {one.line} {one.why}" if one.line else f"an input was refused: it {one.why}")
     added = enqueued.added
     known = f", {added.known} were there already" if added.known else ""
     refused = f", {len(enqueued.refused)} refused" if enqueued.refused else ""

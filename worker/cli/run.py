@@ -22,6 +22,7 @@ from worker.errors import UnfinishedError
 from worker.evictions import events_url
 from worker.link import Alive
 from worker.parent import Ending, Parent
+from worker.queue import layout
 from worker.queue.progress import Watcher
 from worker.queue.store import Store, open_store
 from worker.report.collect import collect, default_out
@@ -101,7 +102,7 @@ def command(
         root=root,
         device=device,
         batch=batch,
-        children=children or os.cpu_count() or 1,
+        children=children or len(os.sched_getaffinity(0)),
         item_limit_s=item_limit,
         item_memory_gb=item_memory,
         ttl=ttl,
@@ -141,11 +142,20 @@ class Ticker:
         )
 
 
+def shards_left(store: Store) -> int:
+    done = {layout.shard_of(entry.name) for entry in store.list(layout.DONE)}
+    return sum(layout.shard_of(entry.name) not in done for entry in store.list(layout.ITEMS))
+
+
 def finish(ending: Ending, store: Store, out: Path | None, on_done: str | None) -> int:
     """The answers into OUT when all is done; else what is left, and what to type."""
     if ending.code not in (0, UnfinishedError.exit_code):
         tell_error(ending.text)
         return ending.code
+    if ending.code and (left := shards_left(store)):
+        # a machine that is taken has no time for more than two lists
+        tell_error(f"{left} shards are left and handed back: run the same command again ({ending.text})")
+        return UnfinishedError.exit_code
     progress = Watcher(store, Clock()).look()
     if not progress.is_over:
         why = f" ({ending.text})" if ending.text else ""

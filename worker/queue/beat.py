@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from worker.clock import Clock
-from worker.errors import StoreAwayError, StoreFullError
+from worker.errors import StoreAwayError, StoreFullError, WorkerError
 from worker.items import Json
 from worker.queue import layout
 from worker.queue.store import Store
@@ -48,10 +48,21 @@ class Beat:
         )
 
     @staticmethod
-    def decode(data: bytes) -> Beat:
-        record = decode(data)
-        claims = frozenset((shard, epoch) for shard, epoch in record["claims"])
-        return Beat(**{**record, "claims": claims, "hand": tuple(record["hand"])})
+    def decode(data: bytes) -> Beat | None:
+        """None: no beat of ours. Fields of a later version are passed over."""
+        try:
+            record = decode(data)
+            return Beat(
+                worker=str(record["worker"]),
+                counter=int(record["counter"]),
+                ttl=float(record["ttl"]),
+                claims=frozenset((str(shard), int(epoch)) for shard, epoch in record["claims"]),
+                hand=tuple(record["hand"]),
+                info=dict(record["info"]),
+                at=float(record["at"]),
+            )
+        except (ValueError, KeyError, TypeError):
+            return None
 
 
 class Life(Protocol):
@@ -82,6 +93,8 @@ class Heart:
         self.info: Mapping[str, Json] = {}
         self.acknowledged = clock.now()
         """when the last acknowledged beat was sent: rule 4 counts from there"""
+        self.trouble: WorkerError | None = None
+        """why the last beat was not acknowledged"""
         self._past_gaps = 0
         self._counter = 0
         self._store = store
@@ -100,9 +113,12 @@ class Heart:
         )
         try:
             self._store.put(layout.worker(self.worker), beat.encode(), retry=False)
-        except (StoreAwayError, StoreFullError):
+        except (StoreAwayError, StoreFullError) as error:
+            self.trouble = error
             return False
-        if sent - self.acknowledged > self.ttl:
+        self.trouble = None
+        # others may have seen the beat before this one until now
+        if self._clock.now() - self.acknowledged > self.ttl:
             self._past_gaps += 1
         self.acknowledged = sent
         return True

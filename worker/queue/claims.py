@@ -20,7 +20,9 @@ from worker.queue.text import decode, encode
 
 POLL_LEAST = 0.25
 LOOKS_BETWEEN_LISTS = 4
-STALE_S = 5.0
+MISSES_BEFORE_LIST = 2
+MISSES_MOST = 12
+"""in one take: then somebody else's turn comes, and ours again after a poll"""
 
 log = logging.getLogger(__name__)
 
@@ -59,22 +61,28 @@ class Claims:
         self._watches: dict[tuple[str, int], Watch] = {}
         self._beats: dict[str, tuple[str, Beat]] = {}
         self._looks = 0
-        self._listed = 0.0
+        self._unheard = False
+        """no beat of ours is acknowledged: there is no use in trying other shards"""
 
     def take(self) -> Holding | None:
         """The next shard, or None: nothing is free now; ask again after `poll` seconds."""
         if not self._free:
             self._look()
-        while self._free:
+        misses = 0
+        self._unheard = False
+        while self._free and misses < MISSES_MOST and not self._unheard:
             shard, epoch, reason = self._free.pop()
             holding = self._win(shard, epoch, reason)
             if holding:
                 self.poll = POLL_LEAST
                 return holding
-            if self._clock.now() - self._listed > STALE_S:
-                self._list()  # others were faster: most of what we took for free is theirs by now
+            misses += 1
+            if misses % MISSES_BEFORE_LIST == 0 and not self._unheard:
+                self._list()  # others were faster: much of what we took for free is theirs by now
         longest = max((w.still for w in self._watches.values()), default=0.0)
-        self.poll = max(POLL_LEAST, min(self.poll * 1.5, self._life.ttl / 4, self._life.ttl - longest))
+        remaining = self._life.ttl - longest
+        least = remaining if remaining > 0 else self._life.ttl  # a holder's own TTL may be longer
+        self.poll = max(POLL_LEAST, min(self.poll * 1.5, self._life.ttl / 4, least))
         return None
 
     # looking
@@ -88,7 +96,6 @@ class Claims:
         self._expired()
 
     def _list(self) -> None:
-        self._listed = self._clock.now()
         self._free.clear()
         shards = {layout.shard_of(e.name) for e in self._store.list(layout.ITEMS)} - self._damaged
         self._done |= {layout.shard_of(e.name) for e in self._store.list(layout.DONE)}
@@ -160,9 +167,12 @@ class Claims:
         return Beat.decode(data) if data else None
 
     def _read_json(self, name: str) -> Mapping[str, Json]:
-        data = self._store.get(name)
-        record: Mapping[str, Json] = decode(data) if data else {}
-        return record
+        """An object that cannot be read is nobody's."""
+        try:
+            record = decode(self._store.get(name) or b"{}")
+        except ValueError:
+            return {}
+        return record if isinstance(record, dict) else {}
 
     # taking
 
@@ -176,7 +186,8 @@ class Claims:
         self._say()
         holding = None
         try:
-            if self._life.beat_now() and self._create(shard, epoch, reason, careful):
+            self._unheard = not self._life.beat_now()
+            if not self._unheard and self._create(shard, epoch, reason, careful):
                 holding = self._open(shard, epoch, careful, past)
         except DamagedQueueError as error:
             log.error("%s", error)

@@ -34,6 +34,7 @@ class Holding:
         self.epoch = epoch
         self.careful = careful
         self.answered = set(answered)
+        self._ids = frozenset(item.id for item in shard.items)
         self._parts = list(inherited)
         self._written = 0
         self._buffer: list[Result] = []
@@ -54,7 +55,7 @@ class Holding:
 
     @property
     def complete(self) -> bool:
-        return len(self.answered) == len(self.shard.items)
+        return self.answered >= self._ids
 
     @property
     def unwritten(self) -> int:
@@ -78,7 +79,7 @@ class Holding:
     def add(self, results: Sequence[Result]) -> None:
         """Take answers in; an item that has one already keeps it."""
         for result in results:
-            if result.item not in self.answered:
+            if result.item in self._ids - self.answered:
                 self.answered.add(result.item)
                 self._buffer.append(result)
         self._set_hand(tuple(i for i in self._hand if i not in self.answered))
@@ -100,6 +101,8 @@ class Holding:
 
     def commit(self) -> None:
         """Rule 1: creating done/<shard> is the commit; if somebody else's stands, it is as good as ours."""
+        if not self.complete:
+            raise ValueError(f"shard {self.shard.name} has items without an answer: it is not committed")
         self._store_files()
         inline = parts.pack(self._buffer)
         if len(inline) > INLINE_MOST:

@@ -15,6 +15,7 @@ from worker.queue.lines import Refused, Wish
 from worker.queue.protocol import Watch
 from worker.queue.store import Store
 from worker.queue.text import encode
+from worker.redact import redact
 
 Read = tuple[Sequence[Item], Sequence[Refused]]
 """the items of a file, and the lines that cannot be one"""
@@ -47,13 +48,14 @@ def keep(
     more: Mapping[str, Json] | None = None,
 ) -> None:
     """Record what was refused; of several records under one name the last turn counts."""
+    name = redact(name)
     earlier = [e for e in store.list(layout.TAKEN) if e.name.startswith(layout.takings(name))]
     record = {
         "file": name,
         "turn": len(earlier),
         "sha256": hashlib.sha256(content).hexdigest(),
         **(more or {}),
-        "refused": [{"line": one.line, "why": one.why} for one in refused],
+        "refused": [{"line": one.line, "why": redact(one.why)} for one in refused],
     }
     # False: somebody took the same bytes at the same time, with the same refusals
     store.create(layout.taken(name, content), encode(record))
@@ -87,9 +89,9 @@ class Inbox:
             watch = self._watches.setdefault(entry.name, Watch())
             first = watch.state != entry.version
             still = watch.see(entry.version, self._clock.now(), poll)
-            if still >= self._ttl:
+            if still >= self._ttl and not self._was_taken(entry.name):
                 new += self._take(entry.name, entry.version)
-            elif first and self._was_taken(entry.name):
+            elif (first or still >= self._ttl) and self._was_taken(entry.name):
                 self._settled[entry.name] = entry.version
             else:
                 self.waiting += 1

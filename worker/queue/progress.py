@@ -182,10 +182,11 @@ class Watcher:
         known = self._beats.get(name)
         if known is None or known.version != version:
             data = self._store.get(name)
-            if data is None:
+            beat = Beat.decode(data) if data else None
+            if beat is None:
                 return None
             moved = self._clock.now() if known else None
-            self._beats[name] = known = _Seen(version, Beat.decode(data), moved)
+            self._beats[name] = known = _Seen(version, beat, moved)
         return known
 
     def _refused(self) -> list[Mapping[str, Json]]:

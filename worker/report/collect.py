@@ -95,7 +95,7 @@ def finished_shards(store: Store) -> list[str]:
 
 def read_beats(store: Store) -> list[Beat]:
     contents = at_once(store.get, [entry.name for entry in store.list(layout.WORKERS)])
-    return [Beat.decode(data) for data in contents if data]
+    return [beat for data in contents if data and (beat := Beat.decode(data))]
 
 
 def _read(store: Store, shards: Sequence[str]) -> list[Result]:
