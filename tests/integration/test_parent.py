@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.workers import TASKS, end_all, run
-from worker.parent import Incarnation, Parent
+from worker.parent import Ending, Incarnation, Parent
 from worker.queue import layout
 from worker.queue.store import Store, open_store
 from worker.settings import Settings
@@ -53,6 +53,16 @@ def test_a_worker_that_dies_is_replaced_until_it_has_died_too_often(
     assert "died 2 times in a row" in ending.text
     assert "signal 9" in ending.text
     assert len(store.list(layout.WORKERS)) == 2
+
+
+def test_a_claim_that_was_only_attempted_and_is_somebody_elses_is_not_released(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    store.create(layout.claim("shard", 1), b'{"worker":"another"}')
+    with StopListener() as stop:
+        incarnation = Incarnation(Settings(store.url), stop, 1.0, lambda _: None)
+    incarnation._heart.claims = frozenset({("shard", 1)})
+    incarnation._release(Ending(0, "signal 9", died=True))
+    assert store.get(layout.released("shard", 1)) is None
 
 
 def test_an_item_that_kills_every_worker_ends_as_a_failure_and_the_others_are_answered(

@@ -93,6 +93,9 @@ class Misbehaving(MapTask[Tagged, object]):
     def _raise(self, why: str) -> None:
         raise ValueError(why)
 
+    def _ill(self, _: str) -> None:
+        raise OSError(5, "Input/output error")
+
     def _fail(self, why: str) -> Failure:
         return Failure("given", why)
 

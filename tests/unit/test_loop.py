@@ -11,12 +11,13 @@ import pytest
 
 from tests.fakes import Bench, answered
 from worker.clock import Clock
-from worker.errors import ItemError, MachineError
+from worker.errors import ItemError, MachineError, StoreFullError
 from worker.items import Answer, Failure, Item, Result
 from worker.loop import Loop
 from worker.passing import Passing
 from worker.queue import layout
 from worker.queue.answers import read_done
+from worker.queue.holding import Holding
 from worker.queue.inbox import Inbox
 from worker.queue.shards import cut
 from worker.tasks.task import MapTask, Params
@@ -229,3 +230,73 @@ def test_nothing_is_begun_on_a_shard_that_was_taken_over_while_we_were_not_heard
     begun = [input for batch in task.batches for input in batch]
     assert len(begun) <= 4, "work went on after the shard was lost"
     assert bench.store.head(layout.claim(shard.name, 2))
+
+
+def test_a_commit_that_fails_ends_the_worker_though_nothing_else_is_in_hand(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(items=4, shard_size=4)
+    create = bench.store._store.create
+
+    def full(name: str, data: bytes) -> bool:
+        if name.startswith(layout.DONE):
+            raise StoreFullError("no room")
+        return create(name, data)
+
+    monkeypatch.setattr(bench.store._store, "create", full)
+    with pytest.raises(StoreFullError):
+        Factory(bench, Told(fine)).loop.run()
+
+
+def test_faults_of_the_machine_with_failures_of_items_between_them_are_not_in_a_row() -> None:
+    seen: set[str] = set()
+
+    def tell(item: Item) -> Failure:
+        if int(item.input) % 6 == 0 and item.input not in seen:
+            seen.add(item.input)
+            raise RuntimeError("CUDA error: out of luck")
+        return Failure("empty", "nothing in it")
+
+    assert len(Factory(Bench(items=20, shard_size=20), Told(tell)).run()) == 20
+
+
+def careful_one(bench: Bench, factory: Factory) -> Holding:
+    for name in "xy":
+        assert bench.wait(bench.worker(name), 10 * bench.ttl)
+    holding = bench.wait(factory.loop._claims, 10 * bench.ttl)
+    assert holding is not None
+    assert holding.careful
+    return holding
+
+
+def test_a_stop_in_a_careful_shard_hands_it_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(items=3, shard_size=3)
+    factory = Factory(bench, Told(fine))
+    holding = careful_one(bench, factory)
+
+    def stopped_while_waiting_for_the_beat() -> bool:
+        factory.loop.stop("SIGTERM")
+        return False
+
+    monkeypatch.setattr(bench.lives["a"], "beat_now", stopped_while_waiting_for_the_beat)
+    factory.loop._go_carefully(holding)
+    assert bench.store.head(layout.released(holding.shard.name, holding.epoch))
+    assert factory.task.batches == [], "an item was begun that no beat had named"
+
+
+def test_a_careful_shard_takes_no_result_of_another_shard_for_its_own() -> None:
+    bench = Bench(items=3, shard_size=3)
+    factory = Factory(bench, Told(fine))
+    holding = careful_one(bench, factory)
+    factory.pool.submit(Item("foreign", "of a shard that was dropped"))
+    factory.loop._go_carefully(holding)
+    assert set(factory.results()) == {"000", "001", "002"}
+
+
+def test_a_shard_is_not_committed_before_every_item_has_an_answer() -> None:
+    bench = Bench(items=2, shard_size=2)
+    holding = bench.take(bench.worker("a"))
+    holding.add([answered(holding.shard.items[0]), answered(Item("foreign", "x"))])
+    with pytest.raises(ValueError, match="not committed"):
+        holding.commit()
+    assert not bench.store.list(layout.DONE)

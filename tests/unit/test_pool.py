@@ -177,6 +177,10 @@ def test_a_hang_ends_at_the_limit(make: MakePool) -> None:
     assert time.monotonic() - started < 5
 
 
+def test_an_ill_disk_is_the_machines_fault_and_not_the_items(make: MakePool) -> None:
+    assert failure(make(), "ill").kind == "system"
+
+
 def test_a_worker_that_was_stopped_and_woken_does_not_take_its_items_for_hung(
     make: MakePool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -196,6 +196,17 @@ def test_a_wall_clock_that_is_set_back_disturbs_nothing() -> None:
     assert bench.clock.time - began <= bench.ttl + 2
 
 
+def test_the_holders_own_longer_ttl_counts_and_waiting_for_it_is_cheap() -> None:
+    bench = Bench(items=1, ttl=600.0)
+    bench.take(bench.worker("a"))
+    bench.ttl = 60.0
+    contender = bench.worker("b")
+    bench.store.calls.clear()
+    assert bench.wait(contender, 500) is None
+    assert len(bench.store.calls) < 300
+    assert bench.wait(contender, 300) is not None
+
+
 # 4 · fencing
 
 
@@ -236,6 +247,22 @@ def test_a_beat_is_not_retried_the_next_supersedes_it() -> None:
     assert [name for _, name in store.calls] == [layout.worker("a")]
     assert heart.beat()
     assert json.loads(store.get(layout.worker("a")))["counter"] == 2
+
+
+def test_a_beat_that_takes_longer_than_the_ttl_is_a_silence_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, clock = TalkativeStore(), HandClock()
+    heart = Heart(store, "a", 60.0, clock)  # type: ignore[arg-type]
+    heart.beat()
+    clock.sleep(15)
+    put = store._store.put
+
+    def slow(name: str, data: bytes, *, retry: bool = True) -> None:
+        clock.sleep(50)
+        put(name, data, retry=retry)
+
+    monkeypatch.setattr(store._store, "put", slow)
+    assert heart.beat()
+    assert heart.gaps == 1
 
 
 # 5 · work is inherited
