@@ -46,7 +46,7 @@ def enqueue(store: Store, wanted: Wanted, paths: Sequence[str], root: str | None
     """Nothing is frozen before the inputs are found: a mistyped path leaves no recipe behind."""
     recipe = _recipe(store, wanted)
     task = registry.find(recipe.task)
-    named = find(paths, task, recipe.params, root)
+    named = find(paths, task, recipe.params, root, intake.roots(store))
     run = agree(store, wanted)
     if named.root is not None:
         # a URL may carry a secret; what is recorded names the place alone

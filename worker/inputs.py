@@ -69,6 +69,10 @@ class Root:
     def present(self) -> bool:
         return is_url(self.location) or Path(self.location).is_dir()
 
+    def alive(self) -> bool:
+        """There, and not the empty folder that is left when a disk is not mounted."""
+        return is_url(self.location) or (self.present() and any(os.scandir(self.location)))
+
     def know(self, input: str) -> Known | None:
         """None: there is no such file."""
         if is_url(self.location):
@@ -87,6 +91,10 @@ class Root:
             yield from (e.name for e in self._store().list("") if not _hidden(e.name))
             return
         for folder, folders, files in os.walk(self.location, onerror=_raise, followlinks=False):
+            if "final_results.json" in files or ("run.json" in files and "items" in folders):
+                log.warning("%s holds a run of ours and is left out", folder)
+                folders.clear()
+                continue
             folders[:] = sorted(f for f in folders if not f.startswith("."))
             for linked in (f for f in folders if (Path(folder) / f).is_symlink()):
                 log.warning("%s is a link to a folder and left out: name it itself", Path(folder) / linked)
@@ -168,14 +176,16 @@ class OpenInput:
 
 def _search(item: Item, places: Sequence[str]) -> Root:
     found: Known | None = None
+    gone = ""
     for location in places:
         root = _root(location)
         known = root.know(item.input)
         if known and (not item.mark or known == Known(item.size, item.mark)):
             return root
         found = known or found
-        if known is None and not root.present():
-            raise ItemError("store", f"{location} is gone from this machine: mount it again")
+        gone = gone or (location if known is None and not root.alive() else "")
+    if gone:
+        raise ItemError("store", f"{gone} is gone from this machine, or empty: mount it again")
     # the messages name no folder of this machine: results are the same wherever they were made
     if found:
         message = f"not what was enqueued ({item.size} bytes then, {found.size} now): enqueue it again"

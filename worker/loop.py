@@ -411,13 +411,13 @@ class Loop:
     def _going(self) -> bool:
         if self._stop:
             return False
-        if self._hands or self._taking or self._careful:
+        if self._hands or self._careful:
             self._worked = time.monotonic()
             return True
         idle = time.monotonic() - self._worked
         if self._idle_exit_s is not None and idle >= self._idle_exit_s:
             return False
-        return self._follow or not self._claims.finished or bool(self._inbox.waiting)
+        return bool(self._taking) or self._follow or not self._claims.finished or bool(self._inbox.waiting)
 
     def _holdings(self) -> list[Holding]:
         return [hand.holding for hand in self._hands] + ([self._careful] if self._careful else [])

@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -39,6 +40,9 @@ from worker.sources import Resolver
 from worker.tasks import params, registry
 from worker.tasks.task import MapTask
 
+SOCKET_FOLDER_MOST = 60
+"""a socket's path has at most 108 characters, and the fork server's lies in the temporary folder"""
+
 log = logging.getLogger(__name__)
 
 
@@ -48,6 +52,8 @@ def main(pipe: Connection[Any, Any], settings: Settings, worker: str, scratch: P
         signal.signal(number, signal.SIG_IGN)  # a Ctrl-C reaches the whole group; the parent decides
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     logs.set_up(settings.log, debug=settings.debug)
+    if len(tempfile.gettempdir()) > SOCKET_FOLDER_MOST:
+        tempfile.tempdir = "/tmp"
     line = Line(pipe)
     try:
         _work(line, settings, worker, scratch)

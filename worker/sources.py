@@ -32,7 +32,13 @@ class Named:
     wishes: Sequence[Wish | Refused]
 
 
-def find(paths: Sequence[str], task: Task, params: Mapping[str, Json], root: str | None) -> Named:
+def find(
+    paths: Sequence[str],
+    task: Task,
+    params: Mapping[str, Json],
+    root: str | None,
+    known: Sequence[str] = (),
+) -> Named:
     """Every input that the paths name. A path that names nothing is an error, not an empty run."""
     if task.takes == "values":
         return Named(None, [wish for path in paths for wish in _values(path, task, params)])
@@ -41,7 +47,7 @@ def find(paths: Sequence[str], task: Task, params: Mapping[str, Json], root: str
     direct = [path for path in named if path not in lists]
     listed = [wish for path in lists for wish in _listed(path, task, params, anchored=root is None)]
     inputs = direct + [wish.input for wish in listed if isinstance(wish, Wish)]
-    base = Root(root or _common(inputs or ["."]))
+    base = Root(root or _known(inputs, known) or _common(inputs or ["."]))
     if not base.present():
         raise UsageError(f"--root {root} is not a folder of this machine")
     if not _is_text(base.location):
@@ -193,6 +199,12 @@ def _common(paths: Sequence[str]) -> str:
         return _folder_of_url(f"{scheme}://{common}", f"?{secret}" if secret else "")
     places = [clean(path) for path in paths]
     return os.path.commonpath([p if os.path.isdir(p) else str(Path(p).parent) for p in places])  # noqa: PTH112
+
+
+def _known(paths: Sequence[str], roots: Sequence[str]) -> str | None:
+    """The root of an earlier call that all of them lie below: a file keeps the name that it has there."""
+    fit = [r for r in roots if paths and all(_under(path, Root(r)) is not None for path in paths)]
+    return min(fit, key=len, default=None)
 
 
 def _folder_of_url(url: str, secret: str) -> str:

@@ -278,3 +278,9 @@ def test_a_chosen_root_wins_and_must_be_there(root: Path) -> None:
 
 def test_a_queue_of_values_needs_no_root() -> None:
     assert present_roots([], None) == ()
+
+
+def test_an_empty_mount_point_is_the_machines_fault_and_not_the_items(root: Path, scratch: Path) -> None:
+    (root / "elsewhere").mkdir()
+    error = fault(OpenInput((str(root / "elsewhere"),), scratch), Item("id", "a.mp4", 3, "mark"))
+    assert error.kind == "store"

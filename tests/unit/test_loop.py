@@ -300,3 +300,10 @@ def test_a_shard_is_not_committed_before_every_item_has_an_answer() -> None:
     with pytest.raises(ValueError, match="not committed"):
         holding.commit()
     assert not bench.store.list(layout.DONE)
+
+
+def test_idle_exit_ends_a_worker_that_follows_though_it_keeps_looking() -> None:
+    factory = Factory(Bench(items=1), Told(fine), follow=True, idle_exit_s=0.5)
+    began = time.monotonic()
+    assert len(factory.run()) == 1
+    assert time.monotonic() - began < 5

@@ -455,3 +455,21 @@ def test_a_list_that_was_corrected_and_enqueued_again_leaves_nothing_refused(tmp
     listed.write_text('{"input": "a.mp4"}\n')
     assert not enqueue(store, Wanted("media-check"), [str(listed)], None).refused
     assert not Watcher(store, Clock()).look().refused
+
+
+def test_a_folder_below_one_that_was_enqueued_before_brings_nothing_new(tmp_path: Path) -> None:
+    store = open_store("memory://sources-below")
+    (tmp_path / "all" / "clips").mkdir(parents=True)
+    (tmp_path / "all" / "clips" / "a.mp4").write_bytes(b"a")
+    assert enqueue(store, Wanted("media-check"), [str(tmp_path / "all")], None).added.new == 1
+    assert enqueue(store, Wanted("media-check"), [str(tmp_path / "all" / "clips")], None).added.new == 0
+
+
+def test_results_and_queues_inside_the_input_folder_are_no_inputs(tmp_path: Path) -> None:
+    for folder in ("queue-results/files", "queue/items", "clips"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "queue" / "run.json").touch()
+    (tmp_path / "queue-results" / "final_results.json").touch()
+    for name in ("queue-results/files/sheet.jpg", "queue/items/x.jpg", "clips/a.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    assert list(Root(str(tmp_path)).below()) == ["clips/a.jpg"]

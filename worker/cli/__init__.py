@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -124,7 +125,7 @@ def _where(error: BaseException) -> str:
     place = error.__traceback__
     while place and place.tb_next:
         place = place.tb_next
-    return f" in {os.path.relpath(place.tb_frame.f_code.co_filename)}:{place.tb_lineno}" if place else ""
+    return f" in {Path(place.tb_frame.f_code.co_filename).name}:{place.tb_lineno}" if place else ""
 
 
 def _without_reader() -> int:

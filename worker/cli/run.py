@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ from worker.cli.options import Batch, Duration, recipe_options, settings_of
 from worker.cli.outcome import outcome
 from worker.clock import Clock
 from worker.enqueue import Wanted, agree, enqueue
-from worker.errors import UnfinishedError
+from worker.errors import UnfinishedError, UsageError
 from worker.evictions import events_url
 from worker.link import Alive
 from worker.parent import Ending, Parent
@@ -95,6 +96,8 @@ def command(
     run = agree(store, wanted)
     if out:
         make_out(out, run.fingerprint)
+    if on_done and not shutil.which(shlex.split(on_done)[0]):
+        raise UsageError(f"--on-done {on_done}: no such program; it is started by itself, not by a shell")
     task_type = registry.find(run.recipe.task)
     group = context.find_root().params
     chosen = Settings(

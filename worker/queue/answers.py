@@ -48,7 +48,10 @@ def read_shard(store: Store, name: str) -> Shard:
 def read_done(store: Store, name: str) -> Done:
     """Everything is checked: the items' hash, each part's last line, and that every item is answered."""
     shard = read_shard(store, name)
-    record = decode(store.get(layout.done(name)) or b"{}")
+    try:
+        record = decode(store.get(layout.done(name)) or b"{}")
+    except ValueError:
+        record = {}
     if record.get("sha256") != shard.sha256 or hashlib.sha256(shard.data).hexdigest() != shard.sha256:
         raise DamagedQueueError(f"{store.url}/{layout.done(name)} does not belong to its items file")
     contents = []

@@ -224,7 +224,7 @@ def _walk(folder: Path, prefix: str) -> Iterator[Entry]:
         name = prefix + item.name
         if item.is_dir(follow_symlinks=False):
             yield from _walk(folder / item.name, name + "/")
-        elif not item.name.startswith(TEMP):
+        elif not item.name.startswith("."):  # ours that a crash left, .DS_Store, .nfs0001
             with suppress(FileNotFoundError):
                 entry = _entry(name, item.stat())
                 if entry is not None:

@@ -208,7 +208,16 @@ class Watcher:
 
 def read_taken(store: Store, names: Sequence[str]) -> list[Json]:
     """Records of inbox files that were cut."""
-    return [decode(data) if data else {} for data in at_once(store.get, names)]
+    return [_record(data) for data in at_once(store.get, names)]
+
+
+def _record(data: bytes | None) -> Json:
+    """A file of somebody else's among the records says nothing."""
+    try:
+        record = decode(data or b"{}")
+    except ValueError:
+        record = None
+    return record if isinstance(record, dict) and "file" in record else {"file": ""}
 
 
 def refused_lines(taken: Collection[Json]) -> list[Mapping[str, Json]]:

@@ -199,6 +199,8 @@ class Store:
 def open_store(url: str, *, patience: float = 20.0, make: bool = False) -> Store:
     """The store at a folder's path or an address; `make` creates the folder if it is absent."""
     scheme, separator, place = url.partition("://")
+    if not url.strip():
+        raise UsageError(f"the queue has no name; give one of: {SCHEMES}")
     backend: Backend
     # Imported late: a command that only prints help needs neither.
     if not separator or scheme == "file":
