@@ -26,14 +26,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 from worker.blame import failure_of
 from worker.clerk import Clerk
+from worker.counts import Counts
 from worker.errors import MachineError
 from worker.items import Answer, Failure, Item, Json, Result
-from worker.pool import Prepared
+from worker.pool import Prepared, Preparing
 from worker.queue.beat import ENDED
 from worker.queue.claims import Claims
 from worker.queue.holding import Holding
@@ -48,17 +49,6 @@ INBOX_EVERY_S = 15.0
 log = logging.getLogger(__name__)
 
 
-class Preparing(Protocol):
-    """Samples from items: a pool of child processes, or nothing to do (passing.py)."""
-
-    @property
-    def under_way(self) -> int: ...
-    def submit(self, item: Item) -> None: ...
-    def poll(self, timeout: float) -> list[Prepared]: ...
-    def wake(self) -> None: ...
-    def drop(self) -> list[Item]: ...
-
-
 @dataclass(eq=False, slots=True)
 class Hand:
     """A shard in hand: what is not yet prepared, and what is not yet answered."""
@@ -66,30 +56,6 @@ class Hand:
     holding: Holding
     unsent: deque[Item]
     open: set[str]
-
-
-@dataclass
-class Counts:
-    """What the loop says of itself, once a second."""
-
-    started: float = field(default_factory=time.monotonic)
-    answered: int = 0
-    failed: int = 0
-    waited_s: float = 0.0
-    """the device was free, items were in hand, and no sample was ready"""
-    answering_s: float = 0.0
-
-    def info(self, state: str, item: str) -> dict[str, Json]:
-        spent = max(time.monotonic() - self.started, 1e-9)
-        return {
-            "state": state,
-            "item": item,
-            "answered": self.answered,
-            "failed": self.failed,
-            "rate_per_s": round(self.answered / spent, 4),
-            "waited_share": round(self.waited_s / spent, 4),
-            "wall_s": round(spent, 1),
-        }
 
 
 class Loop:

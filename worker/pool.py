@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from multiprocessing import connection, forkserver, resource_tracker, util
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
-from typing import Any
+from typing import Any, Protocol
 
 from worker import child
 from worker.child import Begun, OpenItem, Reply, Setup
@@ -51,6 +51,17 @@ class Prepared:
     outcome: object | Failure
     """the task's sample, or why there is none"""
     seconds: float
+
+
+class Preparing(Protocol):
+    """Samples from items: a pool of child processes, or nothing to do (passing.py)."""
+
+    @property
+    def under_way(self) -> int: ...
+    def submit(self, item: Item) -> None: ...
+    def poll(self, timeout: float) -> list[Prepared]: ...
+    def wake(self) -> None: ...
+    def drop(self) -> list[Item]: ...
 
 
 class Pool:

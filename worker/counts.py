@@ -1,0 +1,32 @@
+"""What a worker says of itself: how much it answered, how fast, and how long its device waited."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from worker.items import Json
+
+
+@dataclass
+class Counts:
+    """What the loop says of itself, once a second."""
+
+    started: float = field(default_factory=time.monotonic)
+    answered: int = 0
+    failed: int = 0
+    waited_s: float = 0.0
+    """the device was free, items were in hand, and no sample was ready"""
+    answering_s: float = 0.0
+
+    def info(self, state: str, item: str) -> dict[str, Json]:
+        spent = max(time.monotonic() - self.started, 1e-9)
+        return {
+            "state": state,
+            "item": item,
+            "answered": self.answered,
+            "failed": self.failed,
+            "rate_per_s": round(self.answered / spent, 4),
+            "waited_share": round(self.waited_s / spent, 4),
+            "wall_s": round(spent, 1),
+        }
