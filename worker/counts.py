@@ -17,7 +17,6 @@ class Counts:
     failed: int = 0
     waited_s: float = 0.0
     """the device was free, items were in hand, and no sample was ready"""
-    answering_s: float = 0.0
 
     def info(self, state: str, item: str) -> dict[str, Json]:
         spent = max(time.monotonic() - self.started, 1e-9)

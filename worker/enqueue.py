@@ -15,6 +15,7 @@ from worker.queue.protocol import shard_size
 from worker.queue.recipe import Recipe, Run, freeze, require
 from worker.queue.store import Store, open_store
 from worker.queue.text import encode
+from worker.redact import redact
 from worker.sources import find, resolve
 from worker.tasks import params, registry
 
@@ -79,7 +80,7 @@ def _recipe(store: Store, wanted: Wanted) -> Recipe:
 def _keep(store: Store, paths: Sequence[str], refused: Sequence[Refused]) -> None:
     """What could not be an item is told in the results too, until the same command finds no fault."""
     said = encode([[one.line, one.why] for one in refused])
-    name = " ".join(paths).encode(errors="replace").decode()
+    name = redact(" ".join(paths).encode(errors="replace").decode())
     if "-" in paths:  # each standard input is another list
         name = f"{name} {hashlib.sha256(said).hexdigest()[:8]}"
     known = any(e.name.startswith(layout.takings(name)) for e in store.list(layout.TAKEN))

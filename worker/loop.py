@@ -258,7 +258,6 @@ class Loop:
         begun = time.monotonic()
         outcomes = dict(zip((one.item.id for one in samples), self._outcomes(samples), strict=True))
         spent = time.monotonic() - begun
-        self.counts.answering_s += spent
         each = spent / max(len(samples), 1)
         return [self._result(one, outcomes.get(one.item.id, one.outcome), each) for one in batch]
 
@@ -312,10 +311,7 @@ class Loop:
     def _is_final(self, result: Result) -> bool:
         """Rule 7: a fault of the machine is no answer; several items in a row, and the worker stops."""
         failure = result.outcome
-        if isinstance(failure, Answer):
-            self._ill.clear()
-            return True
-        if not failure.blames_machine:
+        if isinstance(failure, Answer) or not failure.blames_machine:
             self._ill.clear()
             return True
         self._ill.add(result.item)

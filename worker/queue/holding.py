@@ -58,10 +58,6 @@ class Holding:
         return self.answered >= self._ids
 
     @property
-    def unwritten(self) -> int:
-        return len(self._buffer)
-
-    @property
     def doubtful(self) -> bool:
         """Our beats went unheard for the TTL since we last made sure that the shard is ours."""
         return self._life.gaps != self._gaps

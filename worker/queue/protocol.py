@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from worker.items import Item, Json, Result
+from worker.items import Json, Result
 from worker.queue.text import dumps
 
 SHARD_SECONDS = 60.0
@@ -86,10 +86,6 @@ def first_answers(parts: Iterable[Sequence[Result]]) -> dict[str, Result]:
         for result in part:
             answers.setdefault(result.item, result)
     return answers
-
-
-def missing(items: Iterable[Item], answers: Mapping[str, Result]) -> list[Item]:
-    return [item for item in items if item.id not in answers]
 
 
 @dataclass(frozen=True, slots=True)
