@@ -83,7 +83,9 @@ class _Preparer:
     @cached_property
     def task(self) -> MapTask[Any, Any]:
         task_type = registry.find(self._setup.task_name)
-        return task_type(params.validate(task_type, self._setup.params))
+        task = task_type(params.validate(task_type, self._setup.params))
+        assert isinstance(task, MapTask)
+        return task
 
     def reply(self, item: Item) -> memoryview:
         started = time.monotonic()

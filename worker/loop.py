@@ -34,17 +34,15 @@ from worker.clerk import Clerk
 from worker.counts import Counts
 from worker.errors import MachineError
 from worker.items import Answer, Failure, Item, Json, Result
+from worker.looking import Looking
 from worker.pool import Prepared, Preparing
 from worker.queue.beat import ENDED
-from worker.queue.claims import Claims
 from worker.queue.holding import Holding
-from worker.queue.inbox import Inbox
 from worker.queue.text import unwritable
 from worker.tasks.task import MapTask
 
 ILL_AFTER = 3
 """machine faults in so many different items in a row: it is not the items"""
-INBOX_EVERY_S = 15.0
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +57,13 @@ class Hand:
 
 
 class Loop:
+    share_of_time = 0.6
+    """of what is left after a stop: for the batch in hand; the rest is for handing back"""
+
     def __init__(
         self,
         task: MapTask[Any, Any],
-        claims: Claims,
-        inbox: Inbox,
+        looking: Looking,
         pool: Preparing,
         tick: Callable[[dict[str, Json]], None],
         *,
@@ -71,22 +71,17 @@ class Loop:
         batch: int,
         ahead: int,
         flush_s: float,
-        follow: bool = False,
-        idle_exit_s: float | None = None,
     ) -> None:
         self.counts = Counts()
         self._task = task
         self._file = inspect.getfile(type(task))
-        self._claims = claims
-        self._inbox = inbox
+        self._looking = looking
         self._pool = pool
         self._say = tick
         self._worker = worker
         self._batch = batch
         self._ahead = max(ahead, 2 * batch)
         self._flush_s = flush_s
-        self._follow = follow
-        self._idle_exit_s = idle_exit_s
         self._clerk = Clerk(self._tick)
         self._hands: list[Hand] = []
         """one or two; an item that stands in both is answered once, for both"""
@@ -96,8 +91,7 @@ class Loop:
         self._take_at = 0.0
         self._committed = False
         self._ready: deque[Prepared] = deque()
-        self._flushed = self._worked = self._ticked = self._answered = time.monotonic()
-        self._looked = 0.0
+        self._flushed = self._ticked = self._answered = time.monotonic()
         self._faults: dict[str, int] = {}
         self._ill: set[str] = set()
         self._stop = ""
@@ -116,7 +110,7 @@ class Loop:
             self._write(results)
         self.hand_back()
 
-    def stop(self, reason: str) -> None:
+    def stop(self, reason: str, _: float = 0.0) -> None:
         """From any thread: no new work; what is finished is written, what is not is handed back."""
         self._stop = reason
         self._pool.wake()
@@ -152,26 +146,15 @@ class Loop:
             self._taken(holding)
             # what was committed since that look may have been the last shard
             again = holding is not None or self._committed
-            self._take_at = 0.0 if again else time.monotonic() + self._claims.poll
+            self._take_at = 0.0 if again else time.monotonic() + self._looking.poll
             self._committed = False
         unsent = sum(len(hand.unsent) for hand in self._hands)
         idle = self._ahead - self._pool.under_way - len(self._ready)
         # two shards at most; more only where shards are so small that children would idle
         wanted = unsent < self._ahead and (len(self._hands) < 2 or (not unsent and idle > 0))
         if wanted and not self._taking and not self._careful and time.monotonic() >= self._take_at:
-            self._taking = self._clerk.start(self._look)
+            self._taking = self._clerk.start(self._looking.take)
             self._taking.add_done_callback(lambda _: self._pool.wake())
-
-    def _look(self) -> Holding | None:
-        """In the clerk's thread."""
-        now = time.monotonic()
-        every = min(INBOX_EVERY_S, self._claims.ttl / 4)
-        if now - self._looked >= every or self._claims.finished:
-            gap = now - self._looked if self._looked else every
-            self._looked = now
-            if self._inbox.look(min(gap, every)):
-                self._claims.finished = False
-        return self._claims.take()
 
     def _taken(self, holding: Holding | None) -> None:
         if holding is None:
@@ -374,12 +357,9 @@ class Loop:
         if self._stop:
             return False
         if self._hands or self._careful:
-            self._worked = time.monotonic()
+            self._looking.worked()
             return True
-        idle = time.monotonic() - self._worked
-        if self._idle_exit_s is not None and idle >= self._idle_exit_s:
-            return False
-        return bool(self._taking) or self._follow or not self._claims.finished or bool(self._inbox.waiting)
+        return self._looking.goes_on(busy=bool(self._taking))
 
     def _holdings(self) -> list[Holding]:
         return [hand.holding for hand in self._hands] + ([self._careful] if self._careful else [])
@@ -390,8 +370,7 @@ class Loop:
 
     def _tell(self, state: str) -> None:
         self._ticked = time.monotonic()
-        shards = {"shards": self._claims.shards, "shards_done": self._claims.shards_done}
-        self._say({**self.counts.info(state, self._current()), **shards})
+        self._say({**self.counts.info(state, self._current()), **self._looking.info()})
 
     def _current(self) -> str:
         """The first input in hand that has no answer yet, for people."""

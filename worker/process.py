@@ -25,7 +25,9 @@ from worker.clock import Clock
 from worker.errors import MachineError, StoreAwayError, StoreFullError, UnfinishedError, WorkerError
 from worker.inputs import OpenInput, present_roots
 from worker.items import Json
+from worker.jobs.loop import JobLoop
 from worker.link import Alive, End, Heard, Line, RemoteLife, Stop
+from worker.looking import Looking
 from worker.loop import Loop
 from worker.passing import Passing
 from worker.pool import Pool
@@ -38,7 +40,8 @@ from worker.queue.store import Store, open_store
 from worker.settings import Settings
 from worker.sources import Resolver
 from worker.tasks import params, registry
-from worker.tasks.task import MapTask
+from worker.tasks.registry import AnyTask
+from worker.tasks.task import JobTask, MapTask
 
 SOCKET_FOLDER_MOST = 60
 """a socket's path has at most 108 characters, and the fork server's lies in the temporary folder"""
@@ -79,25 +82,35 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
     places = present_roots(roots(store), settings.root) if task.takes == "files" else ()
     clock = Clock()
     life = RemoteLife(worker, settings.ttl, clock, line)
-    later = None if settings.root else settings.queue
-    pool = _pool(task, OpenInput(places, scratch, later), settings)
+    open_input = OpenInput(places, scratch, None if settings.root else settings.queue)
 
     def alive(info: dict[str, Json]) -> None:
         line.send(Alive({**info, "device": settings.device, "host": os.uname().nodename}))
 
-    loop = Loop(
-        task,
-        Claims(store, life, clock),
+    looking = Looking(
+        Claims(store, life, clock, of_jobs=isinstance(task, JobTask)),
         _inbox(store, run, task_type, settings, clock),
-        pool,
-        alive,
-        worker=worker,
-        batch=settings.batch or task.batch,
-        ahead=2 * settings.children,
-        flush_s=settings.flush_s,
         follow=settings.follow,
         idle_exit_s=settings.idle_exit_s,
     )
+    pool: Pool | Passing | None = None
+    loop: Loop | JobLoop
+    if isinstance(task, JobTask):
+        opening = open_input if task.takes == "files" else nullcontext
+        loop = JobLoop(task, store, looking, opening, alive, worker=worker, scratch=scratch)
+    else:
+        assert isinstance(task, MapTask)
+        pool = _pool(task, open_input, settings)
+        loop = Loop(
+            task,
+            looking,
+            pool,
+            alive,
+            worker=worker,
+            batch=settings.batch or task.batch,
+            ahead=2 * settings.children,
+            flush_s=settings.flush_s,
+        )
     threading.Thread(target=_listen, args=(line, life, loop), name="ear", daemon=True).start()
     finish_retries(store)
     _open(task, settings.device)
@@ -113,11 +126,12 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
         loop.hand_back()
         raise
     finally:
-        pool.close()
+        if pool:
+            pool.close()
         task.close()
 
 
-def _open(task: MapTask[Any, Any], device: str) -> None:
+def _open(task: AnyTask, device: str) -> None:
     """A model that does not load here will not load at the eighth try either."""
     try:
         task.open(device)
@@ -141,9 +155,7 @@ def _pool(task: MapTask[Any, Any], open_input: OpenInput, settings: Settings) ->
     )
 
 
-def _inbox(
-    store: Store, run: Run, task_type: type[MapTask[Any, Any]], settings: Settings, clock: Clock
-) -> Inbox:
+def _inbox(store: Store, run: Run, task_type: type[AnyTask], settings: Settings, clock: Clock) -> Inbox:
     def read(content: bytes) -> Read:
         # whoever enqueued meanwhile may have brought another root
         places = present_roots(roots(store), settings.root) if task_type.takes == "files" else ()
@@ -153,7 +165,7 @@ def _inbox(
     return Inbox(store, run.shard_size, settings.ttl, clock, read)
 
 
-def _listen(line: Line, life: RemoteLife, loop: Loop) -> None:
+def _listen(line: Line, life: RemoteLife, loop: Loop | JobLoop) -> None:
     """The parent's word. Without a parent nobody beats for us: what is finished is written, then we go."""
     stop = Stop("the parent process died", 20.0)
     while True:
@@ -166,14 +178,14 @@ def _listen(line: Line, life: RemoteLife, loop: Loop) -> None:
         if isinstance(message, Stop):
             stop = message
             break
-    loop.stop(stop.reason)
+    loop.stop(stop.reason, stop.time_left)
     life.close()
-    if loop.handed_back.wait(stop.time_left * 0.6):
+    if loop.handed_back.wait(stop.time_left * loop.share_of_time):
         return
-    log.warning("no time left for the batch in hand: it is dropped")
+    log.warning("no time left for what is in hand: it is dropped")
     try:
         loop.hand_back()
-        loop.handed_back.wait(stop.time_left * 0.4)
+        loop.handed_back.wait(stop.time_left * (1 - loop.share_of_time))
         line.send(End(UnfinishedError.exit_code))
     finally:
         os._exit(UnfinishedError.exit_code)

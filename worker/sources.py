@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from worker.errors import ItemError, StoreAwayError, UsageError
 from worker.inputs import Known, Root, clean, inside, is_of_the_file, is_url
@@ -17,10 +16,9 @@ from worker.queue import lines
 from worker.queue.intake import at_once
 from worker.queue.lines import Refused, Wish
 from worker.queue.protocol import item_id
-from worker.tasks.task import MapTask
+from worker.tasks.registry import AnyTask
 
 LISTS = (".txt", ".lst", ".jsonl")
-Task = type[MapTask[Any, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,7 @@ class Named:
 
 def find(
     paths: Sequence[str],
-    task: Task,
+    task: type[AnyTask],
     params: Mapping[str, Json],
     root: str | None,
     known: Sequence[str] = (),
@@ -63,7 +61,7 @@ def find(
 
 
 def resolve(
-    wishes: Sequence[Wish | Refused], task: Task, fingerprint: str, roots: Sequence[str]
+    wishes: Sequence[Wish | Refused], task: type[AnyTask], fingerprint: str, roots: Sequence[str]
 ) -> tuple[list[Item], list[Refused]]:
     """Wishes → items with their marks; many files are looked at at once."""
     resolver = Resolver(task, fingerprint, roots)
@@ -74,7 +72,7 @@ def resolve(
 class Resolver:
     """One wish → an item, or the reason why it cannot be one."""
 
-    def __init__(self, task: Task, fingerprint: str, roots: Sequence[str]) -> None:
+    def __init__(self, task: type[AnyTask], fingerprint: str, roots: Sequence[str]) -> None:
         self._task = task
         self._fingerprint = fingerprint
         self._roots = [Root(location) for location in roots]
@@ -122,14 +120,14 @@ class Resolver:
         return Item(id, input, known.size, known.mark, params)
 
 
-def _values(path: str, task: Task, params: Mapping[str, Json]) -> Iterator[Wish | Refused]:
+def _values(path: str, task: type[AnyTask], params: Mapping[str, Json]) -> Iterator[Wish | Refused]:
     if path == "-" or (_ending(path) in LISTS and _is_file(path)):
         yield from _read_list(path, task, params)
     else:
         yield Wish(0, path, {})
 
 
-def _is_list(path: str, task: Task) -> bool:
+def _is_list(path: str, task: type[AnyTask]) -> bool:
     if path == "-":
         return True
     ending = _ending(path)
@@ -154,12 +152,14 @@ def _is_text(path: str) -> bool:
     return True
 
 
-def _read_list(path: str, task: Task, params: Mapping[str, Json]) -> Iterator[Wish | Refused]:
+def _read_list(path: str, task: type[AnyTask], params: Mapping[str, Json]) -> Iterator[Wish | Refused]:
     data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     return lines.parse(data, task, params) if _is_json(path, data) else lines.plain(data)
 
 
-def _listed(path: str, task: Task, params: Mapping[str, Json], anchored: bool) -> Iterator[Wish | Refused]:
+def _listed(
+    path: str, task: type[AnyTask], params: Mapping[str, Json], anchored: bool
+) -> Iterator[Wish | Refused]:
     """A list's lines; without a root its relative names are meant from where the list lies."""
     folder = Path.cwd() if path == "-" else Path(path).absolute().parent
     for wish in _read_list(path, task, params):
@@ -227,7 +227,7 @@ def _under(path: str, root: Root) -> str | None:
     return absolute.relative_to(root.location).as_posix() if absolute.is_relative_to(root.location) else None
 
 
-def _below(path: str, base: Root, task: Task) -> Iterator[str]:
+def _below(path: str, base: Root, task: type[AnyTask]) -> Iterator[str]:
     """The inputs of one path, relative to the root: a file, or a folder's files of the right endings."""
     relative = _under(path, base)
     if relative is None:

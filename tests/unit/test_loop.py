@@ -13,6 +13,7 @@ from tests.fakes import Bench, answered
 from worker.clock import Clock
 from worker.errors import ItemError, MachineError, StoreFullError
 from worker.items import Answer, Failure, Item, Result
+from worker.looking import Looking
 from worker.loop import Loop
 from worker.passing import Passing
 from worker.queue import layout
@@ -53,10 +54,10 @@ class Factory:
         claims = bench.worker("a")
         inbox = Inbox(bench.store, 4, bench.ttl, Clock(), lambda _: ([], []))  # type: ignore[arg-type]
         self.told: list[dict[str, Any]] = []
+        looks = {name: settings.pop(name) for name in ("follow", "idle_exit_s") if name in settings}
         settings = {"ahead": 4, "flush_s": 5.0} | settings
-        self.loop = Loop(
-            task, claims, inbox, self.pool, self.told.append, worker="a", batch=batch, **settings
-        )
+        looking = Looking(claims, inbox, **looks)
+        self.loop = Loop(task, looking, self.pool, self.told.append, worker="a", batch=batch, **settings)
 
     def run(self) -> dict[str, Result]:
         self.loop.run()
@@ -155,7 +156,7 @@ def test_an_item_that_stands_in_two_shards_in_hand_is_answered_once_for_both() -
     task = Told(fine)
     factory = Factory(bench, task)
     for _ in range(2):
-        factory.loop._taken(factory.loop._claims.take())
+        factory.loop._taken(factory.loop._looking._claims.take())
     assert set(factory.run()) == {"x", "y", "z"}
     assert sorted(input for batch in task.batches for input in batch) == ["x", "y", "z"]
 
@@ -263,7 +264,7 @@ def test_faults_of_the_machine_with_failures_of_items_between_them_are_not_in_a_
 def careful_one(bench: Bench, factory: Factory) -> Holding:
     for name in "xy":
         assert bench.wait(bench.worker(name), 10 * bench.ttl)
-    holding = bench.wait(factory.loop._claims, 10 * bench.ttl)
+    holding = bench.wait(factory.loop._looking._claims, 10 * bench.ttl)
     assert holding is not None
     assert holding.careful
     return holding

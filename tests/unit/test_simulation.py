@@ -89,12 +89,12 @@ def go_on_listing_a_claim_that_went_wrong(patch: pytest.MonkeyPatch) -> None:
 
 
 def let_poison_kill_for_ever(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(claims, "killers", lambda *_: frozenset())
+    patch.setattr(claims, "killers", lambda *_, **__: frozenset())
 
 
 def count_good_ends_as_deaths(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
-        claims, "killers", lambda past, answered: frozenset(i for e in past for i in e.hand) - answered
+        claims, "killers", lambda past, answered, **_: frozenset(i for e in past for i in e.hand) - answered
     )
 
 

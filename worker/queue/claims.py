@@ -38,7 +38,9 @@ class Newest:
 class Claims:
     """One worker's view of the queue, and the shards it holds."""
 
-    def __init__(self, store: Store, life: Life, clock: Clock, seed: int | None = None) -> None:
+    def __init__(
+        self, store: Store, life: Life, clock: Clock, seed: int | None = None, *, of_jobs: bool = False
+    ) -> None:
         self.poll = POLL_LEAST
         """how long to wait before the next take() when the last one gave nothing"""
         self.finished = False
@@ -50,6 +52,7 @@ class Claims:
         self._life = life
         self._clock = clock
         self._random = random.Random(seed)
+        self._of_jobs = of_jobs
         self._held: dict[str, int] = {}
         self._hands: dict[str, tuple[str, ...]] = {}
         self._done: set[str] = set()
@@ -219,7 +222,7 @@ class Claims:
             careful=careful,
             inherited=names,
             answered=answers,
-            killers=killers(past, answers),
+            killers=killers(past, answers, reported_only=self._of_jobs),
             hand=self._set_hand,
             forget=self._forget,
         )
@@ -240,7 +243,8 @@ class Claims:
         names = [e.name for e in self._store.list(layout.claims(shard))]
         released = {c[1] for c in map(layout.claim_of, names) if c and c[2]}
         numbers = [layout.part_of(e.name) for e in self._store.list(layout.parts(shard))]
-        progressed = {number[0] for number in numbers if number}
+        checkpoints = map(layout.checkpoint_of, (e.name for e in self._store.list(layout.jobs(shard))))
+        progressed = {place[0] for place in (*numbers, *checkpoints) if place}
         past = []
         for number in range(1, epoch):
             claim = self._holder(shard, number)

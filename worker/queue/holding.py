@@ -123,6 +123,10 @@ class Holding:
         if not self._life.beat_now():
             return False
         self._gaps = self._life.gaps
+        return self.is_newest()
+
+    def is_newest(self) -> bool:
+        """No higher epoch stands."""
         names = (layout.claim_of(e.name) for e in self._store.list(layout.claims(self.shard.name)))
         return max(name[1] for name in names if name) == self.epoch
 
@@ -143,11 +147,12 @@ class Holding:
 
     def _store_files(self) -> None:
         for number, result in enumerate(self._buffer):
-            if isinstance(result.outcome, Answer) and result.outcome.files and not result.files:
+            if isinstance(result.outcome, Answer) and result.outcome.files:
                 for content in result.outcome.files.values():
                     self._store.create(layout.file(content), content)
                 names = {name: layout.file(content) for name, content in result.outcome.files.items()}
-                self._buffer[number] = replace(result, outcome=Answer(result.outcome.keys), files=names)
+                stored = Answer(result.outcome.keys)
+                self._buffer[number] = replace(result, outcome=stored, files={**result.files, **names})
 
 
 def release(

@@ -15,6 +15,7 @@ RETRIES = "retries/"
 TAKEN = "taken/"
 ROOTS = "roots/"
 FILES = "files/"
+JOBS = "jobs/"
 
 
 def items(shard: str) -> str:
@@ -70,7 +71,29 @@ def root(location: str) -> str:
 
 def file(content: bytes) -> str:
     """A picture or the like that belongs to an answer, named by its content."""
-    return f"{FILES}{hashlib.sha256(content).hexdigest()}"
+    return file_of(hashlib.sha256(content).hexdigest())
+
+
+def file_of(sha256: str) -> str:
+    return f"{FILES}{sha256}"
+
+
+def jobs(shard: str) -> str:
+    return f"{JOBS}{shard}/"
+
+
+def base(shard: str, epoch: int) -> str:
+    """What this epoch of a job went on from."""
+    return f"{JOBS}{shard}/{epoch}/base.json"
+
+
+def manifest(shard: str, epoch: int, number: int) -> str:
+    """Written last: it makes the checkpoint whole."""
+    return f"{JOBS}{shard}/{epoch}/{number}.json"
+
+
+def checkpoint_file(shard: str, epoch: int, number: int, name: str) -> str:
+    return f"{JOBS}{shard}/{epoch}/{number}/{name}"
 
 
 def shard_of(name: str) -> str:
@@ -93,3 +116,20 @@ def part_of(name: str) -> tuple[int, int] | None:
     """parts/<shard>/<epoch>-<n>.jsonl → epoch, n.  None: not a name of ours."""
     epoch, _, number = name.rsplit("/", 1)[-1].removesuffix(".jsonl").partition("-")
     return (int(epoch), int(number)) if epoch.isdigit() and number.isdigit() else None
+
+
+def checkpoint_of(name: str) -> tuple[int, int] | None:
+    """jobs/<shard>/<epoch>/<n>.json → epoch, n.  None: another object of a job."""
+    pieces = name.split("/")
+    if len(pieces) != 4 or not pieces[3].endswith(".json"):
+        return None
+    epoch, number = pieces[2], pieces[3].removesuffix(".json")
+    return (int(epoch), int(number)) if epoch.isdigit() and number.isdigit() else None
+
+
+def checkpoint_file_of(name: str) -> tuple[int, int] | None:
+    """jobs/<shard>/<epoch>/<n>/<file> → epoch, n.  None: another object of a job."""
+    pieces = name.split("/")
+    if len(pieces) < 5 or not (pieces[2].isdigit() and pieces[3].isdigit()):
+        return None
+    return int(pieces[2]), int(pieces[3])

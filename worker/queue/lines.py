@@ -6,13 +6,12 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
 
 from worker.errors import UsageError
 from worker.items import Json
 from worker.queue.text import encode
 from worker.tasks.params import validate
-from worker.tasks.task import MapTask
+from worker.tasks.registry import AnyTask
 
 LINE_MOST = 256 * 1024
 NESTED_MOST = 64
@@ -37,7 +36,7 @@ class Refused:
     why: str
 
 
-def parse(data: bytes, task: type[MapTask[Any, Any]], base: Mapping[str, Json]) -> Iterator[Wish | Refused]:
+def parse(data: bytes, task: type[AnyTask], base: Mapping[str, Json]) -> Iterator[Wish | Refused]:
     """JSON lines. A bad line is refused alone; the others are taken."""
     for number, line in enumerate(data.split(b"\n"), start=1):
         if line.strip(b" \t\r\xef\xbb\xbf"):
@@ -70,7 +69,7 @@ def _refuse_long(line: bytes) -> None:
         )
 
 
-def _wish(number: int, line: bytes, task: type[MapTask[Any, Any]], base: Mapping[str, Json]) -> Wish:
+def _wish(number: int, line: bytes, task: type[AnyTask], base: Mapping[str, Json]) -> Wish:
     _refuse_long(line)
     try:
         record = json.loads(line)

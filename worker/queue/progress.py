@@ -43,6 +43,7 @@ class WorkerLine:
             "live": self.live,
             "host": self.info.get("host"),
             "state": self.info.get("state"),
+            "job": self.info.get("job"),
         }
 
 

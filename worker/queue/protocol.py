@@ -73,9 +73,15 @@ def needs_care(epochs: Iterable[Epoch]) -> bool:
     return sum(e.silent and not e.progressed for e in epochs) >= DEATHS_BEFORE_CARE
 
 
-def killers(epochs: Iterable[Epoch], answered: frozenset[str]) -> frozenset[str]:
-    """Rule 7: items in hand at two careful silent deaths; they are failed without being run."""
-    named = Counter(item for e in epochs if e.careful and e.silent for item in e.hand)
+def killers(
+    epochs: Iterable[Epoch], answered: frozenset[str], *, reported_only: bool = False
+) -> frozenset[str]:
+    """Rule 7: items in hand at two careful silent deaths; they are failed without being run.
+
+    `reported_only`: only deaths that a parent lived to report count. A job is longer than the life of many
+    a machine, and must not be blamed for a power cut."""
+    blamed = [e for e in epochs if e.careful and (e.died if reported_only else e.silent)]
+    named = Counter(item for e in blamed for item in e.hand)
     return frozenset(i for i, n in named.items() if n >= CAREFUL_DEATHS_OF_AN_ITEM and i not in answered)
 
 

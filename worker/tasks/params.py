@@ -11,10 +11,10 @@ from pydantic import ValidationError
 
 from worker.errors import UsageError
 from worker.items import Json
-from worker.tasks.task import MapTask, Params
+from worker.tasks.task import Params, Task
 
 
-def parse_settings(task_type: type[MapTask[Any, Any]], settings: Iterable[str]) -> Params:
+def parse_settings(task_type: type[Task[Any]], settings: Iterable[str]) -> Params:
     """`key=value` each: the value is JSON, or plain text where JSON does not fit the parameter."""
     texts = dict(_split(setting) for setting in settings)
     values = {key: _json_or_text(text) for key, text in texts.items()}
@@ -25,7 +25,7 @@ def parse_settings(task_type: type[MapTask[Any, Any]], settings: Iterable[str]) 
         return validate(task_type, {key: texts[key] if key in unfit else values[key] for key in values})
 
 
-def validate(task_type: type[MapTask[Any, Any]], mapping: Mapping[str, Json]) -> Params:
+def validate(task_type: type[Task[Any]], mapping: Mapping[str, Json]) -> Params:
     try:
         return task_type.params_type.model_validate(dict(mapping))
     except ValidationError as error:
@@ -47,7 +47,7 @@ def _json_or_text(text: str) -> Json:
         return text
 
 
-def _complaint(task_type: type[MapTask[Any, Any]], problem: Mapping[str, Any]) -> str:
+def _complaint(task_type: type[Task[Any]], problem: Mapping[str, Any]) -> str:
     """One of pydantic's findings, as the end of a sentence that begins with the task."""
     name = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1:

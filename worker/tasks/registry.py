@@ -16,13 +16,13 @@ from typing import Any
 
 from worker import tasks
 from worker.errors import UsageError
-from worker.tasks.task import MapTask
+from worker.tasks.task import Task
 
 FOLDERS_VARIABLE = "WORKER_TASKS"
 OWN_FOLDER = Path(__file__).resolve().parent
 NOT_TASKS = {"params", "registry", "task"}
 
-Task = MapTask[Any, Any]
+AnyTask = Task[Any]
 
 
 class UnknownTaskError(UsageError):
@@ -36,7 +36,7 @@ def names() -> dict[str, str]:
     return dict(sorted((abouts | found.broken).items()))
 
 
-def find(name: str) -> type[Task]:
+def find(name: str) -> type[AnyTask]:
     found = _discover()
     if name in found.tasks:
         return found.tasks[name]
@@ -52,7 +52,7 @@ def find(name: str) -> type[Task]:
 
 @dataclass(slots=True)
 class _Found:
-    tasks: dict[str, type[Task]] = field(default_factory=dict)
+    tasks: dict[str, type[AnyTask]] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
     """the name that a file would probably give its task → why it does not import"""
 
@@ -68,12 +68,12 @@ def _discover() -> _Found:
             )
             continue
         for _, task in inspect.getmembers(module, inspect.isclass):
-            if issubclass(task, MapTask) and task.__module__ == module.__name__ and hasattr(task, "name"):
+            if issubclass(task, Task) and task.__module__ == module.__name__ and hasattr(task, "name"):
                 _add(found.tasks, task)
     return found
 
 
-def _add(known: dict[str, type[Task]], task: type[Task]) -> None:
+def _add(known: dict[str, type[AnyTask]], task: type[AnyTask]) -> None:
     other = known.setdefault(task.name, task)
     if other is not task:
         raise UsageError(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from worker.items import Answer, Failure, Item, Json, Result
+
+if TYPE_CHECKING:
+    from worker.jobs.stopping import StopFlag
+    from worker.jobs.workspace import Workspace
 
 
 class Params(BaseModel):
@@ -20,11 +24,8 @@ P = TypeVar("P", bound=Params)
 S = TypeVar("S")
 
 
-class MapTask(Generic[P, S]):
-    """Many independent items, each prepared on a CPU and answered on the device.
-
-    An instance lives in the worker and one in every child process; only the worker's is opened.
-    """
+class Task(Generic[P]):
+    """What all kinds of work have in common. A task is a MapTask or a JobTask."""
 
     name: ClassVar[str]
     """as people type it: "media-check" """
@@ -39,11 +40,7 @@ class MapTask(Generic[P, S]):
     seconds_per_item: ClassVar[float] = 1.0
     """an estimate; it gives the shard size"""
     item_limit_s: ClassVar[float] = 600.0
-    """a child that prepares longer than this is killed"""
-    item_memory_gb: ClassVar[float] = 4.0
-    """a child may not take more memory than this"""
-    batch: ClassVar[int] = 1
-    """how many samples `answer` likes to see at once"""
+    """for so long a worker may be silent over one item: then what works on it is killed"""
 
     def __init__(self, params: P) -> None:
         self.params = params
@@ -53,16 +50,6 @@ class MapTask(Generic[P, S]):
 
     def close(self) -> None:
         """Give the device back."""
-
-    def prepare(self, item: Item) -> S:
-        """In a child process: `item.file` → a sample. Bad media dies here; raise ItemError to say how.
-
-        A task of values may leave this out: it is handed the items themselves, and no child is started."""
-        return item  # type: ignore[return-value]
-
-    def answer(self, samples: Sequence[S]) -> Sequence[Answer | Failure]:  # noqa: ARG002
-        """On the device: one batch, answered in the order given."""
-        raise TypeError(f"task {self.name} has no answer()")
 
     def summarise(self, results: Iterable[Result]) -> Mapping[str, Json]:  # noqa: ARG002
         """The task's own keys of summary.json."""
@@ -78,3 +65,45 @@ class MapTask(Generic[P, S]):
         if not item.params:
             return self.params
         return self.params.model_validate({**self.params.model_dump(), **item.params})
+
+
+class MapTask(Task[P], Generic[P, S]):
+    """Many independent items, each prepared on a CPU and answered on the device.
+
+    An instance lives in the worker and one in every child process; only the worker's is opened.
+    """
+
+    item_memory_gb: ClassVar[float] = 4.0
+    """a child may not take more memory than this"""
+    batch: ClassVar[int] = 1
+    """how many samples `answer` likes to see at once"""
+
+    def prepare(self, item: Item) -> S:
+        """In a child process: `item.file` → a sample. Bad media dies here; raise ItemError to say how.
+
+        A task of values may leave this out: it is handed the items themselves, and no child is started."""
+        return item  # type: ignore[return-value]
+
+    def answer(self, samples: Sequence[S]) -> Sequence[Answer | Failure]:  # noqa: ARG002
+        """On the device: one batch, answered in the order given."""
+        raise TypeError(f"task {self.name} has no answer()")
+
+
+class JobTask(Task[P]):
+    """One long item: a training, a merge, a quantisation. It goes on where its last checkpoint was made."""
+
+    seconds_per_item: ClassVar[float] = 3600.0
+    item_limit_s: ClassVar[float] = 3600.0
+    """a job that says nothing for so long (progress, a checkpoint) hangs, and is killed"""
+    keep: ClassVar[int] = 2
+    """how many checkpoints are kept, besides the best one and the one it went on from"""
+
+    def run(self, item: Item, workspace: Workspace, stop: StopFlag) -> Answer | Failure:  # noqa: ARG002
+        """All of it. When `stop` is set: make a checkpoint and raise Stopped; the next worker goes on there.
+
+        What it reports and publishes must depend on the item and its parameters alone."""
+        raise TypeError(f"task {self.name} has no run()")
+
+
+class Stopped(Exception):
+    """A job's word that it was told to stop, and has saved what it could."""

@@ -1,0 +1,153 @@
+"""A real training, cut off at random: it ends with the same weights as the one that nobody disturbed."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import Server
+from tests.workers import Worker, answers, end_all, eventually, finish, run, worker
+from worker.clock import Clock
+from worker.items import Failure
+from worker.queue import layout
+from worker.queue.progress import Watcher
+from worker.queue.store import open_store
+
+OUTPUTS = ("final_results.json", "summary.json")
+SETTINGS = ("--set", "steps=90", "--set", "every=3", "--set", "step_s=0.02")
+ITEMS = ("seed-1", "seed-2")
+ENDS = 4
+
+
+@pytest.fixture(autouse=True)
+def nothing_outlives_its_test() -> Iterator[None]:
+    yield
+    end_all()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    code, said = run(
+        "run", folder / "queue", *ITEMS, "--task", "training", *SETTINGS, "--out", folder / "out", timeout=60
+    )
+    assert code == 0, said
+    return folder / "out"
+
+
+def weights(out: Path) -> list[bytes]:
+    return [file.read_bytes() for file in sorted(out.glob("files/*/weights.bin"))]
+
+
+@pytest.mark.timeout(300)  # torch is imported at every start
+@pytest.mark.parametrize("kind", ["directory", "azurite"])
+def test_a_training_killed_and_stopped_at_random_ends_with_the_same_weights(
+    kind: str, undisturbed: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    queue = str(tmp_path / "queue")
+    if kind == "azurite":
+        server: Server = request.getfixturevalue("azurite")
+        queue = f"{server.fresh()}/queue"
+    code, said = run("enqueue", queue, "--task", "training", *SETTINGS, *ITEMS)
+    assert code == 0, said
+    store = open_store(queue)
+    chance = random.Random(11)
+
+    def start() -> Worker:
+        return worker("run", queue, "--ttl", "2s")
+
+    one, ends = start(), 0
+    while True:
+        manifests = {e.name for e in store.list(layout.JOBS) if layout.checkpoint_of(e.name)}
+
+        def moved(manifests: set[str] = manifests, one: Worker = one) -> bool:
+            now = {e.name for e in store.list(layout.JOBS) if layout.checkpoint_of(e.name)}
+            return one.poll() is not None or bool(now - manifests)
+
+        eventually(moved, timeout=40)
+        if one.poll() is not None:
+            break
+        time.sleep(chance.uniform(0.0, 0.4))
+        if ends < ENDS:
+            ends += 1
+            if ends % 2:
+                one.signal_all(signal.SIGKILL)
+                one.wait()
+            else:
+                one.send_signal(signal.SIGTERM)
+                code, said = finish(one)
+                assert code == 75, said
+            one = start()
+    assert ends == ENDS, "the training was over before it had been cut off often enough"
+    code, said = finish(one)
+    assert code == 0, said
+    assert "going on from step" in said
+
+    out = tmp_path / "out"
+    code, said = run("collect", queue, "--out", out)
+    assert code == 0, said
+    assert {n: (out / n).read_bytes() for n in OUTPUTS} == {
+        n: (undisturbed / n).read_bytes() for n in OUTPUTS
+    }
+    assert weights(out) == weights(undisturbed)
+    assert len(weights(out)) == len(ITEMS)
+
+
+def test_a_job_that_is_stopped_makes_a_last_checkpoint_and_goes_on_there(tmp_path: Path) -> None:
+    queue = tmp_path / "queue"
+    settings = ("--set", "steps=40", "--set", "every=1000", "--set", "step_s=0.1")
+    one = worker("run", queue, "job", "--task", "counting", *settings)
+    store = eventually(lambda: (queue / "run.json").exists() and open_store(str(queue)))
+    eventually(lambda: store.list(layout.CLAIMS))
+    time.sleep(1.0)
+    one.send_signal(signal.SIGTERM)
+    code, said = finish(one)
+    assert code == 75, said
+    assert any(layout.checkpoint_of(entry.name) for entry in store.list(layout.JOBS))
+    code, said = run("run", queue)
+    assert code == 0, said
+    assert "going on from step" in said
+    assert answers(queue)["job"].outcome.keys["total"] == sum(range(41))  # type: ignore[union-attr]
+
+
+def test_status_shows_step_loss_and_time_of_a_job(tmp_path: Path) -> None:
+    queue = tmp_path / "queue"
+    worker(
+        "run",
+        queue,
+        "job",
+        "--task",
+        "counting",
+        "--set",
+        "steps=1000",
+        "--set",
+        "step_s=0.05",
+        "--ttl",
+        "2s",
+    )
+
+    def look() -> dict[str, object] | None:
+        if not (queue / "run.json").exists():
+            return None
+        shown = Watcher(open_store(str(queue)), Clock()).look().as_json()
+        jobs = [one["job"] for one in shown["workers"] if one["job"]]
+        return jobs[0] if jobs and jobs[0].get("eta_s") else None
+
+    job = eventually(look, timeout=30)
+    assert job["steps"] == 1000
+    assert job["figures"] == {"total": sum(range(int(str(job["step"])) + 1))}
+
+
+def test_a_job_that_kills_its_worker_without_a_checkpoint_ends_as_crashed(tmp_path: Path) -> None:
+    queue = tmp_path / "queue"
+    settings = ("--set", "die_at=3", "--set", "checkpoints=false")
+    code, said = run("run", queue, "bad", "--task", "counting", *settings, "--ttl", "2s", timeout=60)
+    assert code == 1, said
+    outcome = answers(queue)["bad"].outcome
+    assert isinstance(outcome, Failure)
+    assert outcome.kind == "crashed-worker"

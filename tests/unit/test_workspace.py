@@ -1,0 +1,209 @@
+"""A job's workspace on a real folder: checkpoints whole or absent, zombies, what is kept."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from worker.errors import UsageError
+from worker.items import Json
+from worker.jobs.checkpoints import Manifest, StoredFile
+from worker.jobs.workspace import Claim, TakenOverError, Workspace
+from worker.queue import layout
+from worker.queue.store import Store, open_store
+
+SHARD = "feed"
+
+
+class Desk:
+    """Makes workspaces over one queue, as successive holders of one job."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.store = open_store(url, patience=1.0)
+        self.ours = self.newest = True
+        self.told: list[Mapping[str, Json]] = []
+        self._folder = folder
+        self._made: list[Workspace] = []
+
+    def workspace(self, epoch: int, *, keep: int = 2, store: Store | None = None) -> Workspace:
+        folder = self._folder / str(len(self._made))
+        folder.mkdir(parents=True)
+        claim = Claim(SHARD, epoch, lambda: self.ours, lambda: self.newest)
+        made = Workspace(store or self.store, claim, folder, keep, self.told.append, lambda: None)
+        self._made.append(made)
+        return made
+
+    def whole(self) -> set[tuple[int, int]]:
+        names = (entry.name for entry in self.store.list(layout.jobs(SHARD)))
+        return {place for name in names if (place := layout.checkpoint_of(name))}
+
+    def close(self) -> None:
+        for one in self._made:
+            one.close()
+
+
+@pytest.fixture
+def desk(any_store_url: str, tmp_path: Path) -> Iterator[Desk]:
+    made = Desk(any_store_url, tmp_path / "scratch")
+    yield made
+    made.close()
+
+
+def save(workspace: Workspace, step: int, text: str, score: float | None = None) -> None:
+    with workspace.checkpoint(step, score) as folder:
+        (folder / "state").write_text(text)
+        (folder / "deep").mkdir()
+        (folder / "deep" / "more").write_text(text * 2)
+    workspace.wait()
+
+
+def test_the_next_holder_goes_on_from_the_newest_checkpoint(desk: Desk) -> None:
+    first = desk.workspace(1)
+    assert first.resume() is None
+    save(first, 10, "ten")
+    save(first, 20, "twenty")
+    found = desk.workspace(2).resume()
+    assert found
+    assert found.step == 20
+    assert (found.folder / "state").read_text() == "twenty"
+    assert (found.folder / "deep" / "more").read_text() == "twentytwenty"
+
+
+@pytest.mark.parametrize("damage", ["no manifest", "torn manifest", "changed file", "missing file"])
+def test_a_torn_checkpoint_is_said_and_an_older_one_is_taken(
+    damage: str, desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    first = desk.workspace(1)
+    save(first, 10, "ten")
+    save(first, 20, "twenty")
+    match damage:
+        case "no manifest":
+            desk.store.discard(layout.manifest(SHARD, 1, 2))
+        case "torn manifest":
+            desk.store.put(layout.manifest(SHARD, 1, 2), b'{"epoch":1,')
+        case "changed file":
+            desk.store.put(layout.checkpoint_file(SHARD, 1, 2, "state"), b"twentz")
+        case "missing file":
+            desk.store.discard(layout.checkpoint_file(SHARD, 1, 2, "deep/more"))
+    found = desk.workspace(2).resume()
+    assert found
+    assert found.step == 10
+    assert "checkpoint 1-2" in caplog.text
+
+
+def test_what_a_zombie_writes_is_never_taken(desk: Desk) -> None:
+    zombie = desk.workspace(1)
+    save(zombie, 10, "ten")
+    assert desk.workspace(2).resume()
+    save(zombie, 99, "zombie")
+    found = desk.workspace(3).resume()
+    assert found
+    assert found.step == 10
+
+
+def test_a_zombie_that_is_told_makes_no_further_checkpoint(desk: Desk) -> None:
+    zombie = desk.workspace(1)
+    desk.ours = False
+    with pytest.raises(TakenOverError):
+        save(zombie, 10, "ten")
+    assert not desk.whole()
+
+
+def test_the_newest_and_the_best_are_kept_and_no_file_of_the_others(desk: Desk) -> None:
+    first = desk.workspace(1, keep=2)
+    for step, score in enumerate([0.1, 0.9, 0.3, 0.4, 0.5], 1):
+        save(first, step, f"step {step}", score)
+    assert desk.whole() == {(1, 2), (1, 4), (1, 5)}
+    files = {layout.checkpoint_file_of(e.name) for e in desk.store.list(layout.jobs(SHARD))} - {None}
+    assert files == desk.whole()
+
+
+def test_the_checkpoint_that_a_job_went_on_from_outlives_its_successors(desk: Desk) -> None:
+    save(desk.workspace(1), 10, "ten")
+    second = desk.workspace(2, keep=1)
+    assert second.resume()
+    for step in (20, 30, 40):
+        save(second, step, "later")
+    assert desk.whole() == {(1, 1), (2, 3)}
+    third = desk.workspace(3, keep=1)
+    assert third.resume()
+    save(third, 50, "later still")
+    assert desk.whole() == {(2, 3), (3, 1)}
+
+
+def test_who_is_not_the_newest_discards_nothing(desk: Desk) -> None:
+    first = desk.workspace(1, keep=1)
+    save(first, 10, "ten")
+    desk.newest = False
+    save(first, 20, "twenty")
+    assert desk.whole() == {(1, 1), (1, 2)}
+
+
+def test_a_checkpoint_is_written_behind_our_back_and_the_next_one_waits(tmp_path: Path) -> None:
+    (tmp_path / "queue").mkdir()
+    gate, writing = threading.Event(), threading.Event()
+
+    class Slow(Store):
+        def upload(self, name: str, file: Path) -> None:
+            writing.set()
+            assert gate.wait(10)
+            super().upload(name, file)
+
+    desk = Desk(str(tmp_path / "queue"), tmp_path / "scratch")
+    workspace = desk.workspace(1, store=Slow(desk.store._backend))
+    with workspace.checkpoint(1) as folder:
+        (folder / "state").write_text("1")
+    assert writing.wait(10)
+    assert not desk.whole()
+    second = threading.Thread(target=lambda: save(workspace, 2, "2"))
+    second.start()
+    second.join(0.2)
+    assert second.is_alive()
+    gate.set()
+    second.join(10)
+    assert desk.whole() == {(1, 1), (1, 2)}
+    desk.close()
+
+
+def test_a_save_that_fails_leaves_no_checkpoint(desk: Desk) -> None:
+    workspace = desk.workspace(1)
+    with pytest.raises(ZeroDivisionError), workspace.checkpoint(1) as folder:
+        (folder / "state").write_text(str(1 / 0))
+    workspace.wait()
+    assert not desk.whole()
+
+
+def test_a_manifest_that_leads_out_of_its_folder_is_refused(desk: Desk) -> None:
+    evil = Manifest(1, 1, 1, None, {"../../../out": StoredFile(0, "")})
+    desk.store.create(layout.manifest(SHARD, 1, 1), evil.encode())
+    with pytest.raises(UsageError, match="leads out"):
+        desk.workspace(2).resume()
+
+
+def test_progress_says_how_far_and_how_long(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("worker.jobs.workspace.time.monotonic", lambda: now[0])
+    workspace = desk.workspace(1)
+    workspace.progress(10, 100, loss=1.5)
+    now[0] += 5.0
+    workspace.progress(20, 100, loss=0.5)
+    told: Mapping[str, Any] = desk.told[-1]
+    assert told["step"] == 20
+    assert told["steps"] == 100
+    assert told["eta_s"] == 40
+    assert told["figures"] == {"loss": 0.5}
+
+
+def test_what_is_published_is_named_by_its_content(desk: Desk) -> None:
+    workspace = desk.workspace(1)
+    file = workspace.folder / "weights"
+    file.write_bytes(b"heavy")
+    workspace.publish("weights.bin", file)
+    workspace.publish("again.bin", file)
+    assert workspace.published == {name: layout.file(b"heavy") for name in ("weights.bin", "again.bin")}
+    assert desk.store.get(layout.file(b"heavy")) == b"heavy"

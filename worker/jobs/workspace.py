@@ -1,0 +1,232 @@
+"""What a job has of its own: a place to work in, checkpoints, files to hand over, and a voice."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from worker.errors import UsageError
+from worker.items import Json
+from worker.jobs import checkpoints
+from worker.jobs.checkpoints import Manifest, Place, StoredFile
+from worker.queue import layout
+from worker.queue.store import Store
+
+UPLOADS = 4
+"""files of one checkpoint on their way at once"""
+
+log = logging.getLogger(__name__)
+
+
+class TakenOverError(Exception):
+    """Another worker has this job by now: stop, nothing is lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A whole checkpoint, fetched."""
+
+    step: int
+    score: float | None
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a workspace must know of the claim that it works under."""
+
+    shard: str
+    epoch: int
+    ours: Callable[[], bool]
+    """whether the job is still ours; asks the store only after a silence of ours"""
+    is_newest: Callable[[], bool]
+    """asks the store whether no higher epoch stands"""
+
+
+class Workspace:
+    def __init__(
+        self,
+        store: Store,
+        claim: Claim,
+        folder: Path,
+        keep: int,
+        say: Callable[[Mapping[str, Json]], None],
+        tick: Callable[[], None],
+    ) -> None:
+        self.folder = folder
+        """on this machine, empty at first, gone afterwards"""
+        self.published: dict[str, str] = {}
+        """name → object"""
+        self.checkpoints = 0
+        """made under this claim"""
+        self._store = store
+        self._claim = claim
+        self._keep = keep
+        self._say = say
+        self._tick = tick
+        self._base: Place | None = None
+        self._best: Manifest | None = None
+        self._own: list[Place] = []
+        self._uploader = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._files = ThreadPoolExecutor(UPLOADS, thread_name_prefix="upload")
+        self._under_way: Future[None] | None = None
+        self._began: tuple[float, int] | None = None
+        self._figures: dict[str, Json] = {}
+
+    def resume(self) -> Checkpoint | None:
+        """The newest whole checkpoint; None: begin from the beginning. To be asked once, first of all."""
+        shard, epoch = self._claim.shard, self._claim.epoch
+        if epoch == 1:
+            return None
+        whole, cut_off = checkpoints.places(self._store, shard)
+        for place in cut_off:
+            log.info("checkpoint %d-%d of %s was cut off and does not count", *place, shard)
+        bases = checkpoints.read_bases(self._store, shard, epoch)
+        found: Checkpoint | None = None
+        for place in checkpoints.lineage(whole, epoch, bases):
+            manifest = checkpoints.read(self._store, shard, place)
+            self._consider(manifest)
+            if found is None and manifest:
+                found = self._fetch(manifest)
+                self._base = place if found else None
+            if found is None:
+                log.warning("checkpoint %d-%d of %s is torn: an older one is taken", *place, shard)
+        checkpoints.write_base(self._store, shard, epoch, self._base)
+        if found:
+            log.info("going on from step %d, checkpoint %s-%s", found.step, *(self._base or ()))
+        return found
+
+    @contextmanager
+    def checkpoint(self, step: int, score: float | None = None) -> Iterator[Path]:
+        """An empty folder to save into; what lies there afterwards is the checkpoint.
+
+        It is written to the queue behind our back; the next one waits until it is. `score`: higher is
+        better, and the best one is kept."""
+        folder = self.folder / f".checkpoint-{step}-{time.monotonic_ns()}"
+        folder.mkdir()
+        try:
+            yield folder
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        self.wait()
+        if not self._claim.ours():
+            raise TakenOverError(f"{self._claim.shard} was taken over by another worker")
+        number = self.checkpoints + 1
+        self.checkpoints = number
+        self._under_way = self._uploader.submit(self._upload, folder, number, step, score)
+
+    def progress(self, step: int, steps: int | None = None, **figures: float) -> None:
+        """For people: how far it is. Cheap enough for every step."""
+        now = time.monotonic()
+        if self._began is None:
+            self._began = now, step
+        since, first = self._began
+        told: dict[str, Json] = {"step": step}
+        if steps is not None:
+            told["steps"] = steps
+            if step > first and now > since:
+                pace = (step - first) / (now - since)
+                told["eta_s"] = round((steps - step) / pace)
+                told["rate_per_s"] = pace / steps
+        told["figures"] = {name: float(value) for name, value in figures.items()}
+        self._say({**told, "checkpoints": self.checkpoints})
+
+    def publish(self, name: str, file: Path) -> None:
+        """Hand a file over: it will stand in OUT/files/<item>/ under this name. Any size."""
+        stored = checkpoints.hash_file(file)
+        target = layout.file_of(stored.sha256)
+        if self._store.head(target) is None:
+            self._result(self._files.submit(self._store.upload, target, file))
+        self.published[name] = target
+
+    def wait(self) -> None:
+        """Until the checkpoint that is under way is whole."""
+        under_way, self._under_way = self._under_way, None
+        if under_way:
+            self._result(under_way)
+
+    def close(self) -> None:
+        self._uploader.shutdown(wait=False, cancel_futures=True)
+        self._files.shutdown(wait=False, cancel_futures=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _result(self, future: Future[None]) -> None:
+        """A slow store is no hanging job."""
+        while True:
+            try:
+                return future.result(timeout=1.0)
+            except TimeoutError:
+                if future.done():
+                    return future.result()
+                self._tick()
+
+    # in the uploader's thread
+
+    def _upload(self, folder: Path, number: int, step: int, score: float | None) -> None:
+        """Files first, the manifest last; then what it supersedes is discarded."""
+        shard, epoch = self._claim.shard, self._claim.epoch
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+
+        def upload(path: Path) -> tuple[str, StoredFile]:
+            name = path.relative_to(folder).as_posix()
+            stored = checkpoints.hash_file(path)
+            self._store.upload(layout.checkpoint_file(shard, epoch, number, name), path)
+            return name, stored
+
+        stored = dict(self._files.map(upload, files))
+        manifest = Manifest(epoch, number, step, score, stored)
+        self._store.create(layout.manifest(shard, epoch, number), manifest.encode())
+        shutil.rmtree(folder, ignore_errors=True)
+        self._own.append(manifest.place)
+        self._consider(manifest)
+        self._discard()
+
+    def _discard(self) -> None:
+        """Only once our newest stands and no newer claim does: whoever takes over later will see it."""
+        best = self._best.place if self._best else None
+        if len(self._own) >= self._keep and self._claim.is_newest():
+            keep = checkpoints.kept(self._own, self._base, best, self._keep)
+            checkpoints.sweep(self._store, self._claim.shard, self._own[-1], keep)
+
+    def _consider(self, manifest: Manifest | None) -> None:
+        if manifest is None or manifest.score is None:
+            return
+        if self._best is None or self._best.score is None or manifest.score > self._best.score:
+            self._best = manifest
+
+    # fetching
+
+    def _fetch(self, manifest: Manifest) -> Checkpoint | None:
+        """None: a file of it is gone, or is not what it was."""
+        folder = self.folder / f".resumed-{manifest.epoch}-{manifest.number}"
+
+        def fetch(name: str) -> bool:
+            target = _inside(folder, name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source = layout.checkpoint_file(self._claim.shard, *manifest.place, name)
+            try:
+                self._store.download(source, target)
+            except FileNotFoundError:
+                return False
+            return checkpoints.hash_file(target) == manifest.files[name]
+
+        folder.mkdir()
+        if not all(self._files.map(fetch, manifest.files)):
+            shutil.rmtree(folder, ignore_errors=True)
+            return None
+        return Checkpoint(manifest.step, manifest.score, folder)
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """A manifest is a file that anybody could have written."""
+    target = (folder / name).resolve()
+    if not target.is_relative_to(folder.resolve()) or target == folder.resolve():
+        raise UsageError(f"a checkpoint names {name!r}, which leads out of its folder: remove it")
+    return target
