@@ -103,6 +103,15 @@ def test_a_list_of_values_and_an_items_own_parameters_do_what_the_page_says(
     assert words == {"one two three": 3, "四 个 字": 3, "to be or not": 1}
 
 
+def test_the_long_job_goes_on_and_hands_its_file_over(tmp_path: Path, task_folder: Path) -> None:
+    ended = worker(tmp_path, "run", "queue", "--task", "squares", "one", tasks=task_folder)
+    assert ended.returncode == 0, ended.stderr
+    answer = results(tmp_path / "queue-results")["one"]
+    assert answer["total"] == 333833500
+    proof = tmp_path / "queue-results" / answer["files"]["proof.txt"]
+    assert proof.read_text() == "333833500\n"
+
+
 def test_the_second_example_prepares_answers_and_sums_up(tmp_path: Path, task_folder: Path) -> None:
     pictures = tmp_path / "pictures"
     pictures.mkdir()
