@@ -48,6 +48,7 @@ log = logging.getLogger(__name__)
 
 def main(pipe: Connection[Any, Any], settings: Settings, worker: str, scratch: Path) -> None:
     """The target of multiprocessing.Process. It ends with an End on the pipe, or it died."""
+    os.environ.update(settings.environment)  # before anything that looks for devices is imported
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # a Ctrl-C reaches the whole group; the parent decides
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
@@ -83,7 +84,8 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
     pool = _pool(task, OpenInput(places, scratch, later), settings)
 
     def alive(info: dict[str, Json]) -> None:
-        line.send(Alive({**info, "device": settings.device, "host": os.uname().nodename}))
+        device = settings.device_name or settings.device
+        line.send(Alive({**info, "device": device, "host": os.uname().nodename}))
 
     loop = Loop(
         task,

@@ -47,6 +47,23 @@ class Sleepy(MapTask[Seconds, Item]):
         return answers
 
 
+class Seen(MapTask[Params, Item]):
+    """Answers what its process sees of the machine."""
+
+    name = "seen"
+    about = "answers which card it has"
+    takes = "values"
+    seconds_per_item = 60.0
+
+    def open(self, device: str) -> None:
+        self.device = device
+
+    def answer(self, samples: Sequence[Item]) -> Sequence[Answer | Failure]:
+        time.sleep(0.2)
+        card = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        return [Answer({"card": card, "device": self.device, "process": os.getpid()}) for _ in samples]
+
+
 class Deadly(MapTask[Params, Item]):
     """One input kills the process that holds the device."""
 
