@@ -116,7 +116,7 @@ class Crew:
             log.debug("the parent failed", exc_info=True)
             ending = Ending(WorkerError.exit_code, in_one_line(error))
         if ending.code and len(self._members) > 1 and not self._stop.current:
-            log.warning("%s ends, the others go on: %s", self._names[number], ending.text)
+            log.warning("%s ends for good: %s", self._names[number], ending.text)
         return ending
 
 

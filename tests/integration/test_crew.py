@@ -111,6 +111,21 @@ def test_each_worker_sees_one_of_the_cards_that_a_scheduler_left_visible(tmp_pat
     assert {beat.info["device"] for beat in beats if beat} == {"cuda:4", "cuda:7"}
 
 
+def test_one_ill_card_takes_one_worker_with_it(tmp_path: Path) -> None:
+    queue = queue_of(tmp_path, "seen", *ITEMS[:6])
+    code, said = run("run", queue, "--gpus", "all", env={"CUDA_VISIBLE_DEVICES": "4,ill"}, timeout=60)
+    assert code == 0, said
+    assert "worker 2 of 2 (cuda:ill) ends for good: task seen cannot open cuda" in said
+    assert sorted(answers(queue)) == ITEMS[:6]
+
+
+def test_when_every_card_is_ill_so_is_the_machine(tmp_path: Path) -> None:
+    queue = queue_of(tmp_path, "seen", *ITEMS[:2])
+    code, said = run("run", queue, "--gpus", "all", env={"CUDA_VISIBLE_DEVICES": "ill,ill"}, timeout=60)
+    assert code == 3, said
+    assert said.splitlines()[-1].startswith("worker: task seen cannot open cuda")
+
+
 def test_a_machine_without_cards_says_so_in_one_line(tmp_path: Path) -> None:
     queue = queue_of(tmp_path, "seen", "one")
     code, said = run("run", queue, "--gpus", "all", env={"CUDA_VISIBLE_DEVICES": ""})

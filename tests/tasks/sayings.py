@@ -56,12 +56,18 @@ class Seen(MapTask[Params, Item]):
     seconds_per_item = 60.0
 
     def open(self, device: str) -> None:
+        if self.card == "ill":
+            raise RuntimeError("CUDA error: uncorrectable ECC error")
         self.device = device
+
+    @property
+    def card(self) -> str:
+        return os.environ.get("CUDA_VISIBLE_DEVICES", "")
 
     def answer(self, samples: Sequence[Item]) -> Sequence[Answer | Failure]:
         time.sleep(0.2)
-        card = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-        return [Answer({"card": card, "device": self.device, "process": os.getpid()}) for _ in samples]
+        seen = {"card": self.card, "device": self.device, "process": os.getpid()}
+        return [Answer(dict(seen)) for _ in samples]
 
 
 class Deadly(MapTask[Params, Item]):

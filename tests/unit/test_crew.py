@@ -89,7 +89,7 @@ def test_a_member_that_is_ill_is_told_and_the_others_go_on(caplog: pytest.LogCap
         crew, _ = crew_of(stop, WELL, MachineError("its card is ill"), ValueError("a fault of ours"))
         assert [ending.code for ending in crew.run()] == [0, 3, 2]
     told = [record.getMessage() for record in caplog.records]
-    assert "worker 2 of 3 (cuda:1) ends, the others go on: its card is ill" in told
+    assert "worker 2 of 3 (cuda:1) ends for good: its card is ill" in told
 
 
 @pytest.mark.parametrize(
