@@ -7,13 +7,14 @@ dies, however it dies, somebody is left who says so in the queue.
 from __future__ import annotations
 
 import logging
+import math
 import multiprocessing
 import signal
 import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
@@ -25,6 +26,7 @@ from worker.blame import in_one_line
 from worker.child import STOP_SIGNALS
 from worker.clock import Clock
 from worker.errors import MachineError, StoreFullError, UnfinishedError, WorkerError
+from worker.items import Json
 from worker.link import Alive, BeatNow, End, Heard, Line, Say, Stop
 from worker.queue import layout
 from worker.queue.beat import ENDED, Heart
@@ -32,7 +34,8 @@ from worker.queue.holding import release
 from worker.queue.store import FULL_PATIENCE, Store, open_store
 from worker.queue.text import decode
 from worker.settings import Settings
-from worker.stop import StopListener, StopSignal
+from worker.standing import Standing
+from worker.stop import Ear, StopSignal
 
 DEATHS_IN_A_ROW = 8
 """without an answer between them; a poisonous item costs four before it is failed"""
@@ -48,6 +51,8 @@ RELEASE_PATIENCE_S = 5.0
 """a shard that is not released is free after the TTL all the same"""
 STOP_LEAST_S = 2.0
 """a machine that is taken "now" still has a moment, and finished results need one"""
+PROCESSES = threading.Lock()
+"""multiprocessing asks after the children of all threads when one starts, and would take their exit status"""
 
 log = logging.getLogger(__name__)
 
@@ -59,40 +64,62 @@ class Ending:
     code: int
     text: str = ""
     died: bool = False
-    answered: int = 0
+    progress: int = 0
+    """items answered and checkpoints made: what did not die in vain"""
 
 
 class Parent:
     def __init__(
-        self, settings: Settings, stop: StopListener, item_limit_s: float, show: Callable[[Alive], None]
+        self,
+        settings: Settings,
+        stop: Ear,
+        item_limit_s: float,
+        show: Callable[[Alive], None],
+        name: str = "the worker",
     ):
         self._settings = settings
         self._stop = stop
         self._limit = item_limit_s + SILENCE_MARGIN_S
         self._show = show
+        self._name = name
+        past = Standing(settings.device_name or settings.device)
+        # one value, for another thread reads it
+        self._told: tuple[Standing, Incarnation | None] = past, None
 
     def run(self) -> Ending:
         """Keep one process working until it ends in good order, is stopped, or dies too often."""
         deaths = 0
         while True:
-            ending = Incarnation(self._settings, self._stop, self._limit, self._show).run()
+            ending = self._live()
             if not ending.died or self._stop.current:
                 return ending
-            deaths = 1 if ending.answered else deaths + 1
+            deaths = 1 if ending.progress else deaths + 1
             if deaths >= DEATHS_IN_A_ROW:
-                return Ending(3, f"the worker died {deaths} times in a row; the last time: {ending.text}")
+                return Ending(3, f"{self._name} died {deaths} times in a row; the last time: {ending.text}")
             pause = min(2.0 ** (deaths - 1) * 0.5, PAUSE_MOST_S)
-            log.warning("the worker died (%s); another one starts in %g s", ending.text, pause)
+            log.warning("%s died (%s); another one starts in %g s", self._name, ending.text, pause)
             if wait([self._stop.fileno()], pause):
                 return Ending(UnfinishedError.exit_code, "stopped")
+
+    def _live(self) -> Ending:
+        working = Incarnation(self._settings, self._stop, self._limit, self._show)
+        past = self._told[0]
+        self._told = past, working
+        ending = working.run()
+        self._told = past.after(working.info, died=ending.died), None
+        return ending
+
+    @property
+    def standing(self) -> Standing:
+        """For people; any thread may ask."""
+        past, working = self._told
+        return past.with_(working.worker, working.info, working.silence_s) if working else past
 
 
 class Incarnation:
     """One incarnation of the working process, under a name of its own."""
 
-    def __init__(
-        self, settings: Settings, stop: StopListener, limit: float, show: Callable[[Alive], None]
-    ) -> None:
+    def __init__(self, settings: Settings, stop: Ear, limit: float, show: Callable[[Alive], None]) -> None:
         self._settings = settings
         self._stop = stop
         self._limit = limit
@@ -104,11 +131,25 @@ class Incarnation:
         self._acknowledged = 0
         self._over = False
         self._bell = threading.Event()
-        self._answered = 0
+        self._progress = 0
         self._ready = False
         self._end: End | None = None
         self._refused: WorkerError | None = None
         """the store does not let us in: no beat of ours will be heard"""
+
+    @property
+    def worker(self) -> str:
+        return self._heart.worker
+
+    @property
+    def info(self) -> Mapping[str, Json]:
+        """What the loop last said of itself."""
+        return self._heart.info
+
+    @property
+    def silence_s(self) -> float:
+        """How long ago the last beat that the store acknowledged was sent."""
+        return self._clock.now() - self._heart.acknowledged
 
     def run(self) -> Ending:
         # ours to remove: the working process may die
@@ -123,12 +164,13 @@ class Incarnation:
             args=(theirs, self._settings, self._heart.worker, Path(scratch)),
             name="worker-loop",
         )
-        resource_tracker.ensure_running()  # it would unblock the signals below
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-        try:
-            working.start()  # it hears them once it knows what to do with them
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        with PROCESSES:
+            resource_tracker.ensure_running()  # it would unblock the signals below
+            blocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+            try:
+                working.start()  # it hears them once it knows what to do with them
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         theirs.close()
         line = Line(ours)
         beating = threading.Thread(target=self._beat, args=(line,), name="heart", daemon=True)
@@ -183,27 +225,25 @@ class Incarnation:
             if line.pipe in ready and self._hear(line):
                 heard = now
             elif working.sentinel in ready:
-                working.join()
-                return self._ending(working)
+                return self._ending(self._status(working))
             if self._stop.fileno() in ready:
                 self._stop.drain()
             stop = self._stop.current
             if stop and stop is not stopping:
                 stopping = stop
                 ends = now if stop.urgent else max(stop.ends, now + STOP_LEAST_S)
-                log.warning("%s: stopping", stop.reason)
                 told = False
             if stopping and not told:
                 told = line.offer(Stop(stopping.reason, ends - now))
             if stopping and now >= ends:
                 return self._kill(working, Ending(UnfinishedError.exit_code, stopping.reason))
             if self._end and now - heard > END_MOST_S:
-                return self._kill(working, self._ending(working))
+                return self._kill(working, self._ending(0))
             if trouble := self._refused or self._lasting_trouble():
                 return self._kill(working, Ending(trouble.exit_code, str(trouble)))
             if now - heard > (self._limit if self._ready else OPEN_LIMIT_S):
                 text = f"it hung: nothing was heard of it for {now - heard:.0f} s"
-                return self._kill(working, Ending(0, text, died=True, answered=self._answered))
+                return self._kill(working, Ending(0, text, died=True, progress=self._progress))
 
     def _lasting_trouble(self) -> WorkerError | None:
         """Why beats have not been acknowledged for longer than we are patient."""
@@ -211,8 +251,7 @@ class Incarnation:
         patience = self._settings.patience_s
         if isinstance(trouble, StoreFullError):
             patience = min(patience, FULL_PATIENCE)
-        silence = self._clock.now() - self._heart.acknowledged
-        return trouble if trouble and silence > patience + END_MOST_S else None
+        return trouble if trouble and self.silence_s > patience + END_MOST_S else None
 
     def _hear(self, line: Line) -> bool:
         """True: the loop goes round."""
@@ -229,23 +268,33 @@ class Incarnation:
         elif isinstance(message, Alive):
             self._ready = True
             self._heart.info = message.info
-            self._answered = int(message.info.get("answered", 0))
+            self._progress = sum(int(message.info.get(key, 0)) for key in ("answered", "checkpoints"))
             self._show(message)
         elif isinstance(message, End):
             self._end = message
         return True
 
-    def _ending(self, working: BaseProcess) -> Ending:
+    def _status(self, working: BaseProcess, patience: float = math.inf) -> int:
+        """Its exit status, once it has ended; 0 if it does not."""
+        ends = time.monotonic() + patience
+        while True:
+            with PROCESSES:
+                if not working.is_alive():
+                    return working.exitcode or 0
+            if time.monotonic() >= ends:
+                return 0
+            time.sleep(0.01)
+
+    def _ending(self, status: int) -> Ending:
         if self._end:
-            return Ending(self._end.code, self._end.text, answered=self._answered)
-        status = working.exitcode or 0
+            return Ending(self._end.code, self._end.text, progress=self._progress)
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
-        return Ending(0, how, died=True, answered=self._answered)
+        return Ending(0, how, died=True, progress=self._progress)
 
     def _kill(self, working: BaseProcess, ending: Ending) -> Ending:
         self._over = True  # it must lose its shards even if it cannot be killed
         working.kill()
-        working.join(10.0)
+        self._status(working, 10.0)
         return ending
 
     def _release(self, ending: Ending) -> None:

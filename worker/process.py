@@ -51,6 +51,7 @@ log = logging.getLogger(__name__)
 
 def main(pipe: Connection[Any, Any], settings: Settings, worker: str, scratch: Path) -> None:
     """The target of multiprocessing.Process. It ends with an End on the pipe, or it died."""
+    os.environ.update(settings.environment)  # before anything that looks for devices is imported
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # a Ctrl-C reaches the whole group; the parent decides
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
@@ -85,7 +86,8 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
     open_input = OpenInput(places, scratch, None if settings.root else settings.queue)
 
     def alive(info: dict[str, Json]) -> None:
-        line.send(Alive({**info, "device": settings.device, "host": os.uname().nodename}))
+        device = settings.device_name or settings.device
+        line.send(Alive({**info, "device": device, "host": os.uname().nodename}))
 
     looking = Looking(
         Claims(store, life, clock, of_jobs=isinstance(task, JobTask)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,11 @@ class Settings:
     root: str | None = None
     """where this machine keeps the inputs; None: where they were enqueued from"""
     device: str = "cpu"
+    """what the task computes on, as it sees it"""
+    device_name: str = ""
+    """which of this machine's devices that is, for people; "": the device says it"""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """of the working process and its children: which card they see"""
     batch: int | None = None
     """samples a batch; None: what the task likes"""
     children: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))

@@ -6,6 +6,7 @@ any child would steal the exit statuses that multiprocessing waits for. (`docker
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import threading
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Self
+from typing import Protocol, Self
 
 from worker.evictions import watch_events
 
@@ -39,6 +40,15 @@ class StopSignal:
     def ends(self) -> float:
         """When the time is up, by time.monotonic."""
         return self.noticed + self.time_left
+
+
+class Ear(Protocol):
+    """What one worker needs to hear of a stop; its descriptor is readable when there is something new."""
+
+    @property
+    def current(self) -> StopSignal | None: ...
+    def fileno(self) -> int: ...
+    def drain(self) -> None: ...
 
 
 class StopListener:
@@ -122,3 +132,31 @@ class StopListener:
         self._heard.append(StopSignal(reason, time_left, urgent))
         with suppress(OSError):  # it rings already, or we are closed
             self._bell.send(b"!")
+
+
+class Relay:
+    """An ear of one's own at a listener that others listen to as well: who opened that one rings it."""
+
+    def __init__(self, listener: Ear) -> None:
+        self._listener = listener
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._bell)
+
+    @property
+    def current(self) -> StopSignal | None:
+        return self._listener.current
+
+    def fileno(self) -> int:
+        return self._bell
+
+    def drain(self) -> None:
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._bell)
+
+    def ring(self) -> None:
+        os.eventfd_write(self._bell, 1)

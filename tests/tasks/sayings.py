@@ -47,6 +47,29 @@ class Sleepy(MapTask[Seconds, Item]):
         return answers
 
 
+class Seen(MapTask[Params, Item]):
+    """Answers what its process sees of the machine."""
+
+    name = "seen"
+    about = "answers which card it has"
+    takes = "values"
+    seconds_per_item = 60.0
+
+    def open(self, device: str) -> None:
+        if self.card == "ill":
+            raise RuntimeError("CUDA error: uncorrectable ECC error")
+        self.device = device
+
+    @property
+    def card(self) -> str:
+        return os.environ.get("CUDA_VISIBLE_DEVICES", "")
+
+    def answer(self, samples: Sequence[Item]) -> Sequence[Answer | Failure]:
+        time.sleep(0.2)
+        seen = {"card": self.card, "device": self.device, "process": os.getpid()}
+        return [Answer(dict(seen)) for _ in samples]
+
+
 class Deadly(MapTask[Params, Item]):
     """One input kills the process that holds the device."""
 

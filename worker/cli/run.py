@@ -8,8 +8,12 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,19 +22,23 @@ from worker.cli.enqueue import tell
 from worker.cli.options import Batch, Duration, recipe_options, settings_of
 from worker.cli.outcome import outcome
 from worker.clock import Clock
+from worker.crew import Crew, divide, together
 from worker.enqueue import Wanted, agree, enqueue
 from worker.errors import UnfinishedError, UsageError
 from worker.evictions import events_url
-from worker.link import Alive
-from worker.parent import Ending, Parent
+from worker.hardware.cards import Machine, choose
+from worker.hardware.cards import cards as cards_of
+from worker.parent import Ending
 from worker.queue import layout
 from worker.queue.progress import Watcher
 from worker.queue.store import Store, open_store
 from worker.report.collect import collect, default_out
 from worker.report.files import make_out
 from worker.settings import Settings
+from worker.standing import Standing
 from worker.stop import GRACE_S, StopListener
 from worker.tasks import registry
+from worker.tasks.task import MapTask
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +49,17 @@ log = logging.getLogger(__name__)
 @recipe_options(required=False)
 @click.option("--root", metavar="DIR", help="where this machine keeps the inputs")
 @click.option("--out", metavar="DIR", type=click.Path(path_type=Path), help="where the answers go")
-@click.option("--device", default="cpu", show_default=True, help="what the task computes on")
+@click.option("--workers", type=click.IntRange(1), help="workers on this machine  [default: 1, or one a GPU]")
+@click.option("--gpus", metavar="all|0,1|UUID", help="GPUs to work on, one for each worker in turn")
+@click.option("--device", help="what the task computes on  [default: cpu; with --gpus cuda, npu or xpu]")
 @click.option(
     "--batch", type=Batch(), default="auto", show_default=True, help="samples at once on the device"
 )
-@click.option("--children", type=click.IntRange(1), help="processes that prepare  [default: one a core]")
+@click.option(
+    "--children",
+    type=click.IntRange(1),
+    help="processes that prepare  [default: one a core, shared by the workers]",
+)
 @click.option("--item-limit", type=Duration(), help="longest time to prepare one item  [default: the task's]")
 @click.option("--item-memory", type=click.FloatRange(0, min_open=True), help="most GB to prepare one item")
 @click.option(
@@ -59,6 +73,9 @@ log = logging.getLogger(__name__)
 )
 @click.option(
     "--patience", type=Duration(), default="10m", show_default=True, help="how long the store may be away"
+)
+@click.option(
+    "--metrics", metavar="PORT", type=click.IntRange(1, 65535), help="answer Prometheus at this port"
 )
 @click.option("--on-done", metavar="CMD", help="run this when all is done, e.g. to switch the machine off")
 @click.pass_context
@@ -74,7 +91,9 @@ def command(
     settings: tuple[str, ...],
     root: str | None,
     out: Path | None,
-    device: str,
+    workers: int | None,
+    gpus: str | None,
+    device: str | None,
     batch: int | None,
     children: int | None,
     item_limit: float | None,
@@ -85,6 +104,7 @@ def command(
     stop_after: float | None,
     grace: float,
     patience: float,
+    metrics: int | None,
     on_done: str | None,
 ) -> int:
     """Pull and work until QUEUE is done. With --task and PATHs: from files to answers in one command."""
@@ -99,13 +119,15 @@ def command(
     if on_done and not shutil.which(shlex.split(on_done)[0]):
         raise UsageError(f"--on-done {on_done}: no such program; it is started by itself, not by a shell")
     task_type = registry.find(run.recipe.task)
+    cards = choose(gpus, cards_of(Machine())) if gpus else []
+    workers = workers or len(cards) or 1
     group = context.find_root().params
     chosen = Settings(
         queue=queue,
         root=root,
-        device=device,
+        device=device or (cards[0].device if cards else "cpu"),
         batch=batch,
-        children=children or len(os.sched_getaffinity(0)),
+        children=children or max(1, len(os.sched_getaffinity(0)) // workers),
         item_limit_s=item_limit,
         item_memory_gb=item_memory,
         ttl=ttl,
@@ -116,9 +138,25 @@ def command(
         log=group["log"],
         debug=group["debug"],
     )
+    limit = item_limit or longest_silence(task_type)
     with StopListener(grace=grace, stop_after=stop_after, events_url=events_url(os.environ)) as stop:
-        ending = Parent(chosen, stop, item_limit or task_type.item_limit_s, Ticker()).run()
+        crew = Crew(divide(chosen, workers, cards), stop, limit, Ticker())
+        with _measured(metrics, crew):
+            ending = together(crew.run())
     return finish(ending, store, out or (default_out(queue) if paths else None), on_done)
+
+
+def longest_silence(task_type: type[MapTask[Any, Any]]) -> float:
+    """For how long a loop that is well may say nothing."""
+    return task_type.item_limit_s
+
+
+def _measured(port: int | None, crew: Crew) -> AbstractContextManager[None]:
+    if port is None:
+        return nullcontext()
+    from worker.metrics import served
+
+    return served(port, crew.standings)
 
 
 class Ticker:
@@ -127,22 +165,28 @@ class Ticker:
     def __init__(self) -> None:
         self._every = 5.0 if sys.stderr.isatty() else 30.0
         self._told = time.monotonic()
+        self._lock = threading.Lock()
 
-    def __call__(self, alive: Alive) -> None:
-        now, info = time.monotonic(), alive.info
-        if now - self._told < self._every or "answered" not in info:
-            return
-        self._told = now
-        log.info(
-            "%s: %d of %d shards done; here %d items answered, %d of them failed, %.3g a second; %s",
-            info["state"],
-            info["shards_done"],
-            info["shards"],
-            info["answered"],
-            info["failed"],
-            info["rate_per_s"],
-            info["item"] or "waiting",
-        )
+    def __call__(self, members: Sequence[Standing]) -> None:
+        with self._lock:
+            now = time.monotonic()
+            if now - self._told < self._every or not any("answered" in one.info for one in members):
+                return
+            self._told = now
+        log.info("%s", line_of(members))
+
+
+def line_of(members: Sequence[Standing]) -> str:
+    infos = [one.info for one in members if "answered" in one.info]
+    states = sorted({str(info["state"]) for info in infos})
+    hands = [str(info["item"]) for info in infos if info["item"]]
+    done, shards = max((int(info["shards_done"]), int(info["shards"])) for info in infos)
+    return (
+        f"{', '.join(states)}: {done} of {shards} shards done; "
+        f"here {sum(one.answered for one in members)} items answered, "
+        f"{sum(one.failed for one in members)} of them failed, "
+        f"{sum(float(info['rate_per_s']) for info in infos):.3g} a second; {', '.join(hands) or 'waiting'}"
+    )
 
 
 def shards_left(store: Store) -> int:

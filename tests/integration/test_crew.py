@@ -1,0 +1,157 @@
+"""`worker run --workers`, `--gpus` and `--metrics`, with real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.servers import free_port
+from tests.workers import Worker, answers, counts, end_all, eventually, finish, processes_of, run, worker
+from worker.items import Answer
+from worker.queue import layout
+from worker.queue.beat import Beat
+from worker.queue.claims import newest_claims
+from worker.queue.store import open_store
+
+ITEMS = [f"item {number:02d}" for number in range(36)]
+
+
+@pytest.fixture(autouse=True)
+def nothing_outlives_its_test() -> Iterator[None]:
+    yield
+    end_all()
+
+
+def queue_of(folder: Path, *task: object) -> Path:
+    code, said = run("enqueue", folder / "queue", "--task", *task)
+    assert code == 0, said
+    return folder / "queue"
+
+
+def working_processes(one: Worker) -> list[int]:
+    """Those that the parent spawned and that say that they work: one a member."""
+    found = []
+    for pid in processes_of(one.mark):
+        with suppress(OSError):
+            line = Path(f"/proc/{pid}/cmdline").read_bytes()
+            if b"spawn_main" in line:
+                found.append(pid)
+    return found
+
+
+def at_work(queue: Path) -> list[str]:
+    """The workers whose newest beat holds a claim."""
+    store = open_store(str(queue))
+    beats = [Beat.decode(store.get(entry.name) or b"") for entry in store.list(layout.WORKERS)]
+    return [beat.worker for beat in beats if beat and beat.claims and beat.hand]
+
+
+def test_three_workers_share_a_queue_and_one_that_is_killed_is_replaced(tmp_path: Path) -> None:
+    queue = queue_of(tmp_path, "sleepy", "--set", "seconds=0.4", *ITEMS)
+    one = worker("run", queue, "--workers", 3, "--ttl", "2s", "--out", tmp_path / "out")
+    eventually(lambda: len(at_work(queue)) == 3, timeout=30)
+    os.kill(working_processes(one)[0], signal.SIGKILL)
+    code, said = finish(one, timeout=60)
+    assert code == 0, said
+    assert said.count("died (signal 9); another one starts") == 1
+    assert "of 3 died" in said
+    assert sorted(answers(queue)) == ITEMS
+    assert counts(queue)["workers"] == 4
+    assert (tmp_path / "out" / "final_results.json").exists()
+    eventually(lambda: not processes_of(one.mark))
+
+
+def test_one_ctrl_c_hands_back_the_work_of_all(tmp_path: Path) -> None:
+    queue = queue_of(tmp_path, "sleepy", "--set", "seconds=0.5", *ITEMS)
+    one = worker("run", queue, "--workers", 3, "--ttl", "2s")
+    eventually(lambda: len(at_work(queue)) == 3, timeout=30)
+    one.signal_group(signal.SIGINT)
+    code, said = finish(one)
+    assert code == 75, said
+    assert said.count("Ctrl-C: stopping") == 1
+    assert "Traceback" not in said
+    store = open_store(str(queue))
+    done = {layout.shard_of(entry.name) for entry in store.list(layout.DONE)}
+    claims = newest_claims(entry.name for entry in store.list(layout.CLAIMS))
+    assert set(claims) - done
+    assert all(claim.released for shard, claim in claims.items() if shard not in done)
+    eventually(lambda: not processes_of(one.mark))
+
+
+def test_a_second_ctrl_c_ends_all_of_them_at_once(tmp_path: Path) -> None:
+    queue = queue_of(tmp_path, "sleepy", "--set", "seconds=60", *ITEMS)
+    one = worker("run", queue, "--workers", 2, "--ttl", "2s")
+    eventually(lambda: len(at_work(queue)) == 2, timeout=30)
+    one.signal_group(signal.SIGINT)
+    eventually(lambda: "Ctrl-C: stopping" in one.said)
+    one.signal_group(signal.SIGINT)
+    code, said = finish(one, timeout=8)
+    assert code == 75, said
+    claims = newest_claims(entry.name for entry in open_store(str(queue)).list(layout.CLAIMS))
+    assert all(claim.released for claim in claims.values())
+
+
+def test_each_worker_sees_one_of_the_cards_that_a_scheduler_left_visible(tmp_path: Path) -> None:
+    queue = queue_of(tmp_path, "seen", *ITEMS)
+    code, said = run("run", queue, "--gpus", "all", env={"CUDA_VISIBLE_DEVICES": "4,7"}, timeout=60)
+    assert code == 0, said
+    found = [result.outcome.keys for result in answers(queue).values() if isinstance(result.outcome, Answer)]
+    assert len(found) == len(ITEMS)
+    assert {one["card"] for one in found} == {"4", "7"}
+    assert {one["device"] for one in found} == {"cuda"}
+    assert len({one["process"] for one in found}) == 2
+    store = open_store(str(queue))
+    beats = [Beat.decode(store.get(entry.name) or b"") for entry in store.list(layout.WORKERS)]
+    assert {beat.info["device"] for beat in beats if beat} == {"cuda:4", "cuda:7"}
+
+
+def test_one_ill_card_takes_one_worker_with_it(tmp_path: Path) -> None:
+    queue = queue_of(tmp_path, "seen", *ITEMS[:6])
+    code, said = run("run", queue, "--gpus", "all", env={"CUDA_VISIBLE_DEVICES": "4,ill"}, timeout=60)
+    assert code == 0, said
+    assert "worker 2 of 2 (cuda:ill) ends for good: task seen cannot open cuda" in said
+    assert sorted(answers(queue)) == ITEMS[:6]
+
+
+def test_when_every_card_is_ill_so_is_the_machine(tmp_path: Path) -> None:
+    queue = queue_of(tmp_path, "seen", *ITEMS[:2])
+    code, said = run("run", queue, "--gpus", "all", env={"CUDA_VISIBLE_DEVICES": "ill,ill"}, timeout=60)
+    assert code == 3, said
+    assert said.splitlines()[-1].startswith("worker: task seen cannot open cuda")
+
+
+def test_a_machine_without_cards_says_so_in_one_line(tmp_path: Path) -> None:
+    queue = queue_of(tmp_path, "seen", "one")
+    code, said = run("run", queue, "--gpus", "all", env={"CUDA_VISIBLE_DEVICES": ""})
+    assert code == 3
+    assert said.startswith("worker: --gpus all: this machine shows no GPU")
+    assert len(said.splitlines()) == 1
+
+
+def test_metrics_are_scraped_while_it_works(tmp_path: Path) -> None:
+    queue = queue_of(tmp_path, "sleepy", "--set", "seconds=0.3", *ITEMS)
+    port = free_port()
+    one = worker("run", queue, "--workers", 2, env={"WORKER_METRICS": str(port)})
+
+    def scraped() -> str:
+        with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as page:
+            return page.read().decode()
+        return ""
+
+    def answered() -> list[float]:
+        lines = [line for line in scraped().splitlines() if line.startswith("worker_items_answered_total{")]
+        return [float(line.split()[-1]) for line in lines]
+
+    eventually(lambda: len(answered()) == 2 and all(answered()), timeout=30)
+    assert 'device="cpu",member="2"' in scraped()
+    code, said = run("run", queue, "--metrics", port)
+    assert code == 2
+    assert f"--metrics {port}: another program listens there" in said
+    one.signal_group(signal.SIGTERM)
+    assert finish(one)[0] == 75
