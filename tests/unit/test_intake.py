@@ -58,11 +58,11 @@ class Crashing:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def create(self, name: str, data: bytes) -> bool:
+    def create(self, name: str, data: bytes, *, durable: bool = True) -> bool:
         if self._left == 0:
             raise KeyboardInterrupt
         self._left -= 1
-        return self._store.create(name, data)
+        return self._store.create(name, data, durable=durable)
 
 
 class Turns:

@@ -45,11 +45,11 @@ class Flaky:
         self.calls = 0
 
     def __getattr__(self, operation: str) -> Callable[..., Any]:
-        def call(*args: Any) -> Any:
+        def call(*args: Any, **options: Any) -> Any:
             self.calls += 1
             if self.before:
                 raise self.before.pop(0)
-            result = getattr(self._bucket, operation)(*args)
+            result = getattr(self._bucket, operation)(*args, **options)
             if self.after:
                 raise self.after.pop(0)
             return result
@@ -117,9 +117,9 @@ def test_patience_counts_from_the_first_failure() -> None:
     clock = Time()
 
     class Slow(Flaky):
-        def put(self, name: str, data: bytes) -> None:
+        def put(self, name: str, data: bytes, *, durable: bool = True) -> None:
             clock.now += 3600
-            self.__getattr__("put")(name, data)
+            self.__getattr__("put")(name, data, durable=durable)
 
     patient(Slow(before=[AWAY]), clock).put("name", b"")
     assert clock.now >= 7200
@@ -255,6 +255,16 @@ def test_a_create_and_its_new_folders_are_synced(root: Path, monkeypatch: pytest
     assert synced[:2] == folders
     assert Path(synced[2]).name.startswith(".tmp-")
     assert synced[3:] == [str(root / "a/b")]
+
+
+def test_what_need_not_be_durable_is_not_synced(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", failing(errno.EIO))
+    store = patient(Directory(root))
+    assert store.create("claims/a/1.json", b"mine", durable=False)
+    assert not store.create("claims/a/1.json", b"yours", durable=False)
+    store.put("workers/w.json", b"beat", durable=False)
+    assert store.get("claims/a/1.json") == b"mine"
+    assert store.get("workers/w.json") == b"beat"
 
 
 def test_a_root_that_is_gone_is_not_an_empty_store(root: Path) -> None:

@@ -40,11 +40,13 @@ class Bucket:
         self._store = store
         self._is_known = False
 
-    def create(self, name: str, data: bytes) -> None:
+    def create(self, name: str, data: bytes, *, durable: bool = True) -> None:
+        del durable  # what a bucket acknowledged stays
         with self._asking(name, writing=True):
             obstore.put(self._store, name, data, mode="create", use_multipart=False)
 
-    def put(self, name: str, data: bytes) -> None:
+    def put(self, name: str, data: bytes, *, durable: bool = True) -> None:
+        del durable
         with self._overwriting(name):
             obstore.put(self._store, name, data, use_multipart=False)
 

@@ -55,15 +55,15 @@ class Directory:
             raise UsageError(f"{self.url}: no such folder; make it, or check the path")
         self._durable: set[Path] = set()
 
-    def create(self, name: str, data: bytes) -> None:
-        self._write(name, lambda out: _write_all(out, data), _place_new)
+    def create(self, name: str, data: bytes, *, durable: bool = True) -> None:
+        self._write(name, lambda out: _write_all(out, data), _place_new, durable)
 
-    def put(self, name: str, data: bytes) -> None:
-        self._write(name, lambda out: _write_all(out, data), os.replace)
+    def put(self, name: str, data: bytes, *, durable: bool = True) -> None:
+        self._write(name, lambda out: _write_all(out, data), os.replace, durable)
 
     def upload(self, name: str, file: Path) -> None:
         with file.open("rb") as source:
-            self._write(name, lambda out: shutil.copyfileobj(source, out, 1 << 20), os.replace)
+            self._write(name, lambda out: shutil.copyfileobj(source, out, 1 << 20), os.replace, True)
 
     def get(self, name: str) -> bytes:
         with self._reading():
@@ -92,17 +92,22 @@ class Directory:
             (self.root / name).unlink()
 
     def _write(
-        self, name: str, fill: Callable[[BinaryIO], None], place: Callable[[Path, Path], None]
+        self,
+        name: str,
+        fill: Callable[[BinaryIO], None],
+        place: Callable[[Path, Path], None],
+        durable: bool,
     ) -> None:
         """Temp file in the target's folder → fsync → its name → fsync of the folder."""
         target = self.root / name
         temp = target.with_name(TEMP + uuid4().hex)
         with _classified():
             try:
-                self._make(target.parent)
+                self._make(target.parent, durable)
                 with temp.open("xb", buffering=0) as out:
                     fill(out)
-                    os.fsync(out.fileno())
+                    if durable:
+                        os.fsync(out.fileno())
                 place(temp, target)
             except FileNotFoundError:
                 self._durable.clear()
@@ -111,10 +116,10 @@ class Directory:
                 with suppress(OSError):
                     temp.unlink(missing_ok=True)
                 # Also after "exists": the loser may read its own lost write and call it acknowledged.
-                if target.parent in self._durable:
+                if durable and target.parent in self._durable:
                     _sync(target.parent)
 
-    def _make(self, folder: Path) -> None:
+    def _make(self, folder: Path, durable: bool) -> None:
         """The folder, durable up to the root: a file in a folder that is lost is lost too.
 
         Each process syncs each folder once, for the one that made it may not have come that far.
@@ -125,9 +130,11 @@ class Directory:
             if not folder.is_dir():
                 raise StoreDeniedError("the folder is gone")
         else:
-            self._make(folder.parent)
+            self._make(folder.parent, durable)
             with suppress(FileExistsError):
                 folder.mkdir()
+            if not durable:
+                return
             _sync(folder.parent)
         self._durable.add(folder)
 

@@ -47,8 +47,8 @@ class Backend(Protocol):
     remedy: str
     """what a person does who is refused"""
 
-    def create(self, name: str, data: bytes) -> None: ...
-    def put(self, name: str, data: bytes) -> None: ...
+    def create(self, name: str, data: bytes, *, durable: bool = True) -> None: ...
+    def put(self, name: str, data: bytes, *, durable: bool = True) -> None: ...
     def get(self, name: str) -> bytes: ...
     def read(self, name: str, start: int, length: int) -> bytes: ...
     def head(self, name: str) -> Entry: ...
@@ -100,12 +100,14 @@ class Store:
         self._sleep = sleep
         self._clock = clock
 
-    def create(self, name: str, data: bytes) -> bool:
-        """Whether the object, absent before, now holds our bytes; False: somebody else's are there."""
+    def create(self, name: str, data: bytes, *, durable: bool = True) -> bool:
+        """Whether the object, absent before, now holds our bytes; False: somebody else's are there.
+
+        Not durable: a power cut may take it back, as nobody minds of a claim (rule 11)."""
 
         def attempt() -> bool:
             try:
-                self._backend.create(name, data)
+                self._backend.create(name, data, durable=durable)
             except FileExistsError:
                 # It may be our own: the acknowledgement of an earlier attempt can have been lost.
                 found = _or_none(self._backend.get, name)
@@ -116,9 +118,9 @@ class Store:
 
         return self._ask(name, attempt)
 
-    def put(self, name: str, data: bytes, *, retry: bool = True) -> None:
+    def put(self, name: str, data: bytes, *, retry: bool = True, durable: bool = True) -> None:
         """Overwrite, whole or not at all."""
-        self._ask(name, lambda: self._backend.put(name, data), retry=retry)
+        self._ask(name, lambda: self._backend.put(name, data, durable=durable), retry=retry)
 
     def get(self, name: str) -> bytes | None:
         return self._ask(name, lambda: _or_none(self._backend.get, name))
