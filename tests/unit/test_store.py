@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -255,6 +256,46 @@ def test_a_create_and_its_new_folders_are_synced(root: Path, monkeypatch: pytest
     assert synced[:2] == folders
     assert Path(synced[2]).name.startswith(".tmp-")
     assert synced[3:] == [str(root / "a/b")]
+
+
+def test_many_are_synced_before_they_have_their_names(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsync, link, steps = os.fsync, os.link, []
+
+    def record(handle: int) -> None:
+        steps.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "bytes")
+        fsync(handle)
+
+    def place(source: Path, target: Path) -> None:
+        steps.append("name")
+        link(source, target)
+
+    store = patient(Directory(root))
+    store.create("items/1", b"1")
+    monkeypatch.setattr(os, "fsync", record)
+    monkeypatch.setattr(os, "link", place)
+    store.create_all((f"items/{n}", str(n).encode()) for n in range(4))
+    assert steps == ["bytes"] * 4 + ["name"] * 4 + ["folder"]
+    assert [store.get(entry.name) for entry in store.list("items")] == [b"0", b"1", b"2", b"3"]
+    assert len(list((root / "items").iterdir())) == 4
+
+
+def test_many_that_fail_leave_no_partial_file(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = patient(Directory(root))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", failing(errno.ENOSPC))
+        with pytest.raises(StoreFullError):
+            store.create_all([("a", b"1"), ("b", b"2")])
+    assert list(root.iterdir()) == []
+    store.create_all([("a", b"1"), ("b", b"2")])
+    assert [entry.name for entry in store.list()] == ["a", "b"]
+
+
+def test_many_are_tried_again_after_a_lost_acknowledgement() -> None:
+    backend = Flaky(before=[AWAY], after=[AWAY])
+    store = patient(backend)
+    store.create_all((str(n), b"x") for n in range(300))
+    assert len(store.list()) == 300
+    assert backend.calls == 5  # the first many in three goes, the others in one, and the list
 
 
 def test_what_need_not_be_durable_is_not_synced(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
