@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from typing import Any
@@ -61,6 +61,10 @@ class TalkativeStore:
             return answer
 
         return ask
+
+    def create_all(self, objects: Iterable[tuple[str, bytes]]) -> None:
+        for name, data in objects:
+            self.create(name, data)
 
     @contextmanager
     def outage(self) -> Iterator[None]:

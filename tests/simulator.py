@@ -175,7 +175,9 @@ class SimulatedStore:
 
     # the adapter's surface
 
-    def create(self, name: str, data: bytes) -> bool:
+    def create(self, name: str, data: bytes, *, durable: bool = True) -> bool:
+        del durable
+
         def apply() -> bool:
             if name in self.objects:
                 return self.objects[name] == data
@@ -184,8 +186,8 @@ class SimulatedStore:
 
         return self._call("create", apply)
 
-    def put(self, name: str, data: bytes, *, retry: bool = True) -> None:
-        del retry
+    def put(self, name: str, data: bytes, *, retry: bool = True, durable: bool = True) -> None:
+        del retry, durable
         self._call("put", lambda: self._write(name, data))
 
     def get(self, name: str) -> bytes | None:

@@ -65,7 +65,11 @@ def resolve(
 ) -> tuple[list[Item], list[Refused]]:
     """Wishes → items with their marks; many files are looked at at once."""
     resolver = Resolver(task, fingerprint, roots)
-    found = at_once(lambda one: one if isinstance(one, Refused) else resolver(one), wishes)
+
+    def look(wish: Wish | Refused) -> Item | Refused:
+        return wish if isinstance(wish, Refused) else resolver(wish)
+
+    found = [look(wish) for wish in wishes] if task.takes == "values" else at_once(look, wishes)
     return [i for i in found if isinstance(i, Item)], [r for r in found if isinstance(r, Refused)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import count, product
 from pathlib import Path
@@ -58,11 +58,15 @@ class Crashing:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def create(self, name: str, data: bytes) -> bool:
+    def create(self, name: str, data: bytes, *, durable: bool = True) -> bool:
         if self._left == 0:
             raise KeyboardInterrupt
         self._left -= 1
-        return self._store.create(name, data)
+        return self._store.create(name, data, durable=durable)
+
+    def create_all(self, objects: Iterable[tuple[str, bytes]]) -> None:
+        for name, data in objects:
+            self.create(name, data)
 
 
 class Turns:
@@ -102,6 +106,10 @@ class _Turn:
     def __init__(self, turns: Turns, who: str) -> None:
         self._turns, self._who = turns, who
         self.url = turns._store.url
+
+    def create_all(self, objects: Iterable[tuple[str, bytes]]) -> None:
+        for name, data in objects:
+            self._turns.ask(self._who, "create", name, data)
 
     def __getattr__(self, name: str) -> Any:
         return lambda *arguments: self._turns.ask(self._who, name, *arguments)

@@ -239,10 +239,10 @@ def test_a_commit_that_fails_ends_the_worker_though_nothing_else_is_in_hand(
     bench = Bench(items=4, shard_size=4)
     create = bench.store._store.create
 
-    def full(name: str, data: bytes) -> bool:
+    def full(name: str, data: bytes, *, durable: bool = True) -> bool:
         if name.startswith(layout.DONE):
             raise StoreFullError("no room")
-        return create(name, data)
+        return create(name, data, durable=durable)
 
     monkeypatch.setattr(bench.store._store, "create", full)
     with pytest.raises(StoreFullError):

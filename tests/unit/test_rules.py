@@ -256,9 +256,9 @@ def test_a_beat_that_takes_longer_than_the_ttl_is_a_silence_too(monkeypatch: pyt
     clock.sleep(15)
     put = store._store.put
 
-    def slow(name: str, data: bytes, *, retry: bool = True) -> None:
+    def slow(name: str, data: bytes, *, retry: bool = True, durable: bool = True) -> None:
         clock.sleep(50)
-        put(name, data, retry=retry)
+        put(name, data, retry=retry, durable=durable)
 
     monkeypatch.setattr(store._store, "put", slow)
     assert heart.beat()

@@ -71,11 +71,11 @@ def list_parts_before_they_are_acknowledged(patch: pytest.MonkeyPatch) -> None:
 def commit_by_overwriting(patch: pytest.MonkeyPatch) -> None:
     create = SimulatedStore.create
 
-    def overwrite(self: SimulatedStore, name: str, data: bytes) -> bool:
+    def overwrite(self: SimulatedStore, name: str, data: bytes, *, durable: bool = True) -> bool:
         if name.startswith(layout.DONE):
             self.put(name, data)
             return True
-        return create(self, name, data)
+        return create(self, name, data, durable=durable)
 
     patch.setattr(SimulatedStore, "create", overwrite)
 

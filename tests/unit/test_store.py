@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,11 +46,11 @@ class Flaky:
         self.calls = 0
 
     def __getattr__(self, operation: str) -> Callable[..., Any]:
-        def call(*args: Any) -> Any:
+        def call(*args: Any, **options: Any) -> Any:
             self.calls += 1
             if self.before:
                 raise self.before.pop(0)
-            result = getattr(self._bucket, operation)(*args)
+            result = getattr(self._bucket, operation)(*args, **options)
             if self.after:
                 raise self.after.pop(0)
             return result
@@ -117,9 +118,9 @@ def test_patience_counts_from_the_first_failure() -> None:
     clock = Time()
 
     class Slow(Flaky):
-        def put(self, name: str, data: bytes) -> None:
+        def put(self, name: str, data: bytes, *, durable: bool = True) -> None:
             clock.now += 3600
-            self.__getattr__("put")(name, data)
+            self.__getattr__("put")(name, data, durable=durable)
 
     patient(Slow(before=[AWAY]), clock).put("name", b"")
     assert clock.now >= 7200
@@ -255,6 +256,56 @@ def test_a_create_and_its_new_folders_are_synced(root: Path, monkeypatch: pytest
     assert synced[:2] == folders
     assert Path(synced[2]).name.startswith(".tmp-")
     assert synced[3:] == [str(root / "a/b")]
+
+
+def test_many_are_synced_before_they_have_their_names(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsync, link, steps = os.fsync, os.link, []
+
+    def record(handle: int) -> None:
+        steps.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "bytes")
+        fsync(handle)
+
+    def place(source: Path, target: Path) -> None:
+        steps.append("name")
+        link(source, target)
+
+    store = patient(Directory(root))
+    store.create("items/1", b"1")
+    monkeypatch.setattr(os, "fsync", record)
+    monkeypatch.setattr(os, "link", place)
+    store.create_all((f"items/{n}", str(n).encode()) for n in range(4))
+    assert steps == ["bytes"] * 4 + ["name"] * 4 + ["folder"]
+    assert [store.get(entry.name) for entry in store.list("items")] == [b"0", b"1", b"2", b"3"]
+    assert len(list((root / "items").iterdir())) == 4
+
+
+def test_many_that_fail_leave_no_partial_file(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = patient(Directory(root))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", failing(errno.ENOSPC))
+        with pytest.raises(StoreFullError):
+            store.create_all([("a", b"1"), ("b", b"2")])
+    assert list(root.iterdir()) == []
+    store.create_all([("a", b"1"), ("b", b"2")])
+    assert [entry.name for entry in store.list()] == ["a", "b"]
+
+
+def test_many_are_tried_again_after_a_lost_acknowledgement() -> None:
+    backend = Flaky(before=[AWAY], after=[AWAY])
+    store = patient(backend)
+    store.create_all((str(n), b"x") for n in range(300))
+    assert len(store.list()) == 300
+    assert backend.calls == 5  # the first many in three goes, the others in one, and the list
+
+
+def test_what_need_not_be_durable_is_not_synced(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", failing(errno.EIO))
+    store = patient(Directory(root))
+    assert store.create("claims/a/1.json", b"mine", durable=False)
+    assert not store.create("claims/a/1.json", b"yours", durable=False)
+    store.put("workers/w.json", b"beat", durable=False)
+    assert store.get("claims/a/1.json") == b"mine"
+    assert store.get("workers/w.json") == b"beat"
 
 
 def test_a_root_that_is_gone_is_not_an_empty_store(root: Path) -> None:

@@ -112,7 +112,7 @@ class Heart:
             self.worker, self._counter, self.ttl, self.claims, self.hand, self.info, self._clock.wall()
         )
         try:
-            self._store.put(layout.worker(self.worker), beat.encode(), retry=False)
+            self._store.put(layout.worker(self.worker), beat.encode(), retry=False, durable=False)
         except (StoreAwayError, StoreFullError) as error:
             self.trouble = error
             return False

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from worker.queue.store import CHUNK, Entry
 
 NO_RETRIES: Any = {"max_retries": 0, "retry_timeout": timedelta(0)}  # the store tries again, nobody else
 TIMEOUTS: Any = {"connect_timeout": "5s", "timeout": "30s"}
+IN_FLIGHT = 16
 REMEDIES = {
     "az": "check the container's name, AZURE_STORAGE_ACCOUNT_NAME, and AZURE_STORAGE_ACCOUNT_KEY, "
     "AZURE_STORAGE_SAS_TOKEN or the machine's identity",
@@ -40,11 +42,24 @@ class Bucket:
         self._store = store
         self._is_known = False
 
-    def create(self, name: str, data: bytes) -> None:
+    def create(self, name: str, data: bytes, *, durable: bool = True) -> None:
+        del durable  # what a bucket acknowledged stays
         with self._asking(name, writing=True):
             obstore.put(self._store, name, data, mode="create", use_multipart=False)
 
-    def put(self, name: str, data: bytes) -> None:
+    def create_all(self, objects: Sequence[tuple[str, bytes]]) -> None:
+        """Many requests in flight, for each of them waits for an answer."""
+
+        def one(name: str, data: bytes) -> None:
+            with suppress(FileExistsError):
+                self.create(name, data)
+
+        with ThreadPoolExecutor(IN_FLIGHT) as pool:
+            for _ in pool.map(one, *zip(*objects, strict=True)):
+                pass
+
+    def put(self, name: str, data: bytes, *, durable: bool = True) -> None:
+        del durable
         with self._overwriting(name):
             obstore.put(self._store, name, data, use_multipart=False)
 

@@ -208,7 +208,7 @@ class Claims:
             "reason": reason,
             "careful": careful,
         }
-        return self._store.create(layout.claim(shard, epoch), encode(body))
+        return self._store.create(layout.claim(shard, epoch), encode(body), durable=False)
 
     def _open(self, shard: str, epoch: int, careful: bool, past: list[Epoch]) -> Holding | None:
         if self._store.head(layout.done(shard)):

@@ -8,8 +8,10 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
@@ -30,6 +32,8 @@ AWAY = {
     *(errno.ENETUNREACH, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
 }
 NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EMLINK}
+SYNCS_AT_ONCE = 16
+"""a disk, and even more a server of files, makes one write of many that wait"""
 AT_FDCWD = -100
 RENAME_NOREPLACE = 1
 
@@ -55,15 +59,15 @@ class Directory:
             raise UsageError(f"{self.url}: no such folder; make it, or check the path")
         self._durable: set[Path] = set()
 
-    def create(self, name: str, data: bytes) -> None:
-        self._write(name, lambda out: _write_all(out, data), _place_new)
+    def create(self, name: str, data: bytes, *, durable: bool = True) -> None:
+        self._write(name, lambda out: _write_all(out, data), _place_new, durable)
 
-    def put(self, name: str, data: bytes) -> None:
-        self._write(name, lambda out: _write_all(out, data), os.replace)
+    def put(self, name: str, data: bytes, *, durable: bool = True) -> None:
+        self._write(name, lambda out: _write_all(out, data), os.replace, durable)
 
     def upload(self, name: str, file: Path) -> None:
         with file.open("rb") as source:
-            self._write(name, lambda out: shutil.copyfileobj(source, out, 1 << 20), os.replace)
+            self._write(name, lambda out: shutil.copyfileobj(source, out, 1 << 20), os.replace, True)
 
     def get(self, name: str) -> bytes:
         with self._reading():
@@ -92,29 +96,55 @@ class Directory:
             (self.root / name).unlink()
 
     def _write(
-        self, name: str, fill: Callable[[BinaryIO], None], place: Callable[[Path, Path], None]
+        self,
+        name: str,
+        fill: Callable[[BinaryIO], None],
+        place: Callable[[Path, Path], None],
+        durable: bool,
     ) -> None:
         """Temp file in the target's folder → fsync → its name → fsync of the folder."""
         target = self.root / name
-        temp = target.with_name(TEMP + uuid4().hex)
+        with self._writing([target], durable) as [temp]:
+            _fill(temp, fill, durable)
+            place(temp, target)
+
+    def create_all(self, objects: Sequence[tuple[str, bytes]]) -> None:
+        """Temp files synced side by side → their names → one fsync of each folder."""
+        targets = [self.root / name for name, _ in objects]
+        with self._writing(targets, True) as temps:
+            with ThreadPoolExecutor(SYNCS_AT_ONCE) as pool:
+                fills = [
+                    pool.submit(_fill, t, partial(_write_all, data=d), True)
+                    for t, (_, d) in zip(temps, objects, strict=True)
+                ]
+            for fill in fills:
+                fill.result()
+            for temp, target in zip(temps, targets, strict=True):
+                with suppress(FileExistsError):
+                    _place_new(temp, target)
+
+    @contextmanager
+    def _writing(self, targets: Sequence[Path], durable: bool) -> Iterator[Sequence[Path]]:
+        """Temporary names beside the targets; they are gone, and the folders synced, whatever happens."""
+        folders = {target.parent for target in targets}
+        temps = [target.with_name(TEMP + uuid4().hex) for target in targets]
         with _classified():
             try:
-                self._make(target.parent)
-                with temp.open("xb", buffering=0) as out:
-                    fill(out)
-                    os.fsync(out.fileno())
-                place(temp, target)
+                for folder in folders:
+                    self._make(folder, durable)
+                yield temps
             except FileNotFoundError:
                 self._durable.clear()
                 raise StoreAwayError("the folder vanished") from None
             finally:
-                with suppress(OSError):
-                    temp.unlink(missing_ok=True)
+                for temp in temps:
+                    with suppress(OSError):
+                        temp.unlink(missing_ok=True)
                 # Also after "exists": the loser may read its own lost write and call it acknowledged.
-                if target.parent in self._durable:
-                    _sync(target.parent)
+                for folder in folders & self._durable if durable else ():
+                    _sync(folder)
 
-    def _make(self, folder: Path) -> None:
+    def _make(self, folder: Path, durable: bool) -> None:
         """The folder, durable up to the root: a file in a folder that is lost is lost too.
 
         Each process syncs each folder once, for the one that made it may not have come that far.
@@ -125,9 +155,11 @@ class Directory:
             if not folder.is_dir():
                 raise StoreDeniedError("the folder is gone")
         else:
-            self._make(folder.parent)
+            self._make(folder.parent, durable)
             with suppress(FileExistsError):
                 folder.mkdir()
+            if not durable:
+                return
             _sync(folder.parent)
         self._durable.add(folder)
 
@@ -175,6 +207,13 @@ def _classified() -> Iterator[None]:
         if error.errno in AWAY:
             raise StoreAwayError(reason) from None
         raise StoreDeniedError(reason) from None
+
+
+def _fill(temp: Path, fill: Callable[[BinaryIO], None], durable: bool) -> None:
+    with temp.open("xb", buffering=0) as out:
+        fill(out)
+        if durable:
+            os.fsync(out.fileno())
 
 
 def _write_all(out: BinaryIO, data: bytes) -> None:

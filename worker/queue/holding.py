@@ -160,4 +160,4 @@ def release(
 ) -> None:
     """Only this frees a shard before its TTL (rule 2); the parent writes it for a worker that died."""
     record = {"reason": reason, "died": died, "in_hand": list(hand)}
-    store.create(layout.released(shard, epoch), encode(record))
+    store.create(layout.released(shard, epoch), encode(record), durable=False)

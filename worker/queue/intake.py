@@ -17,6 +17,8 @@ from worker.queue.text import decode, encode
 AT_ONCE = 16
 """requests in flight: a blob store answers one by one slowly, many at once gladly"""
 
+WAITING = 64 * AT_ONCE
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -100,10 +102,13 @@ def _read(store: Store, names: Iterable[str]) -> list[Shard]:
 
 
 def _write(store: Store, shards: Sequence[Shard]) -> None:
-    at_once(lambda shard: store.create(layout.items(shard.name), shard.data), shards)
+    store.create_all((layout.items(shard.name), shard.data) for shard in shards)
 
 
 def at_once(call: Callable[[T], R], values: Sequence[T]) -> list[R]:
-    """Many requests in flight, answers in order."""
+    """Many requests in flight, answers in order; of a million values only so many wait in the pool."""
+    answers: list[R] = []
     with ThreadPoolExecutor(min(AT_ONCE, len(values)) or 1) as pool:
-        return list(pool.map(call, values))
+        for start in range(0, len(values), WAITING):
+            answers += pool.map(call, values[start : start + WAITING])
+    return answers

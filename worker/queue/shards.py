@@ -23,12 +23,15 @@ class Shard:
 
 
 def pack(items: Sequence[Item]) -> Shard:
-    return unpack("".join(_line(item) + "\n" for item in items).encode())
+    return _shard("".join(_line(item) + "\n" for item in items).encode(), tuple(items))
 
 
 def unpack(data: bytes) -> Shard:
+    return _shard(data, tuple(_item(decode(line)) for line in data.splitlines()))
+
+
+def _shard(data: bytes, items: tuple[Item, ...]) -> Shard:
     digest = hashlib.sha256(data).hexdigest()
-    items = tuple(_item(decode(line)) for line in data.splitlines())
     return Shard(digest[:20], items, digest, data)
 
 

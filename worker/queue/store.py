@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Protocol, TypeVar
 from urllib.parse import unquote
@@ -18,6 +20,8 @@ from worker.errors import StoreAwayError, StoreDeniedError, StoreFullError, Usag
 log = logging.getLogger("worker.store")
 T = TypeVar("T")
 
+MANY = 256
+"""objects of one create_all: what is tried again as one, and lies in memory at once"""
 CHUNK = 8 << 20
 """bytes a request: small enough for a slow line to send within the time limit of a request"""
 FULL_PATIENCE = 30.0
@@ -47,8 +51,9 @@ class Backend(Protocol):
     remedy: str
     """what a person does who is refused"""
 
-    def create(self, name: str, data: bytes) -> None: ...
-    def put(self, name: str, data: bytes) -> None: ...
+    def create(self, name: str, data: bytes, *, durable: bool = True) -> None: ...
+    def create_all(self, objects: Sequence[tuple[str, bytes]]) -> None: ...
+    def put(self, name: str, data: bytes, *, durable: bool = True) -> None: ...
     def get(self, name: str) -> bytes: ...
     def read(self, name: str, start: int, length: int) -> bytes: ...
     def head(self, name: str) -> Entry: ...
@@ -100,12 +105,14 @@ class Store:
         self._sleep = sleep
         self._clock = clock
 
-    def create(self, name: str, data: bytes) -> bool:
-        """Whether the object, absent before, now holds our bytes; False: somebody else's are there."""
+    def create(self, name: str, data: bytes, *, durable: bool = True) -> bool:
+        """Whether the object, absent before, now holds our bytes; False: somebody else's are there.
+
+        Not durable: a power cut may take it back, as nobody minds of a claim (rule 11)."""
 
         def attempt() -> bool:
             try:
-                self._backend.create(name, data)
+                self._backend.create(name, data, durable=durable)
             except FileExistsError:
                 # It may be our own: the acknowledgement of an earlier attempt can have been lost.
                 found = _or_none(self._backend.get, name)
@@ -116,9 +123,17 @@ class Store:
 
         return self._ask(name, attempt)
 
-    def put(self, name: str, data: bytes, *, retry: bool = True) -> None:
+    def create_all(self, objects: Iterable[tuple[str, bytes]]) -> None:
+        """Many at once, named by their content: whose name is taken is there already."""
+        rest = iter(objects)
+        while some := list(islice(rest, MANY)):
+            for name, _ in some:
+                _check(name)
+            self._ask(None, partial(self._backend.create_all, some))
+
+    def put(self, name: str, data: bytes, *, retry: bool = True, durable: bool = True) -> None:
         """Overwrite, whole or not at all."""
-        self._ask(name, lambda: self._backend.put(name, data), retry=retry)
+        self._ask(name, lambda: self._backend.put(name, data, durable=durable), retry=retry)
 
     def get(self, name: str) -> bytes | None:
         return self._ask(name, lambda: _or_none(self._backend.get, name))

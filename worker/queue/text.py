@@ -7,9 +7,11 @@ from collections.abc import Mapping
 
 from worker.items import Json
 
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
 
 def dumps(value: Json) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return _encoder.encode(value)
 
 
 def encode(value: Json) -> bytes:
