@@ -17,6 +17,11 @@ ROOTS = "roots/"
 FILES = "files/"
 
 
+def shard(sha256: str, count: int) -> str:
+    """A shard's name: its content's hash, and how many items it has, so that a list tells."""
+    return f"{sha256[:20]}-{count}"
+
+
 def items(shard: str) -> str:
     return f"{ITEMS}{shard}.jsonl"
 
@@ -76,6 +81,12 @@ def file(content: bytes) -> str:
 def shard_of(name: str) -> str:
     """items/<shard>.jsonl, done/<shard>.json → <shard>"""
     return name.rsplit("/", 1)[1].split(".", 1)[0]
+
+
+def count_of(shard: str) -> int | None:
+    """<hash>-<count> → count.  None: not a name of ours."""
+    count = shard.rpartition("-")[2]
+    return int(count) if count.isdecimal() and "-" in shard else None
 
 
 def claim_of(name: str) -> tuple[str, int, bool] | None:
