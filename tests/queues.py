@@ -10,12 +10,13 @@ from uuid import uuid4
 from worker.items import Answer, Failure, Item, Result
 from worker.queue import layout, parts
 from worker.queue.beat import Beat, Claim
+from worker.queue.gist import Gist
 from worker.queue.holding import release
-from worker.queue.protocol import item_id
+from worker.queue.protocol import first_answers, item_id
 from worker.queue.recipe import Recipe, freeze
 from worker.queue.shards import Shard, pack
 from worker.queue.store import Store, open_store
-from worker.queue.text import encode
+from worker.queue.text import decode, encode
 
 TASKS = Path(__file__).with_name("tasks")
 """the folder of the task `shout`, for WORKER_TASKS"""
@@ -30,7 +31,13 @@ class QueueUnderTest:
         return Item(item_id(self.run.fingerprint, input, 0, "", {}), input, generation=generation)
 
     def shard(self, *inputs: str, generation: int = 0) -> Shard:
+        """Of a retry: also its record, in which the author of a real one names all of its shards at once."""
         shard = pack([self.item(input, generation) for input in inputs])
+        if generation:
+            name = layout.retry(generation)
+            record = decode(self.store.get(name) or b'{"shards":{}}')
+            shards = record["shards"] | {shard.name: shard.data.decode()}
+            self.store.put(name, encode({"generation": generation, "shards": shards}))
         self.store.create(layout.items(shard.name), shard.data)
         return shard
 
@@ -60,14 +67,18 @@ class QueueUnderTest:
         """Done, with every item answered in the record itself unless `listed` names parts."""
         if inline is None and not listed:
             inline = [self.result(item.input, (failing or {}).get(item.input)) for item in shard.items]
+        contents = [parts.unpack(self.store.get(name) or b"") or [] for name in listed]
+        gist = Gist()
+        for result in first_answers([*contents, inline or []]).values():
+            gist.add(result.kind, result.seconds)
         record = {
             "shard": shard.name,
             "sha256": shard.sha256,
-            "count": len(shard.items),
+            **gist.as_json(),
             "parts": list(listed),
-            "inline": parts.pack(inline).decode() if inline else None,
             "worker": worker,
             "epoch": epoch,
+            "inline": parts.pack(inline).decode() if inline else None,
         }
         self.store.create(layout.done(shard.name), encode(record))
 

@@ -19,9 +19,10 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from worker.errors import StoreAwayError
 from worker.items import Answer, Item, Result
 from worker.queue import layout
-from worker.queue.answers import final_answers, read_done
+from worker.queue.answers import read_done
 from worker.queue.beat import Beat, Claim, Heart
 from worker.queue.claims import Claims
+from worker.queue.finals import final_answers
 from worker.queue.holding import Holding, release
 from worker.queue.shards import Shard, cut
 from worker.queue.store import Entry
@@ -423,7 +424,7 @@ class Simulation:
         assert self._all_done()
         reader = QuietStore(self.store)
         done = [read_done(reader, s.name) for s in self.shards]  # type: ignore[arg-type]
-        answers = final_answers(iter(done))
+        answers = {result.item: result for result in final_answers(done)}
         assert sorted(answers) == sorted(i.id for s in self.shards for i in s.items), "an item was lost"
         failed = {r.input for r in answers.values() if not r.ok}
         unlucky = {r.input for r in answers.values() if self.suspected[r.item] >= 2}

@@ -16,7 +16,8 @@ from uuid import uuid4
 
 from worker.items import Result
 from worker.queue import layout
-from worker.queue.answers import final_answers, read_done
+from worker.queue.answers import read_done
+from worker.queue.finals import final_answers
 from worker.queue.store import open_store
 
 ROOT = Path(__file__).parents[1]
@@ -109,7 +110,7 @@ def answers(queue: str | Path) -> dict[str, Result]:
     """The one final answer of each input. Every done record is checked; open shards have none."""
     store = open_store(str(queue))
     names = [layout.shard_of(entry.name) for entry in store.list(layout.DONE)]
-    found = list(final_answers(read_done(store, name) for name in names).values())
+    found = list(final_answers(read_done(store, name) for name in names))
     assert len({one.input for one in found}) == len(found), "one input was answered under two ids"
     return {one.input: one for one in found}
 

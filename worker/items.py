@@ -70,3 +70,14 @@ class Result:
     @property
     def ok(self) -> bool:
         return isinstance(self.outcome, Answer)
+
+    @property
+    def kind(self) -> str | None:
+        """the failure's; None: it is an answer"""
+        return self.outcome.kind if isinstance(self.outcome, Failure) else None
+
+    @property
+    def seconds(self) -> float | None:
+        """what it took, if somebody measured that"""
+        seconds = self.run.get("seconds")
+        return None if seconds is None else float(seconds)

@@ -11,9 +11,10 @@ from tests.fakes import Bench, HandClock, TalkativeStore, answered, failed
 from worker.errors import StoreAwayError, UsageError
 from worker.items import Item
 from worker.queue import intake, layout, parts
-from worker.queue.answers import Done, final_answers, read_done
+from worker.queue.answers import Done, read_done
 from worker.queue.beat import Heart
 from worker.queue.claims import newest_claims
+from worker.queue.finals import final_answers
 from worker.queue.holding import release
 from worker.queue.protocol import SHARD_MOST, Watch, item_id, shard_size
 from worker.queue.recipe import Recipe, freeze
@@ -405,7 +406,7 @@ def test_an_item_in_two_shards_counts_once_by_the_lower_shard_name() -> None:
     item = Item("x", "x.jpg")
     one, two = sorted((cut([item], 1)[0], cut([item, Item("y", "y.jpg")], 2)[0]), key=lambda s: s.name)
     done = [Done(shard, {i.id: answered(i, shard.name) for i in shard.items}, 1, 1) for shard in (two, one)]
-    assert final_answers(iter(done))["x"].outcome.keys["by"] == one.name  # type: ignore[union-attr]
+    assert final_answers(done)[0].outcome.keys["by"] == one.name  # type: ignore[union-attr]
 
 
 # 10 · retry
@@ -420,7 +421,7 @@ def test_a_failed_retry_never_replaces_an_ok_answer_and_an_ok_one_replaces_a_fai
             Done(shard, {"x": answered(item, name) if ok else failed(item, name)}, 1, 1)
             for shard, ok, name in ((old, before, "old"), (new, after, "new"))
         ]
-        outcome = final_answers(iter(done))["x"].outcome
+        outcome = final_answers(done)[0].outcome
         return getattr(outcome, "kind", None) or outcome.keys["by"]  # type: ignore[union-attr]
 
     assert final(before=True, after=False) == "old"

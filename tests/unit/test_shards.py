@@ -44,10 +44,10 @@ def test_one_line_an_item_whatever_it_is_called() -> None:
     assert shard.data.endswith(b"\n")
 
 
-def test_the_name_is_the_hash_of_the_content() -> None:
+def test_the_name_is_the_hash_of_the_content_and_the_count_of_the_items() -> None:
     shard = pack([item("a"), item("b")])
     assert shard.sha256 == hashlib.sha256(shard.data).hexdigest()
-    assert shard.sha256.startswith(shard.name)
+    assert shard.name == f"{shard.sha256[:20]}-2"
     assert pack([item("b"), item("a")]).name != shard.name
 
 

@@ -204,6 +204,7 @@ def finish(ending: Ending, store: Store, out: Path | None, on_done: str | None) 
         tell_error(f"{left} shards are left and handed back: run the same command again ({ending.text})")
         return UnfinishedError.exit_code
     progress = Watcher(store, Clock()).look()
+    complete = not progress.failed and not progress.refused
     if not progress.is_over:
         why = f" ({ending.text})" if ending.text else ""
         tell_error(
@@ -212,11 +213,13 @@ def finish(ending: Ending, store: Store, out: Path | None, on_done: str | None) 
         )
         return UnfinishedError.exit_code
     if out:
-        click.echo("\n".join(outcome(collect(store, out))))
+        collected = collect(store, out)
+        click.echo("\n".join(outcome(collected)))
+        complete = collected.complete
     elif progress.total:
         tell_error(f"all done, {progress.total} items; `worker collect {store.url}` writes the answers")
     else:
         tell_error(f"{store.url} holds no items yet: enqueue some, or wait for them with --follow")
     if on_done:
         subprocess.run(shlex.split(on_done), check=False)
-    return 1 if progress.failed or progress.refused else 0
+    return 0 if complete else 1

@@ -1,15 +1,14 @@
-"""Reading what is committed: the parts that a done record lists, and the one final answer of each item."""
+"""Reading what is committed: the parts that a done record lists."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from worker.errors import WorkerError
 from worker.items import Result
 from worker.queue import layout, parts
-from worker.queue.protocol import Candidate, first_answers
+from worker.queue.protocol import first_answers
 from worker.queue.shards import Shard, unpack
 from worker.queue.store import Store
 from worker.queue.text import decode
@@ -70,15 +69,3 @@ def read_done(store: Store, name: str) -> Done:
     if absent:
         raise DamagedQueueError(f"{store.url}/{layout.done(name)} has no answer for {absent[0]}")
     return Done(shard, answers, len(contents), record["epoch"])
-
-
-def final_answers(done: Iterator[Done]) -> dict[str, Result]:
-    """Per item the one answer that counts (rules 9 and 10)."""
-    best: dict[str, tuple[Candidate, Result]] = {}
-    for one in done:
-        for item in one.shard.items:
-            result = one.answers[item.id]
-            candidate = Candidate(one.shard.generation, one.shard.name, result.ok)
-            if item.id not in best or candidate.beats(best[item.id][0]):
-                best[item.id] = (candidate, result)
-    return {item: result for item, (_, result) in best.items()}

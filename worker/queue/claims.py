@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from worker.clock import Clock
-from worker.items import Json
+from worker.items import Json, Result
 from worker.queue import layout, parts
 from worker.queue.answers import DamagedQueueError, read_shard
 from worker.queue.beat import Beat, Life
@@ -213,7 +213,7 @@ class Claims:
     def _open(self, shard: str, epoch: int, careful: bool, past: list[Epoch]) -> Holding | None:
         if self._store.head(layout.done(shard)):
             return None
-        names, answers = self._inherit(shard) if epoch > 1 else ([], frozenset())
+        names, answers = self._inherit(shard) if epoch > 1 else ([], {})
         return Holding(
             self._store,
             self._life,
@@ -221,13 +221,13 @@ class Claims:
             epoch,
             careful=careful,
             inherited=names,
-            answered=answers,
-            killers=killers(past, answers, reported_only=self._of_jobs),
+            answers=answers,
+            killers=killers(past, frozenset(answers), reported_only=self._of_jobs),
             hand=self._set_hand,
             forget=self._forget,
         )
 
-    def _inherit(self, shard: str) -> tuple[list[str], frozenset[str]]:
+    def _inherit(self, shard: str) -> tuple[list[str], dict[str, Result]]:
         """Rule 5: the whole parts of earlier epochs, in their order."""
         named = [(layout.part_of(e.name), e.name) for e in self._store.list(layout.parts(shard))]
         names, contents = [], []
@@ -236,7 +236,7 @@ class Claims:
             if results is not None:
                 names.append(name)
                 contents.append(results)
-        return names, frozenset(first_answers(contents))
+        return names, first_answers(contents)
 
     def _past(self, shard: str, epoch: int) -> list[Epoch]:
         """What became of the epochs before this one (rule 7)."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import fmean, pstdev
+
+from worker.queue.gist import Seconds
 
 LEAST_SPREAD = 0.1
 MOST_SPREAD = 0.6
@@ -12,7 +13,7 @@ FEW = 5
 """answers seen: with fewer we only know the order of magnitude"""
 
 
-def eta(left: int, rates: Sequence[float], seen: Sequence[float], shard_size: int) -> tuple[int, int] | None:
+def eta(left: int, rates: Sequence[float], seen: Seconds, shard_size: int) -> tuple[int, int] | None:
     """Seconds, low and high. None: nobody works, or no worker knows its rate yet.
 
     left: items to answer; rates: of the live workers, items a second; seen: seconds of the items so far.
@@ -28,13 +29,12 @@ def eta(left: int, rates: Sequence[float], seen: Sequence[float], shard_size: in
         return None
     middle = left / math.fsum(rates)
     tail = (1 - 1 / len(rates)) * min(shard_size, left) / min(rates)
-    if len(seen) < FEW:
+    if seen.count < FEW:
         return math.floor(middle / 2), math.ceil(middle * 2 + tail)
     off = spread(left, seen)
     return math.floor(middle / (1 + off)), math.ceil(middle / (1 - off) + tail)
 
 
-def spread(left: int, seen: Sequence[float]) -> float:
-    mean = fmean(seen)
-    error = pstdev(seen) / mean / math.sqrt(min(left, len(seen))) if mean > 0 else 0.0
+def spread(left: int, seen: Seconds) -> float:
+    error = seen.deviation / seen.mean / math.sqrt(min(left, seen.count)) if seen.mean > 0 else 0.0
     return min(MOST_SPREAD, max(LEAST_SPREAD, 2 * error))

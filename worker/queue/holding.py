@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from worker.items import Answer, Failure, Item, Result
 from worker.queue import layout, parts
 from worker.queue.beat import Life
+from worker.queue.gist import Gist
 from worker.queue.shards import Shard
 from worker.queue.store import Store
 from worker.queue.text import encode
@@ -25,7 +26,7 @@ class Holding:
         *,
         careful: bool,
         inherited: Sequence[str],
-        answered: frozenset[str],
+        answers: Mapping[str, Result],
         killers: frozenset[str],
         hand: Callable[[str, tuple[str, ...]], None],
         forget: Callable[[str], None],
@@ -33,8 +34,9 @@ class Holding:
         self.shard = shard
         self.epoch = epoch
         self.careful = careful
-        self.answered = set(answered)
+        self.answered: set[str] = set()
         self._ids = frozenset(item.id for item in shard.items)
+        self._gist = Gist()
         self._parts = list(inherited)
         self._written = 0
         self._buffer: list[Result] = []
@@ -44,6 +46,8 @@ class Holding:
         self._hand: tuple[str, ...] = ()
         self._tell_hand = hand
         self._forget = forget
+        for result in answers.values():
+            self._take(result)
         message = "every worker that touched it died, twice while it was alone in hand"
         self.add(
             [
@@ -75,8 +79,7 @@ class Holding:
     def add(self, results: Sequence[Result]) -> None:
         """Take answers in; an item that has one already keeps it."""
         for result in results:
-            if result.item in self._ids - self.answered:
-                self.answered.add(result.item)
+            if self._take(result):
                 self._buffer.append(result)
         self._set_hand(tuple(i for i in self._hand if i not in self.answered))
 
@@ -106,14 +109,22 @@ class Holding:
         record = {
             "shard": self.shard.name,
             "sha256": self.shard.sha256,
-            "count": len(self.shard.items),
+            **self._gist.as_json(),
             "parts": self._parts,
-            "inline": inline.decode() if self._buffer else None,
             "worker": self._life.worker,
             "epoch": self.epoch,
+            "inline": inline.decode() if self._buffer else None,
         }
         self._store.create(layout.done(self.shard.name), encode(record))
         self._forget(self.shard.name)
+
+    def _take(self, result: Result) -> bool:
+        """False: it is no item of ours, or it has an answer already."""
+        if result.item not in self._ids or result.item in self.answered:
+            return False
+        self.answered.add(result.item)
+        self._gist.add(result.kind, result.seconds)
+        return True
 
     def ours(self) -> bool:
         """Rule 4: after a silence of ours, new work only once a beat is heard and no higher epoch stands."""

@@ -18,6 +18,11 @@ FILES = "files/"
 JOBS = "jobs/"
 
 
+def shard(sha256: str, count: int) -> str:
+    """A shard's name: its content's hash, and how many items it has, so that a list tells."""
+    return f"{sha256[:20]}-{count}"
+
+
 def items(shard: str) -> str:
     return f"{ITEMS}{shard}.jsonl"
 
@@ -99,6 +104,12 @@ def checkpoint_file(shard: str, epoch: int, number: int, name: str) -> str:
 def shard_of(name: str) -> str:
     """items/<shard>.jsonl, done/<shard>.json → <shard>"""
     return name.rsplit("/", 1)[1].split(".", 1)[0]
+
+
+def count_of(shard: str) -> int | None:
+    """<hash>-<count> → count.  None: not a name of ours."""
+    count = shard.rpartition("-")[2]
+    return int(count) if count.isdecimal() and "-" in shard else None
 
 
 def claim_of(name: str) -> tuple[str, int, bool] | None:

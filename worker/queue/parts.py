@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Sequence
 
 from worker.items import Answer, Failure, Json, Result
-from worker.queue.text import decode, dumps, encode
+from worker.queue.text import decode, encode
 
 
 def pack(results: Sequence[Result]) -> bytes:
-    body = "".join(dumps(_record(result)) + "\n" for result in results).encode()
+    body = b"".join(line(result) + b"\n" for result in results)
     return body + _seal(body, len(results)) + b"\n"
 
 
@@ -21,7 +21,15 @@ def unpack(data: bytes) -> list[Result] | None:
     lines = body.split(b"\n")[:-1]
     if last.removesuffix(b"\n") != _seal(body, len(lines)):
         return None
-    return [_result(decode(line)) for line in lines]
+    return [_result(decode(one)) for one in lines]
+
+
+def line(result: Result) -> bytes:
+    return encode(_record(result))
+
+
+def read_line(data: bytes) -> Result:
+    return _result(decode(data))
 
 
 def _seal(body: bytes, count: int) -> bytes:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from worker.clock import Clock
-from worker.items import Failure, Json, Result
+from worker.items import Json
 from worker.queue import layout, recipe
 from worker.queue.beat import ENDED, Beat
+from worker.queue.census import Census, FailedItem
 from worker.queue.claims import newest_claims
 from worker.queue.eta import eta
 from worker.queue.intake import at_once
 from worker.queue.store import Store
-from worker.queue.tally import Count, Tally
 from worker.queue.text import decode
 
 LIVE_TTLS = 2
-EXAMPLES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +43,6 @@ class WorkerLine:
             "state": self.info.get("state"),
             "job": self.info.get("job"),
         }
-
-
-@dataclass(frozen=True, slots=True)
-class FailedItem:
-    input: str
-    kind: str
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +92,6 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
-    """What is kept of a result between two looks."""
-
-    seconds: float | None
-    failure: FailedItem | None
-
-
-@dataclass(frozen=True, slots=True)
 class _Seen:
     version: str
     beat: Beat
@@ -123,42 +106,37 @@ class Watcher:
         self._store = store
         self._clock = clock
         self._run = recipe.require(store)
-        self._tally = Tally(store, _keep)
+        self._census = Census(store)
         self._beats: dict[str, _Seen] = {}
         self._taken: dict[str, Json] = {}
         self._cut: dict[str, str] = {}
 
     def look(self) -> Progress:
-        count = self._tally.look()
-        newest = (
-            newest_claims(e.name for e in self._store.list(layout.CLAIMS))
-            if count.shards != count.done
-            else {}
-        )
+        numbers = self._census.look()
+        open_shards = numbers.shards - numbers.done
+        newest = newest_claims(e.name for e in self._store.list(layout.CLAIMS)) if open_shards else {}
         held = {
             (shard, claim.epoch)
             for shard, claim in newest.items()
-            if shard in count.shards - count.done and not claim.released
+            if shard in open_shards and not claim.released
         }
         workers = self._workers(held)
         refused = self._refused()
         rates = [worker.rate for worker in workers]
-        seconds = [kept.seconds for kept in count.answers.values() if kept.seconds is not None]
-        failures = _failures(count)
         return Progress(
             task=self._run.recipe.task,
             fingerprint=self._run.fingerprint,
-            shards=len(count.shards),
-            done=len(count.done),
+            shards=len(numbers.shards),
+            done=len(numbers.done),
             claimed=len(held),
-            total=len(count.items),
-            answered=len(count.answers),
-            failed=len(count.failed),
+            total=numbers.total,
+            answered=numbers.answered,
+            failed=sum(numbers.failures.values()),
             rate_per_s=math.fsum(rates),
-            eta_s=eta(len(count.open), rates, seconds, self._run.shard_size),
+            eta_s=eta(numbers.left, rates, numbers.seconds, self._run.shard_size),
             workers=workers,
-            failures=dict(sorted(Counter(f.kind for f in failures).items())),
-            examples=failures[:EXAMPLES],
+            failures=numbers.failures,
+            examples=numbers.examples,
             inbox=self._waiting(),
             refused=refused,
         )
@@ -234,15 +212,3 @@ def refused_lines(taken: Collection[Json]) -> list[Mapping[str, Json]]:
         for line in record.get("refused", ())
     ]
     return sorted(lines, key=lambda line: (line["file"], line["line"], line["why"]))
-
-
-def _keep(result: Result) -> _Kept:
-    seconds = result.run.get("seconds")
-    outcome = result.outcome
-    failed = FailedItem(result.input, outcome.kind, outcome.message) if isinstance(outcome, Failure) else None
-    return _Kept(float(seconds) if seconds is not None else None, failed)
-
-
-def _failures(count: Count[_Kept]) -> list[FailedItem]:
-    failed = [count.answers[item].failure for item in count.failed]
-    return sorted((f for f in failed if f), key=lambda f: (f.input, f.kind))

@@ -104,7 +104,9 @@ class Candidate:
 
     def beats(self, other: Candidate | None) -> bool:
         """Rules 9 and 10: ok before failed, then the later generation, then the lower shard name."""
-        if other is None:
-            return True
-        mine, theirs = (self.ok, self.generation), (other.ok, other.generation)
-        return mine > theirs or (mine == theirs and self.shard < other.shard)
+        return other is None or self.rank < other.rank
+
+    @property
+    def rank(self) -> tuple[bool, int, str]:
+        """The lowest one counts."""
+        return not self.ok, -self.generation, self.shard

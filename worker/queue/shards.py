@@ -1,4 +1,4 @@
-"""A shard: some items under a name that is their content's hash. Written twice, it is there once."""
+"""A shard: some items under a name made of their hash and their count. Written twice, it is there once."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from worker.items import Item, Json
+from worker.queue import layout
 from worker.queue.text import decode, dumps
 
 
@@ -32,7 +33,7 @@ def unpack(data: bytes) -> Shard:
 
 def _shard(data: bytes, items: tuple[Item, ...]) -> Shard:
     digest = hashlib.sha256(data).hexdigest()
-    return Shard(digest[:20], items, digest, data)
+    return Shard(layout.shard(digest, len(items)), items, digest, data)
 
 
 def cut(items: Iterable[Item], size: int) -> list[Shard]:

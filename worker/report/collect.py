@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from worker.errors import UnfinishedError, UsageError
 from worker.items import Failure, Json, Result
 from worker.queue import intake, layout, recipe
-from worker.queue.answers import DamagedQueueError, final_answers, read_done
+from worker.queue.answers import DamagedQueueError
 from worker.queue.beat import Beat
 from worker.queue.claims import newest_claims
+from worker.queue.finals import read_finals
 from worker.queue.intake import at_once
 from worker.queue.progress import read_taken, refused_lines
 from worker.queue.recipe import Run
@@ -55,10 +56,10 @@ def collect(store: Store, out: Path) -> Collected:
     run = recipe.require(store)
     refuse_other(out, run.fingerprint)
     shards = finished_shards(store)
-    results = _read(store, shards)
+    results = read_finals(store, shards)
     task_type = registry.find(run.recipe.task)
     task = task_type(params.validate(task_type, run.recipe.params))
-    plain = [replace(result, run={}) for result in results]  # a summary must not know how it went
+    plain = results.plain()  # a summary must not know how it went
     summary = _summary(run, plain, task.summarise(plain), _refused(store))
     beats = read_beats(store)
     newest = newest_claims(e.name for e in store.list(layout.CLAIMS))
@@ -96,11 +97,6 @@ def finished_shards(store: Store) -> list[str]:
 def read_beats(store: Store) -> list[Beat]:
     contents = at_once(store.get, [entry.name for entry in store.list(layout.WORKERS)])
     return [beat for data in contents if data and (beat := Beat.decode(data))]
-
-
-def _read(store: Store, shards: Sequence[str]) -> list[Result]:
-    done = at_once(lambda name: read_done(store, name), shards)
-    return sorted(final_answers(iter(done)).values(), key=lambda result: (result.input, result.item))
 
 
 def _refused(store: Store) -> list[Mapping[str, Json]]:

@@ -74,9 +74,9 @@ def _card(name: str, value: Json, kind: str = "") -> str:
 
 
 def _sections(report: Report) -> Iterator[str]:
-    failed = [result for result in report.results if not result.ok]
+    answered, failed = _first_rows(report)
     if failed:
-        yield _heading("failures") + _failures(report.summary["failures"], failed)
+        yield _heading("failures") + _failures(report.summary, failed)
     if report.summary["refused"]:
         lines = [
             [_text(one["file"]), _text(one["line"]), _text(one["why"])] for one in report.summary["refused"]
@@ -85,38 +85,49 @@ def _sections(report: Report) -> Iterator[str]:
     own = [[_text(key), _value(value)] for key, value in report.summary.items() if key not in HEADLINES]
     if own:
         yield _heading("summary") + _table(map(word, ["what", "value"]), own)
-    if len(failed) < len(report.results):
-        yield _heading("rows") + _rows(report, [result for result in report.results if result.ok])
+    if answered:
+        yield _heading("rows") + _rows(report, answered)
     yield _heading("time") + _time(report.performance)
     pretty = json.dumps(report.provenance, ensure_ascii=False, indent=2)
     yield _heading("provenance") + f'<div class="box"><pre class="mark">{_text(pretty)}</pre></div>'
 
 
-def _failures(kinds: Mapping[str, int], failed: Sequence[Result]) -> str:
-    counts = [[_tag(kind), _text(n)] for kind, n in sorted(kinds.items(), key=lambda one: (-one[1], one[0]))]
-    outcomes = [(r, r.outcome) for r in failed[:ROWS_MOST] if isinstance(r.outcome, Failure)]
+def _first_rows(report: Report) -> tuple[list[Result], list[Result]]:
+    """As many answers and failures as are shown."""
+    answered: list[Result] = []
+    failed: list[Result] = []
+    for result in report.results:
+        rows = answered if result.ok else failed
+        if len(rows) < ROWS_MOST:
+            rows.append(result)
+    return answered, failed
+
+
+def _failures(summary: Mapping[str, Json], failed: Sequence[Result]) -> str:
+    kinds = sorted(summary["failures"].items(), key=lambda one: (-one[1], one[0]))
+    counts = [[_tag(kind), _text(n)] for kind, n in kinds]
+    outcomes = [(r, r.outcome) for r in failed if isinstance(r.outcome, Failure)]
     each = [[_input(r.input), _tag(outcome.kind), _text(outcome.message)] for r, outcome in outcomes]
     tables = (
         _table(map(word, ["kind", "count"]), counts),
         _table(map(word, ["input", "kind", "message"]), each),
     )
-    return "<br>".join(tables) + _how_many(failed)
+    return "<br>".join(tables) + _how_many(summary["failed"])
 
 
 def _rows(report: Report, answered: Sequence[Result]) -> str:
     """The task's own table, with the pictures that belong to each item."""
-    shown_ones = answered[:ROWS_MOST]
-    rows = [report.row(result) for result in shown_ones]
+    rows = [report.row(result) for result in answered]
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    pictures = Pictures(report.out, shown_ones)
+    pictures = Pictures(report.out, answered)
     names = [word("input"), *map(_text, columns)] + ([word("files")] if pictures.any else [])
     cells = [
         [_input(result.input), *(_text(row.get(column, "")) for column in columns)]
         + ([pictures.gallery(result)] if pictures.any else [])
-        for result, row in zip(shown_ones, rows, strict=True)
+        for result, row in zip(answered, rows, strict=True)
     ]
     search = '<input id="filter" type="search" placeholder="⌕" aria-label="filter / 筛选">'
-    return search + _table(names, cells, name="items") + _how_many(answered)
+    return search + _table(names, cells, name="items") + _how_many(report.summary["ok"])
 
 
 def _time(went: Mapping[str, Json]) -> str:
@@ -170,7 +181,7 @@ def _value(value: Json) -> str:
     return ", ".join(map(_value, value)) if isinstance(value, list) else _text(value)
 
 
-def _how_many(results: Sequence[Result]) -> str:
-    if len(results) <= ROWS_MOST:
+def _how_many(count: int) -> str:
+    if count <= ROWS_MOST:
         return ""
-    return f'<p class="soft">{ROWS_MOST:,} {word("cut")} {len(results):,}: final_results.json</p>'
+    return f'<p class="soft">{ROWS_MOST:,} {word("cut")} {count:,}: final_results.json</p>'

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from worker.items import Json, Result
 from worker.queue.beat import Beat
 from worker.report.files import shown
 
 SLOWEST = 5
+SLOWEST_KEPT = 1000
+"""candidates, before the slowest of them are sorted out"""
 
 
 def performance(results: Sequence[Result], beats: Sequence[Beat], claims: int) -> dict[str, Json]:
@@ -22,9 +25,7 @@ def performance(results: Sequence[Result], beats: Sequence[Beat], claims: int) -
         "items_per_s": round(len(results) / wall, 4) if wall else None,
         "device_wait_share": round(math.fsum(waited) / len(waited), 4) if waited else None,
         "attempts": claims,
-        "workers": _workers(results, beats),
-        "item_s": _seconds(results),
-        "slowest": _slowest(results),
+        **_of_items(results, beats),
     }
 
 
@@ -38,20 +39,43 @@ def wall_seconds(beats: Sequence[Beat]) -> float | None:
     return round(float(max(end for _, end in spans) - min(start for start, _ in spans)), 1)
 
 
-def _workers(results: Sequence[Result], beats: Sequence[Beat]) -> list[Mapping[str, Json]]:
-    """Every worker that answered something that counts, or that left a beat."""
-    seconds: defaultdict[str, list[float]] = defaultdict(list)
+def _of_items(results: Iterable[Result], beats: Sequence[Beat]) -> dict[str, Json]:
+    """In one go, for there may be a million of them."""
+    costs = array("d")
+    workers: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
+    slowest: list[tuple[float, str, Json]] = []
     for result in results:
-        if worker := result.run.get("worker"):
-            seconds[worker].append(_cost(result))
+        cost, worker = result.seconds or 0.0, result.run.get("worker")
+        costs.append(cost)
+        if worker:
+            workers[worker].append(cost)
+        slowest.append((-cost, result.input, worker))
+        if len(slowest) > SLOWEST_KEPT:
+            slowest = _first(slowest)
+    return {
+        "workers": _workers(workers, beats),
+        "item_s": _seconds(sorted(costs)),
+        "slowest": [
+            {"input": shown(input), "seconds": -cost, "worker": worker}
+            for cost, input, worker in _first(slowest)
+        ],
+    }
+
+
+def _first(slowest: list[tuple[float, str, Json]]) -> list[tuple[float, str, Json]]:
+    return sorted(slowest, key=lambda one: one[:2])[:SLOWEST]
+
+
+def _workers(seconds: Mapping[str, Sequence[float]], beats: Sequence[Beat]) -> list[Mapping[str, Json]]:
+    """Every worker that answered something that counts, or that left a beat."""
     infos = {beat.worker: beat.info for beat in beats}
     return [
         {
             "id": worker,
             "device": infos.get(worker, {}).get("device"),
             "host": infos.get(worker, {}).get("host"),
-            "items": len(seconds[worker]),
-            "seconds": round(math.fsum(seconds[worker]), 3),
+            "items": len(seconds.get(worker, ())),
+            "seconds": round(math.fsum(seconds.get(worker, ())), 3),
             "rate_per_s": infos.get(worker, {}).get("rate_per_s"),
             "waited_share": infos.get(worker, {}).get("waited_share"),
         }
@@ -59,9 +83,8 @@ def _workers(results: Sequence[Result], beats: Sequence[Beat]) -> list[Mapping[s
     ]
 
 
-def _seconds(results: Sequence[Result]) -> Mapping[str, Json]:
-    """How the seconds that items took are spread."""
-    costs = sorted(_cost(result) for result in results)
+def _seconds(costs: Sequence[float]) -> Mapping[str, Json]:
+    """How the seconds that items took are spread; `costs` are sorted."""
     if not costs:
         return {"total": 0.0, "median": None, "p90": None, "max": None}
     return {
@@ -70,12 +93,3 @@ def _seconds(results: Sequence[Result]) -> Mapping[str, Json]:
         "p90": costs[len(costs) * 9 // 10],
         "max": costs[-1],
     }
-
-
-def _slowest(results: Sequence[Result]) -> list[Mapping[str, Json]]:
-    slowest = sorted(results, key=lambda r: (-_cost(r), r.input))[:SLOWEST]
-    return [{"input": shown(r.input), "seconds": _cost(r), "worker": r.run.get("worker")} for r in slowest]
-
-
-def _cost(result: Result) -> float:
-    return float(result.run.get("seconds") or 0.0)
