@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.chaos.places import Place
-from tests.chaos.schedule import KILLS, Blow, Way
+from tests.chaos.schedule import KILLS, ZOMBIES, Blow, Way
 from tests.tasks.chaotic import SLOW
 from tests.workers import Worker, processes_of, worker
 from worker.queue import layout
@@ -47,7 +47,7 @@ class Battle:
 
     @property
     def zombies(self) -> int:
-        return sum(blow.way is Way.FREEZE for blow in self.struck)
+        return sum(blow.way in ZOMBIES for blow in self.struck)
 
     def run(self, limit: float) -> None:
         until = time.monotonic() + limit
@@ -117,6 +117,9 @@ class Battle:
                 self._full_until = now + blow.lasts
             case Way.FREEZE:
                 victim.signal_all(signal.SIGSTOP)
+                self._frozen[victim] = now + blow.lasts
+            case Way.MUTE:
+                victim.send_signal(signal.SIGSTOP)
                 self._frozen[victim] = now + blow.lasts
             case Way.STOP:
                 victim.send_signal(signal.SIGTERM)

@@ -16,11 +16,13 @@ class Way(StrEnum):
     LOOP = "its working process dies"
     PARENT = "its parent dies"
     FREEZE = "it stands still for longer than the TTL, and wakes up"
+    MUTE = "its parent stands still, so nobody beats for it while it works on"
     STOP = "it is asked to stop"
     FULL = "the disk is full for a while"
 
 
 KILLS = (Way.MACHINE, Way.LOOP, Way.PARENT)
+ZOMBIES = (Way.FREEZE, Way.MUTE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +39,11 @@ class Blow:
 
 
 def schedule(seed: int, kills: int, shards: int, ttl: float) -> Sequence[Blow]:
-    """For each seven kills or so there is a zombie, a stop and a full disk, spread evenly over the work."""
+    """For every eight kills a zombie and a stop, now and then a full disk, spread evenly over the work."""
     chance = Random(seed)
     few = max(1, kills // 8)
     ways = [chance.choices(KILLS, (6, 2, 2))[0] for _ in range(kills)]
-    ways += [Way.FREEZE] * few + [Way.STOP] * few + [Way.FULL] * max(1, few // 3)
+    ways += chance.choices(ZOMBIES, (3, 1), k=few) + [Way.STOP] * few + [Way.FULL] * max(1, few // 3)
     chance.shuffle(ways)
     moments = sorted(chance.uniform(0, BEFORE_THE_END * shards) for _ in ways)
     return [
