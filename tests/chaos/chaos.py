@@ -28,7 +28,7 @@ TTL_S = 2.0
 WORKERS = 4
 SHARD = 16
 """items in a shard of the task `chaotic`"""
-LEAST_SHARDS = 10
+LEAST_SHARDS = 16
 SHARDS_PER_KILL = 1.25
 OUTPUTS = ("final_results.json", "summary.json")
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
 
-BEFORE_THE_END = 0.85
-"""blows fall while so much of the work is open at most, so that each of them finds somebody"""
+BEFORE_THE_END = 0.7
+"""of the work, so that the last blow still finds somebody"""
 
 
 class Way(StrEnum):

@@ -9,6 +9,7 @@ import pytest
 from tests.chaos.chaos import one_round, undisturbed, work
 from tests.workers import end_all
 
+pytestmark = pytest.mark.timeout(300)
 SEED = 7
 KILLS = 6
 
