@@ -7,6 +7,8 @@ IN ?=
 NAME := $(addsuffix -,$(notdir $(patsubst %/,%,$(firstword $(IN)))))
 QUEUE ?= run/$(NAME)queue
 OUT ?= run/$(NAME)results
+SEED ?=
+KILLS ?= 100
 
 DEMO := run/demo
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
@@ -17,7 +19,7 @@ endif
 include env/$(HW).env
 export $(shell sed -n 's/^\([A-Z_]*\)=.*/\1/p' env/$(HW).env)
 
-.PHONY: help setup run test check bench format clean
+.PHONY: help setup run test check chaos bench format clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets and variables
@@ -28,6 +30,8 @@ help: ## list the targets and variables
 	@echo "  QUEUE=$(QUEUE)    where the run's state is kept: a folder, az://…, s3://… or gs://…"
 	@echo "  IN=$(IN)                files and folders to work on; empty: a small demonstration set"
 	@echo "  OUT=$(OUT)    where the answers go"
+	@echo "  SEED=$(SEED)               of chaos: the same blows again; empty: another one each time"
+	@echo "  KILLS=$(KILLS)           of chaos, on each store"
 
 setup: .venv/core.stamp ## make .venv with the worker in it
 
@@ -50,6 +54,10 @@ check: .venv/dev.stamp ## what CI runs: format, lint, types, tests
 	.venv/bin/ruff check .
 	.venv/bin/mypy --strict
 	.venv/bin/python -m pytest
+
+chaos: .venv/dev.stamp ## kill, freeze and cheat real workers on each store, then count the answers
+	@tests/servers.sh
+	@.venv/bin/python -m tests.chaos --kills $(KILLS) $(addprefix --seed ,$(SEED))
 
 bench: .venv/dev.stamp ## measure the figures of docs/benchmarks.md here
 	@.venv/bin/python -m tests.bench.figures

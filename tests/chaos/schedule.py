@@ -1,0 +1,58 @@
+"""What is done to the workers of a round, and when: drawn from the seed before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from random import Random
+
+BEFORE_THE_END = 0.7
+"""of the work, so that the last blow still finds somebody"""
+
+
+class Way(StrEnum):
+    MACHINE = "every process of a worker dies at once"
+    LOOP = "its working process dies"
+    PARENT = "its parent dies"
+    FREEZE = "it stands still for longer than the TTL, and wakes up"
+    MUTE = "its parent stands still, so nobody beats for it while it works on"
+    STOP = "it is asked to stop"
+    FULL = "the disk is full for a while"
+
+
+KILLS = (Way.MACHINE, Way.LOOP, Way.PARENT)
+ZOMBIES = (Way.FREEZE, Way.MUTE)
+
+
+@dataclass(frozen=True, slots=True)
+class Blow:
+    way: Way
+    commits: int
+    """not before so many shards are committed"""
+    gap: float
+    """nor sooner than so many seconds after the blow before"""
+    rank: float
+    """whom it hits: 0.0 the worker that has lived longest, towards 1.0 the youngest"""
+    lasts: float
+    """seconds of a freeze, or of a full disk"""
+
+
+def schedule(seed: int, kills: int, shards: int, ttl: float) -> Sequence[Blow]:
+    """For every eight kills a zombie and a stop, now and then a full disk, spread evenly over the work."""
+    chance = Random(seed)
+    few = max(1, kills // 8)
+    ways = [chance.choices(KILLS, (6, 2, 2))[0] for _ in range(kills)]
+    ways += chance.choices(ZOMBIES, (3, 1), k=few) + [Way.STOP] * few + [Way.FULL] * max(1, few // 3)
+    chance.shuffle(ways)
+    moments = sorted(chance.uniform(0, BEFORE_THE_END * shards) for _ in ways)
+    return [
+        Blow(
+            way,
+            int(moment),
+            chance.uniform(0.1, 0.7),
+            chance.random() ** 2,
+            ttl * chance.uniform(1.2, 2.0),
+        )
+        for way, moment in zip(ways, moments, strict=True)
+    ]
