@@ -59,8 +59,9 @@ chaos: .venv/dev.stamp ## kill, freeze and cheat real workers on each store, the
 	@tests/servers.sh
 	@.venv/bin/python -m tests.chaos --kills $(KILLS) $(addprefix --seed ,$(SEED))
 
-bench: .venv/dev.stamp ## measure the figures of docs/benchmarks.md here
-	@.venv/bin/python -m tests.bench.figures
+bench: .venv/bench.stamp ## measure the figures of docs/benchmarks.md here; OF="start peers" only those
+	@tests/servers.sh
+	@.venv/bin/python -m tests.bench $(OF)
 
 format: .venv/dev.stamp ## put the code into its form
 	.venv/bin/ruff format .
@@ -77,6 +78,11 @@ clean: ## remove what setup and the tests made; answers stay
 	@python3 -m venv .venv
 	@$(PIP) -r env/locks/core.txt
 	@$(PIP) --no-deps -e .
+	@touch $@
+
+.venv/bench.stamp: env/locks/bench.txt .venv/dev.stamp
+	@echo "Adding the queues that ours is measured against to .venv"
+	@$(PIP) --no-deps -r env/locks/bench.txt
 	@touch $@
 
 .venv/dev.stamp: env/locks/dev.txt .venv/core.stamp

@@ -24,6 +24,7 @@ from pathlib import Path
 import pytest
 
 AZURITE = Path(__file__).parents[1] / ".cache/azurite/node_modules/azurite/dist/src/blob/main.js"
+AZURITE_QUEUE = AZURITE.parents[1] / "queue/main.js"
 # The account of every Azure emulator; its key is in Microsoft's documentation.
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -55,6 +56,19 @@ def azurite(folder: Path) -> Iterator[Server]:
 
     with _running(command, port) as process:
         yield Server({"AZURITE_BLOB_STORAGE_URL": f"http://127.0.0.1:{port}"}, fresh, process)
+
+
+@contextmanager
+def azurite_queue(folder: Path) -> Iterator[int]:
+    """Azure's message queues, which only others use; → the port."""
+    node = shutil.which("node")
+    if node is None or not AZURITE_QUEUE.exists():
+        missing("Azurite is not here; run tests/servers.sh (it needs Node.js and npm)")
+    port = free_port()
+    command = [str(node), str(AZURITE_QUEUE), "--queueHost", "127.0.0.1", "--queuePort", str(port)]
+    command += ["--location", str(folder), "--silent", "--skipApiVersionCheck", "--disableTelemetry"]
+    with _running(command, port):
+        yield port
 
 
 @contextmanager
