@@ -290,7 +290,7 @@ class Simulation:
     def __post_init__(self) -> None:
         self.world = World(self.seed, self.faults, self.ttl)
         self.clock = SimulatedClock(self.world)
-        self.store = SimulatedStore(self.world)
+        self.store = self._make_store()
         self.shards: list[Shard] = cut(
             (Item(id=f"id{n:04d}", input=f"{n:04d}") for n in range(self.items)), self.shard_size
         )
@@ -302,6 +302,9 @@ class Simulation:
         self.done_at: float | None = None
         self.suspected: Counter[str] = Counter()
         self.world.after_step = self._check_step
+
+    def _make_store(self) -> SimulatedStore:
+        return SimulatedStore(self.world)
 
     def run(self, until: float = 40_000.0) -> Simulation:
         for number in range(self.workers):
@@ -327,17 +330,7 @@ class Simulation:
                 self.clock.sleep(self.ttl / 4)
 
         def working() -> None:
-            claims = Claims(self.store, life, self.clock, self.seed)  # type: ignore[arg-type]
-            while not self._all_done():
-                try:
-                    holding = claims.take()
-                except StoreAwayError:
-                    self.clock.sleep(1.0)
-                    continue
-                if holding is None:
-                    self.clock.sleep(claims.poll)
-                    continue
-                self._hold(holding)
+            self._work(Claims(self.store, life, self.clock, self.seed))  # type: ignore[arg-type]
 
         def supervise() -> None:
             """Outside the machine: when it is dead, another one comes."""
@@ -372,6 +365,18 @@ class Simulation:
                     pass
 
         self.world.spawn(undertaker, write)
+
+    def _work(self, claims: Claims) -> None:
+        while not self._all_done():
+            try:
+                holding = claims.take()
+            except StoreAwayError:
+                self.clock.sleep(1.0)
+                continue
+            if holding is None:
+                self.clock.sleep(claims.poll)
+                continue
+            self._hold(holding)
 
     def _hold(self, holding: Holding) -> None:
         try:

@@ -18,6 +18,7 @@ from worker.queue.text import encode
 from worker.redact import redact
 from worker.sources import find, resolve
 from worker.tasks import params, registry
+from worker.tasks.task import JobTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,10 @@ class Enqueued:
 def agree(store: Store, wanted: Wanted) -> Run:
     """Freeze the wanted recipe, or find the one that stands."""
     recipe = _recipe(store, wanted)
-    return freeze(store, recipe, shard_size(registry.find(recipe.task).seconds_per_item))
+    task = registry.find(recipe.task)
+    # a job has its shard, and so its checkpoints, to itself
+    size = 1 if issubclass(task, JobTask) else shard_size(task.seconds_per_item)
+    return freeze(store, recipe, size)
 
 
 def enqueue(store: Store, wanted: Wanted, paths: Sequence[str], root: str | None) -> Enqueued:

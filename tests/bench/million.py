@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.figures import ENV
+
 from worker.clock import Clock
 from worker.enqueue import Wanted, enqueue
 from worker.items import Answer, Failure, Item, Result

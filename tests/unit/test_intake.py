@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count, product
 from pathlib import Path
@@ -148,6 +148,57 @@ def scripts() -> Iterator[str]:
         yield "a" * i + "b" * j + "a" * 20
 
 
+def work(store: Store, seconds: float, count: int = 40) -> None:
+    """So many items answered, each in so long."""
+    for name in intake.add(store, 10, items(*(f"before {n}" for n in range(count)))).shards:
+        commit(store, name, lambda item: replace(answered(item), run={"seconds": seconds}))
+
+
+def lengths(store: Store, names: Sequence[str]) -> list[int]:
+    return [len(read_shard(store, name).items) for name in names]
+
+
+# how large
+
+
+def test_later_work_is_cut_by_what_items_took(store: Store) -> None:
+    work(store, 30.0)
+    added = intake.add(store, 10, items(*range(5)))
+    assert lengths(store, added.shards) == [2, 2, 1]
+
+
+def test_a_retry_is_cut_by_what_items_took(store: Store) -> None:
+    work(store, 30.0)
+    before = set(shards(store))
+    intake.retry(store, 10, items(*range(5)))
+    assert sorted(lengths(store, sorted(set(shards(store)) - before))) == [1, 2, 2]
+
+
+def test_few_answers_and_failures_say_nothing_of_the_size(store: Store) -> None:
+    work(store, 30.0, count=10)
+    for name in intake.add(store, 10, items(*(f"bad {n}" for n in range(40)))).shards:
+        commit(store, name, lambda item: replace(failed(item), run={"seconds": 600.0}))
+    assert lengths(store, intake.add(store, 10, items(*range(5))).shards) == [5]
+
+
+def test_a_damaged_commit_does_not_stop_new_work(store: Store) -> None:
+    work(store, 30.0)
+    store.put(layout.done(shards(store)[0]), b"{")
+    assert intake.add(store, 10, items(*range(5))).new == 5
+
+
+def test_a_list_is_cut_alike_by_who_measured_before_and_by_who_measures_after(store: Store) -> None:
+    """An author dies half-way; while items are answered the estimate turns out to be wrong."""
+    early = Crashing(store, 2)  # the agreed size, and one shard
+    with pytest.raises(KeyboardInterrupt):
+        intake.add(early, 2, items(*range(8)))  # type: ignore[arg-type]
+    half = set(shards(store))
+    work(store, 1.0)
+    added = intake.add(store, 2, items(*range(8)))
+    assert lengths(store, [*half, *added.shards]) == [2, 2, 2, 2]
+    assert inputs(store)[:8] == [str(n) for n in range(8)]
+
+
 # adding
 
 
@@ -182,11 +233,11 @@ def test_nothing_brought_adds_nothing(store: Store) -> None:
     assert intake.add(store, 2, []).shards == ()
 
 
-@pytest.mark.parametrize("writes", range(4))
+@pytest.mark.parametrize("writes", range(5))
 def test_an_author_who_dies_half_way_goes_on(store: Store, writes: int) -> None:
     with pytest.raises(KeyboardInterrupt):
         intake.add(Crashing(store, writes), 2, items(*range(8)))  # type: ignore[arg-type]
-    assert len(shards(store)) == writes
+    assert len(shards(store)) == max(0, writes - 1)  # the first write agrees on their size
     intake.add(store, 2, items(*range(8)))
     assert inputs(store) == [str(n) for n in range(8)]
 
@@ -199,6 +250,15 @@ def test_the_same_list_brought_by_two_at_once_is_there_once() -> None:
         add = lambda s: intake.add(s, 2, items(*range(4)))  # noqa: E731
         both(store, script, add, add)
         assert set(shards(store)) == wanted, script
+
+
+@pytest.mark.usefixtures("one_by_one")
+def test_two_who_measure_differently_cut_the_same_list_alike() -> None:
+    for script in scripts():
+        store = open_store(f"memory://intake-{next(names)}")
+        slow, fast = (lambda s, size=size: intake.add(s, size, items(*range(4))) for size in (1, 3))
+        both(store, script, slow, fast)
+        assert inputs(store) == ["0", "1", "2", "3"], script
 
 
 @pytest.mark.usefixtures("one_by_one")

@@ -16,7 +16,7 @@ from worker.queue.beat import Heart
 from worker.queue.claims import newest_claims
 from worker.queue.finals import final_answers
 from worker.queue.holding import release
-from worker.queue.protocol import SHARD_MOST, Watch, item_id, shard_size
+from worker.queue.protocol import MEASURED_LEAST, SHARD_MOST, Watch, item_id, measured_size, shard_size
 from worker.queue.recipe import Recipe, freeze
 from worker.queue.shards import cut
 from worker.queue.store import open_store
@@ -376,6 +376,24 @@ def test_a_careful_holder_begins_nothing_before_a_beat_that_names_it_is_acknowle
 )
 def test_a_shard_is_about_a_minute_of_work(seconds: float, size: int) -> None:
     assert shard_size(seconds) == size
+
+
+@pytest.mark.parametrize(
+    ("answers", "each", "size"),
+    [
+        (MEASURED_LEAST - 1, 20.0, 30),  # too few to believe
+        (MEASURED_LEAST, 20.0, 3),
+        (MEASURED_LEAST, 3.0, 30),  # near the estimate
+        (MEASURED_LEAST, 4.0, 15),
+        (MEASURED_LEAST, 0.01, SHARD_MOST),
+    ],
+)
+def test_what_items_took_counts_where_the_estimate_was_wrong(answers: int, each: float, size: int) -> None:
+    assert measured_size(30, answers, answers * each) == size
+
+
+def test_a_shard_of_one_item_stays_one_whatever_was_measured() -> None:
+    assert measured_size(1, 1000, 1.0) == 1
 
 
 # 9 · identity

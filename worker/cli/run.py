@@ -13,7 +13,6 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -38,7 +37,7 @@ from worker.settings import Settings
 from worker.standing import Standing
 from worker.stop import GRACE_S, StopListener
 from worker.tasks import registry
-from worker.tasks.task import MapTask
+from worker.tasks.registry import AnyTask
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +145,7 @@ def command(
     return finish(ending, store, out or (default_out(queue) if paths else None), on_done)
 
 
-def longest_silence(task_type: type[MapTask[Any, Any]]) -> float:
+def longest_silence(task_type: type[AnyTask]) -> float:
     """For how long a loop that is well may say nothing."""
     return task_type.item_limit_s
 

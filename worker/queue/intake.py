@@ -10,6 +10,7 @@ from typing import TypeVar
 from worker.items import Item
 from worker.queue import layout
 from worker.queue.answers import read_shard
+from worker.queue.cuts import agreed_size, size_now
 from worker.queue.shards import Shard, cut
 from worker.queue.store import Store
 from worker.queue.text import decode, encode
@@ -37,8 +38,10 @@ def add(store: Store, shard_size: int, items: Sequence[Item]) -> Added:
 
     The cut is made of all items first: whoever brings the same list at the same time, or comes after a
     crash half-way, finds the same shards under the same names. Only what is left then is compared item
-    by item with what the queue holds already.
+    by item with what the queue holds already. `shard_size` is that of run.json: what items took since then
+    may say another (rule 8).
     """
+    shard_size = agreed_size(store, shard_size, items)
     planned = cut(items, shard_size)
     there = {layout.shard_of(e.name) for e in store.list(layout.ITEMS)}
     fresh = [shard for shard in planned if shard.name not in there]
@@ -63,7 +66,7 @@ def retry(store: Store, shard_size: int, items: Sequence[Item]) -> int:
         again = [replace(i, generation=generation, file=None) for i in items if i.id not in waiting]
         if not again:
             return 0
-        shards = cut(again, shard_size)
+        shards = cut(again, size_now(store, shard_size))
         record = {"generation": generation, "shards": {s.name: s.data.decode() for s in shards}}
         if store.create(layout.retry(generation), encode(record)):
             _write(store, shards)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 RUN = "run.json"
 INBOX = "inbox/"
@@ -14,6 +15,7 @@ DONE = "done/"
 RETRIES = "retries/"
 TAKEN = "taken/"
 ROOTS = "roots/"
+CUTS = "cuts/"
 FILES = "files/"
 JOBS = "jobs/"
 
@@ -72,6 +74,11 @@ def taken(inbox_name: str, content: bytes) -> str:
 def root(location: str) -> str:
     """One place that enqueue saw the inputs at."""
     return f"{ROOTS}{hashlib.sha256(location.encode()).hexdigest()[:16]}.json"
+
+
+def cut(ids: Iterable[str]) -> str:
+    """How large the shards of this list are."""
+    return f"{CUTS}{hashlib.sha256(' '.join(ids).encode()).hexdigest()[:16]}.json"
 
 
 def file(content: bytes) -> str:

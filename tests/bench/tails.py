@@ -1,0 +1,154 @@
+"""`python -m tests.bench.tails`: how long the last workers are waited for, in virtual time.
+
+Real claims and holdings on the simulator's store, no faults: 1,000 items of 20 s. The ideal is the total work
+shared out evenly, or the longest item if that takes longer: no schedule is shorter, and none that does not
+know the items reaches it. Prints one Markdown table; takes some minutes.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tests.simulator import Faults, SimulatedStore, Simulation, World
+from worker.items import Answer, Result
+from worker.queue.claims import Claims
+from worker.queue.holding import Holding
+from worker.queue.protocol import shard_size
+from worker.queue.store import Entry
+
+ITEMS = 1_000
+SECONDS = 20.0
+WORKERS = (10, 32, 64)
+ESTIMATES: Mapping[str, float] = {
+    "right": SECONDS,
+    "10 times too low": SECONDS / 10,
+    "10 times too high": SECONDS * 10,
+}
+AHEAD = 16
+"""samples that a worker prepares ahead: two a core, on a machine of eight"""
+
+
+def even(chance: random.Random) -> float:
+    return SECONDS * chance.uniform(0.5, 1.5)
+
+
+def long_tailed(chance: random.Random) -> float:
+    """Lognormal with the same mean: half of the items take less than 12 s, one in a hundred over 125 s."""
+    return SECONDS * chance.lognormvariate(-0.5, 1.0)
+
+
+SPREADS: Mapping[str, Callable[[random.Random], float]] = {"0.5 to 1.5": even, "long-tailed": long_tailed}
+
+
+class FoldedStore(SimulatedStore):
+    """Lists a folder without going through all others: thousands of objects, thousands of lists."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._folders: dict[str, dict[str, None]] = {}
+
+    def list(self, prefix: str = "") -> list[Entry]:
+        folder = self._folders.get(prefix.partition("/")[0], {})
+        return self._call(
+            "list", lambda: [self._entry(n) for n in folder if n.startswith(prefix)], write=False
+        )
+
+    def _write(self, name: str, data: bytes) -> None:
+        self._folders.setdefault(name.partition("/")[0], {})[name] = None
+        super()._write(name, data)
+
+
+@dataclass
+class Tail(Simulation):
+    """Workers that answer one item after the other, and take the next shard when the loop would."""
+
+    spread: Callable[[random.Random], float] = even
+    ahead: int = 0
+    """items prepared ahead, over the end of a shard; 0: the next shard is taken when one is answered"""
+    durations: Mapping[str, float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        chance = random.Random(self.seed)
+        self.durations = {item.id: self.spread(chance) for shard in self.shards for item in shard.items}
+        self._committed = 0
+
+    @property
+    def ideal(self) -> float:
+        return max(math.fsum(self.durations.values()) / self.workers, max(self.durations.values()))
+
+    def _make_store(self) -> SimulatedStore:
+        return FoldedStore(self.world)
+
+    @property
+    def ratio(self) -> float:
+        assert self.done_at is not None
+        return self.done_at / self.ideal
+
+    def _work(self, claims: Claims) -> None:
+        hands: deque[Holding] = deque()
+        take_at = 0.0
+        while not self._all_done():
+            if self._wants(hands) and self.clock.now() >= take_at:
+                if holding := claims.take():
+                    hands.append(holding)
+                    continue
+                take_at = self.clock.now() + claims.poll
+            if hands:
+                self._answer_one(hands)
+            else:
+                self.clock.sleep(claims.poll)
+
+    def _wants(self, hands: Sequence[Holding]) -> bool:
+        left = sum(len(holding.left()) for holding in hands)
+        if not self.ahead:
+            return not left
+        return left < self.ahead or (len(hands) < 2 and left < 2 * self.ahead)
+
+    def _answer_one(self, hands: deque[Holding]) -> None:
+        holding = hands[0]
+        item = holding.left()[0]
+        holding.begin([item])
+        self.clock.sleep(self.durations[item.id])
+        holding.add([Result(item.id, item.input, Answer({}))])
+        if holding.complete:
+            holding.commit()
+            self._committed += 1
+            hands.popleft()
+        else:
+            holding.flush()
+
+    def _all_done(self) -> bool:
+        return self._committed == len(self.shards)
+
+    def _check_step(self) -> None:
+        """No fault, nothing to check before the end."""
+
+
+def main() -> None:
+    print(f"| workers | items | estimate | shard | ideal | one shard in hand | {AHEAD} items ahead |")  # noqa: T201
+    print("| --- | --- | --- | --- | --- | --- | --- |")  # noqa: T201
+    for workers in WORKERS:
+        for estimate, seconds in ESTIMATES.items():
+            for name, spread in SPREADS.items():
+                print(row(workers, name, spread, estimate, shard_size(seconds)), flush=True)  # noqa: T201
+
+
+def row(workers: int, name: str, spread: Callable[[random.Random], float], estimate: str, size: int) -> str:
+    tails = [measure(workers, size, spread, ahead) for ahead in (0, AHEAD)]
+    times = " | ".join(f"{tail.done_at:,.0f} s: {tail.ratio:.2f} times" for tail in tails)
+    return f"| {workers} | {name} | {estimate} | {size} | {tails[0].ideal:,.0f} s | {times} |"
+
+
+def measure(workers: int, size: int, spread: Callable[[random.Random], float], ahead: int) -> Tail:
+    tail = Tail(1, Faults(), items=ITEMS, shard_size=size, workers=workers, spread=spread, ahead=ahead)
+    tail.run(until=1e6)
+    return tail
+
+
+if __name__ == "__main__":
+    main()
