@@ -96,7 +96,10 @@ class Holding:
         self._buffer.clear()
 
     def commit(self) -> None:
-        """Rule 1: creating done/<shard> is the commit; if somebody else's stands, it is as good as ours."""
+        commit([self])
+
+    def sealed(self) -> tuple[str, bytes]:
+        """The commit's name and bytes; all that it lists is written."""
         if not self.complete:
             raise ValueError(f"shard {self.shard.name} has items without an answer: it is not committed")
         self._store_files()
@@ -112,8 +115,7 @@ class Holding:
             "worker": self._life.worker,
             "epoch": self.epoch,
         }
-        self._store.create(layout.done(self.shard.name), encode(record))
-        self._forget(self.shard.name)
+        return layout.done(self.shard.name), encode(record)
 
     def ours(self) -> bool:
         """Rule 4: after a silence of ours, new work only once a beat is heard and no higher epoch stands."""
@@ -133,7 +135,7 @@ class Holding:
         self._forget(self.shard.name)
 
     def drop(self) -> None:
-        """Somebody else has it; what we wrote stays and may be inherited."""
+        """It is committed, or somebody else has it: what we wrote stays."""
         self._forget(self.shard.name)
 
     def _set_hand(self, hand: tuple[str, ...]) -> None:
@@ -148,6 +150,18 @@ class Holding:
                     self._store.create(layout.file(content), content)
                 names = {name: layout.file(content) for name, content in result.outcome.files.items()}
                 self._buffer[number] = replace(result, outcome=Answer(result.outcome.keys), files=names)
+
+
+def commit(full: Sequence[Holding]) -> None:
+    """Rule 1: creating done/<shard> is the commit; if somebody else's stands, it is as good as ours."""
+    sealed = [holding.sealed() for holding in full]
+    store = full[0]._store
+    if len(sealed) == 1:
+        store.create(*sealed[0])
+    else:
+        store.create_all(sealed)
+    for holding in full:
+        holding.drop()
 
 
 def release(
