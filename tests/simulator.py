@@ -329,14 +329,14 @@ class Simulation:
             claims = Claims(self.store, life, self.clock, self.seed)  # type: ignore[arg-type]
             while not self._all_done():
                 try:
-                    holding = claims.take()
+                    holdings = claims.take_many(self.world.random.choice((1, 1, 3)))
                 except StoreAwayError:
                     self.clock.sleep(1.0)
                     continue
-                if holding is None:
+                for holding in holdings:
+                    self._hold(holding)
+                if not holdings:
                     self.clock.sleep(claims.poll)
-                    continue
-                self._hold(holding)
 
         def supervise() -> None:
             """Outside the machine: when it is dead, another one comes."""
