@@ -369,14 +369,18 @@ class Simulation:
     def _work(self, claims: Claims) -> None:
         while not self._all_done():
             try:
-                holding = claims.take()
+                holdings = claims.take_many(self._together())
             except StoreAwayError:
                 self.clock.sleep(1.0)
                 continue
-            if holding is None:
+            for holding in holdings:
+                self._hold(holding)
+            if not holdings:
                 self.clock.sleep(claims.poll)
-                continue
-            self._hold(holding)
+
+    def _together(self) -> int:
+        """How many shards a worker would like at once."""
+        return self.world.random.choice((1, 1, 3))
 
     def _hold(self, holding: Holding) -> None:
         try:

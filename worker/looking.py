@@ -28,8 +28,8 @@ class Looking:
         """How long to wait after a look that found nothing."""
         return self._claims.poll
 
-    def take(self) -> Holding | None:
-        """In the thread that talks to the store."""
+    def take(self, most: int = 1) -> list[Holding]:
+        """In the thread that talks to the store. Several only of what nobody has held yet."""
         now = time.monotonic()
         every = min(INBOX_EVERY_S, self._claims.ttl / 4)
         if now - self._looked >= every or self._claims.finished:
@@ -37,7 +37,7 @@ class Looking:
             self._looked = now
             if self._inbox.look(min(gap, every)):
                 self._claims.finished = False
-        return self._claims.take()
+        return self._claims.take_many(most)
 
     def worked(self) -> None:
         self._worked = time.monotonic()

@@ -37,12 +37,15 @@ from worker.items import Answer, Failure, Item, Json, Result
 from worker.looking import Looking
 from worker.pool import Prepared, Preparing
 from worker.queue.beat import ENDED
-from worker.queue.holding import Holding
+from worker.queue.holding import Holding, commit
 from worker.queue.text import unwritable
 from worker.tasks.task import MapTask
 
 ILL_AFTER = 3
 """machine faults in so many different items in a row: it is not the items"""
+SHORT_S = 0.25
+"""a shard that is done in less costs more to take and to commit than to answer"""
+TOGETHER_MOST = 8
 
 log = logging.getLogger(__name__)
 
@@ -84,10 +87,15 @@ class Loop:
         self._flush_s = flush_s
         self._clerk = Clerk(self._tick)
         self._hands: list[Hand] = []
-        """one or two; an item that stands in both is answered once, for both"""
+        """one or two, more where they are short; an item that stands in several is answered once for all"""
+        self._full: list[Holding] = []
+        """answered, and about to be committed together"""
+        self._together = 1
+        """so many shards are taken and committed at a time"""
+        self._full_at = time.monotonic()
         self._sent: set[str] = set()
         self._careful: Holding | None = None
-        self._taking: Future[Holding | None] | None = None
+        self._taking: Future[list[Holding]] | None = None
         self._take_at = 0.0
         self._committed = False
         self._ready: deque[Prepared] = deque()
@@ -127,6 +135,7 @@ class Loop:
             self._pool.drop()
             if self._taking:
                 self._taken(self._taking.result())
+            self._commit()
             self._clerk.drain()
             for holding in self._holdings():
                 self._clerk.now(holding.release, self._stop or "the worker ends")
@@ -141,11 +150,11 @@ class Loop:
         """The next shard, asked for before this one is empty, taken when the store has answered."""
         self._clerk.check()
         if self._taking and self._taking.done():
-            holding = self._taking.result()
+            holdings = self._taking.result()
             self._taking = None
-            self._taken(holding)
+            self._taken(holdings)
             # what was committed since that look may have been the last shard
-            again = holding is not None or self._committed
+            again = bool(holdings) or self._committed
             self._take_at = 0.0 if again else time.monotonic() + self._looking.poll
             self._committed = False
         unsent = sum(len(hand.unsent) for hand in self._hands)
@@ -153,20 +162,28 @@ class Loop:
         # two shards at most; more only where shards are so small that children would idle
         wanted = unsent < self._ahead and (len(self._hands) < 2 or (not unsent and idle > 0))
         if wanted and not self._taking and not self._careful and time.monotonic() >= self._take_at:
-            self._taking = self._clerk.start(self._looking.take)
+            self._taking = self._clerk.start(self._looking.take, self._together)
             self._taking.add_done_callback(lambda _: self._pool.wake())
 
-    def _taken(self, holding: Holding | None) -> None:
-        if holding is None:
-            return
-        if holding.careful:
-            self._careful = holding
-            return
-        left = holding.left()
-        if left:
-            self._hands.append(Hand(holding, deque(left), {item.id for item in left}))
-        else:
-            self._clerk.later(holding.commit)
+    def _look(self) -> list[Holding]:
+        """In the clerk's thread."""
+        now = time.monotonic()
+        every = min(INBOX_EVERY_S, self._claims.ttl / 4)
+        if now - self._looked >= every or self._claims.finished:
+            gap = now - self._looked if self._looked else every
+            self._looked = now
+            if self._inbox.look(min(gap, every)):
+                self._claims.finished = False
+        return self._claims.take_many(self._together)
+
+    def _taken(self, holdings: Sequence[Holding]) -> None:
+        for holding in holdings:
+            if holding.careful:
+                self._careful = holding
+            elif left := holding.left():
+                self._hands.append(Hand(holding, deque(left), {item.id for item in left}))
+            else:
+                self._clerk.later(holding.commit)
 
     # prepare
 
@@ -281,15 +298,30 @@ class Loop:
                 hand.open.difference_update(result.item for result in mine)
                 self._clerk.later(hand.holding.add, mine)
                 if not hand.open:
-                    self._clerk.later(hand.holding.commit)
-                    self._committed = True
+                    self._fill(hand.holding, now)
         self._hands = [hand for hand in self._hands if hand.open]
         self._count(final)
-        if now - self._flushed >= self._flush_s:
+        is_due = now - self._flushed >= self._flush_s
+        if is_due or len(self._full) >= self._together or not any(hand.unsent for hand in self._hands):
+            self._commit()
+        if is_due:
             self._flushed = now
             for hand in self._hands:
                 self._clerk.later(hand.holding.flush)
         self._tick()
+
+    def _fill(self, holding: Holding, now: float) -> None:
+        """A shard is answered. Where that takes no time, more of them are taken and committed at once."""
+        self._full.append(holding)
+        short = now - self._full_at < SHORT_S
+        self._together = min(2 * self._together, TOGETHER_MOST) if short else 1
+        self._full_at = now
+
+    def _commit(self) -> None:
+        if self._full:
+            self._clerk.later(commit, self._full)
+            self._full = []
+            self._committed = True
 
     def _is_final(self, result: Result) -> bool:
         """Rule 7: a fault of the machine is no answer; several items in a row, and the worker stops."""

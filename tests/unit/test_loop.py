@@ -156,9 +156,38 @@ def test_an_item_that_stands_in_two_shards_in_hand_is_answered_once_for_both() -
     task = Told(fine)
     factory = Factory(bench, task)
     for _ in range(2):
-        factory.loop._taken(factory.loop._looking._claims.take())
+        factory.loop._taken(factory.loop._looking._claims.take_many(1))
     assert set(factory.run()) == {"x", "y", "z"}
     assert sorted(input for batch in task.batches for input in batch) == ["x", "y", "z"]
+
+
+def test_short_shards_are_taken_and_committed_together() -> None:
+    bench = Bench(items=120, shard_size=2)
+    results = Factory(bench, Told(fine), batch=4).run()
+    assert len(results) == 120
+    beats = sum(name == layout.worker("a") for name in bench.store.written())
+    assert beats < len(bench.shards) / 2
+    assert not bench.lives["a"].heart.claims
+
+
+def test_what_is_answered_when_a_stop_comes_is_committed() -> None:
+    bench = Bench(items=60, shard_size=2)
+    factory = Factory(bench, Told(fine), batch=2)
+    begun: set[str] = set()
+
+    def tell(item: Item) -> Answer:
+        begun.add(item.input)
+        if len(begun) == 41:
+            factory.loop.stop("SIGTERM")
+        return fine(item)
+
+    factory.task.tell = tell
+    assert set(factory.run()) == begun
+    assert not bench.lives["a"].heart.claims
+    claimed = [e.name for e in bench.store.list(layout.CLAIMS)]
+    held = {name.split("/")[1] for name in claimed}
+    freed = {name.split("/")[1] for name in claimed if name.endswith(".released")}
+    assert held - freed == {layout.shard_of(e.name) for e in bench.store.list(layout.DONE)}
 
 
 def test_stop_writes_what_is_finished_and_hands_the_rest_back() -> None:

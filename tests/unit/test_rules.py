@@ -12,8 +12,8 @@ from worker.errors import StoreAwayError, UsageError
 from worker.items import Item
 from worker.queue import intake, layout, parts
 from worker.queue.answers import Done, read_done
-from worker.queue.beat import Heart
-from worker.queue.claims import newest_claims
+from worker.queue.beat import Beat, Heart
+from worker.queue.claims import Free, newest_claims
 from worker.queue.finals import final_answers
 from worker.queue.holding import release
 from worker.queue.protocol import MEASURED_LEAST, SHARD_MOST, Watch, item_id, measured_size, shard_size
@@ -136,8 +136,55 @@ def test_a_shard_that_was_committed_meanwhile_is_not_worked_on_again() -> None:
     first.add([answered(first.shard.items[0])])
     first.commit()
     release(bench.store, first.shard.name, 1, "done")  # type: ignore[arg-type]
-    claims._free = [(first.shard.name, 2, "released")]
+    claims._free = [Free(first.shard.name, 2, "released")]
     assert claims.take() is None
+
+
+def test_several_claims_are_listed_by_one_beat_before_the_first_is_made() -> None:
+    bench = Bench(items=8, shard_size=2)
+    claims = bench.worker("a")
+    claims._look()
+    bench.store.calls.clear()
+    held = claims.take_many(3)
+    assert len(held) == 3
+    beat, *made = bench.store.written()
+    assert beat == layout.worker("a")
+    assert sorted(made) == sorted(layout.claim(one.shard.name, 1) for one in held)
+    said = Beat.decode(bench.store.get(beat))
+    assert said is not None
+    assert said.claims == {(one.shard.name, 1) for one in held}
+
+
+def test_of_several_claims_those_that_others_won_are_listed_no_longer() -> None:
+    bench = Bench(items=8, shard_size=2)
+    slow, fast = bench.worker("slow"), bench.worker("fast")
+    slow._look()
+    theirs = {bench.take(fast).shard.name for _ in range(2)}
+    ours = {one.shard.name for one in slow.take_many(4)}
+    assert ours == {shard.name for shard in bench.shards} - theirs
+    assert {shard for shard, _ in bench.lives["slow"].heart.claims} == ours
+
+
+def test_an_outage_between_several_claims_leaves_none_listed() -> None:
+    bench = Bench(items=8, shard_size=2)
+    claims = bench.worker("a")
+    claims._look()
+    bench.store.lose.add(layout.claim(claims._free[-2].shard, 1))
+    with pytest.raises(StoreAwayError):
+        claims.take_many(4)
+    assert not bench.lives["a"].heart.claims
+    again = [claims.take() for _ in range(4)]
+    assert sorted(one.epoch for one in again if one) == [1, 1, 2, 2]
+
+
+def test_what_was_held_before_is_taken_alone() -> None:
+    bench = Bench(items=8, shard_size=2)
+    first, second = bench.worker("a"), bench.worker("b")
+    for one in [bench.take(first) for _ in range(3)]:
+        one.release("stopped")
+    second._look()
+    held = [second.take_many(4) for _ in range(4)]
+    assert sorted(one.epoch for [one] in held) == [1, 2, 2, 2]
 
 
 # 3 · expiry without comparing clocks

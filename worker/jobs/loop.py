@@ -64,13 +64,13 @@ class JobLoop:
 
     def run(self) -> None:
         while not self._stop and self._looking.goes_on(busy=False):
-            holding = self._clerk.now(self._looking.take)
-            if holding is None:
+            taken = self._clerk.now(self._looking.take)
+            for holding in taken:
+                self._holding = holding
+                self._work(holding)
+                self._holding = None
+            if not taken:
                 self._nap(self._looking.poll)
-                continue
-            self._holding = holding
-            self._work(holding)
-            self._holding = None
         self.hand_back()
 
     def stop(self, reason: str, time_left: float) -> None:

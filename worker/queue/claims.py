@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import random
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from worker.clock import Clock
 from worker.items import Json, Result
@@ -35,6 +36,14 @@ class Newest:
     released: bool
 
 
+class Free(NamedTuple):
+    """A claim that may be tried."""
+
+    shard: str
+    epoch: int
+    reason: str
+
+
 class Claims:
     """One worker's view of the queue, and the shards it holds."""
 
@@ -58,7 +67,7 @@ class Claims:
         self._done: set[str] = set()
         self._damaged: set[str] = set()
         """shards that nobody can read; the others are done all the same"""
-        self._free: list[tuple[str, int, str]] = []
+        self._free: list[Free] = []
         self._contested: dict[str, int] = {}
         self._holders: dict[tuple[str, int], Mapping[str, Json]] = {}
         self._watches: dict[tuple[str, int], Watch] = {}
@@ -74,11 +83,10 @@ class Claims:
         misses = 0
         self._unheard = False
         while self._free and misses < MISSES_MOST and not self._unheard:
-            shard, epoch, reason = self._free.pop()
-            holding = self._win(shard, epoch, reason)
-            if holding:
+            won = self._win([self._free.pop()])
+            if won:
                 self.poll = POLL_LEAST
-                return holding
+                return won[0]
             misses += 1
             if misses % MISSES_BEFORE_LIST == 0 and not self._unheard:
                 self._list()  # others were faster: much of what we took for free is theirs by now
@@ -87,6 +95,25 @@ class Claims:
         least = remaining if remaining > 0 else self._life.ttl  # a holder's own TTL may be longer
         self.poll = max(POLL_LEAST, min(self.poll * 1.5, self._life.ttl / 4, least))
         return None
+
+    def take_many(self, most: int) -> list[Holding]:
+        """Several that nobody has held yet, with one beat: where work is short the beats cost more than it.
+
+        What somebody has held may kill, and is taken alone."""
+        fresh: list[Free] = []
+        while self._free and self._free[-1].epoch == 1 and len(fresh) < most:
+            fresh.append(self._free.pop())
+        if len(fresh) > 1:
+            won = self._win(fresh)
+            if 2 * len(won) < len(fresh) and not self._unheard:
+                self._list()
+            if won:
+                self.poll = POLL_LEAST
+                return won
+        else:
+            self._free += fresh
+        holding = self.take()
+        return [holding] if holding else []
 
     # looking
 
@@ -110,9 +137,9 @@ class Claims:
         for shard in sorted(shards - self._done - self._held.keys()):
             claim = newest.get(shard)
             if claim is None:
-                self._free.append((shard, 1, "first"))
+                self._free.append(Free(shard, 1, "first"))
             elif claim.released:
-                self._free.append((shard, claim.epoch + 1, "released"))
+                self._free.append(Free(shard, claim.epoch + 1, "released"))
             else:
                 self._contested[shard] = claim.epoch
         self._random.shuffle(self._free)
@@ -147,7 +174,7 @@ class Claims:
     def _free_contested(self, shard: str, epoch: int, reason: str) -> None:
         del self._contested[shard]
         self._watches.pop((shard, epoch), None)
-        self._free.append((shard, epoch + 1, reason))
+        self._free.append(Free(shard, epoch + 1, reason))
 
     def _holder(self, shard: str, epoch: int) -> Mapping[str, Json]:
         if (shard, epoch) not in self._holders:
@@ -179,29 +206,38 @@ class Claims:
 
     # taking
 
-    def _win(self, shard: str, epoch: int, reason: str) -> Holding | None:
+    def _win(self, wanted: Sequence[Free]) -> list[Holding]:
         """Rule 2: the beat lists a claim before its create is sent; having won, look for a commit first.
 
         Whatever goes wrong, the beat must not go on listing a claim that nobody works on."""
-        past = self._past(shard, epoch) if epoch > 2 else []
-        careful = needs_care(past)
-        self._held[shard] = epoch
+        past = [self._past(one.shard, one.epoch) if one.epoch > 2 else [] for one in wanted]
+        self._held.update((one.shard, one.epoch) for one in wanted)
         self._say()
-        holding = None
+        won: dict[str, Holding] = {}
         try:
             self._unheard = not self._life.beat_now()
-            if not self._unheard and self._create(shard, epoch, reason, careful):
-                holding = self._open(shard, epoch, careful, past)
+            if not self._unheard:
+                found = [self._create(*pair) for pair in zip(wanted, past, strict=True)]
+                won = {holding.shard.name: holding for holding in found if holding}
+        finally:
+            for one in wanted:
+                if one.shard not in won:
+                    self._forget(one.shard)
+        return list(won.values())
+
+    def _create(self, free: Free, past: list[Epoch]) -> Holding | None:
+        shard, epoch, reason = free
+        careful = needs_care(past)
+        try:
+            if self._claim(shard, epoch, reason, careful):
+                return self._open(shard, epoch, careful, past)
         except DamagedQueueError as error:
             log.error("%s", error)
             self._damaged.add(shard)
             release(self._store, shard, epoch, str(error))
-        finally:
-            if holding is None:
-                self._forget(shard)
-        return holding
+        return None
 
-    def _create(self, shard: str, epoch: int, reason: str, careful: bool) -> bool:
+    def _claim(self, shard: str, epoch: int, reason: str, careful: bool) -> bool:
         body = {
             "worker": self._life.worker,
             "nonce": secrets.token_hex(8),

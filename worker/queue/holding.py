@@ -99,7 +99,10 @@ class Holding:
         self._buffer.clear()
 
     def commit(self) -> None:
-        """Rule 1: creating done/<shard> is the commit; if somebody else's stands, it is as good as ours."""
+        commit([self])
+
+    def sealed(self) -> tuple[str, bytes]:
+        """The commit's name and bytes; all that it lists is written."""
         if not self.complete:
             raise ValueError(f"shard {self.shard.name} has items without an answer: it is not committed")
         self._store_files()
@@ -115,8 +118,7 @@ class Holding:
             "epoch": self.epoch,
             "inline": inline.decode() if self._buffer else None,
         }
-        self._store.create(layout.done(self.shard.name), encode(record))
-        self._forget(self.shard.name)
+        return layout.done(self.shard.name), encode(record)
 
     def _take(self, result: Result) -> bool:
         """False: it is no item of ours, or it has an answer already."""
@@ -148,7 +150,7 @@ class Holding:
         self._forget(self.shard.name)
 
     def drop(self) -> None:
-        """Somebody else has it; what we wrote stays and may be inherited."""
+        """It is committed, or somebody else has it: what we wrote stays."""
         self._forget(self.shard.name)
 
     def _set_hand(self, hand: tuple[str, ...]) -> None:
@@ -164,6 +166,18 @@ class Holding:
                 names = {name: layout.file(content) for name, content in result.outcome.files.items()}
                 stored = Answer(result.outcome.keys)
                 self._buffer[number] = replace(result, outcome=stored, files={**result.files, **names})
+
+
+def commit(full: Sequence[Holding]) -> None:
+    """Rule 1: creating done/<shard> is the commit; if somebody else's stands, it is as good as ours."""
+    sealed = [holding.sealed() for holding in full]
+    store = full[0]._store
+    if len(sealed) == 1:
+        store.create(*sealed[0])
+    else:
+        store.create_all(sealed)
+    for holding in full:
+        holding.drop()
 
 
 def release(
