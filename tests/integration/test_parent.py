@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.workers import TASKS, end_all, run
+from worker.link import Alive, Line
 from worker.parent import Ending, Incarnation, Parent
 from worker.queue import layout
 from worker.queue.store import Store, open_store
@@ -63,6 +65,17 @@ def test_a_claim_that_was_only_attempted_and_is_somebody_elses_is_not_released(t
     incarnation._heart.claims = frozenset({("shard", 1)})
     incarnation._release(Ending(0, "signal 9", died=True))
     assert store.get(layout.released("shard", 1)) is None
+
+
+def test_a_checkpoint_is_progress_as_an_answer_is(tmp_path: Path) -> None:
+    with StopListener() as stop:
+        incarnation = Incarnation(Settings(str(tmp_path)), stop, 1.0, lambda _: None)
+    ours, theirs = multiprocessing.Pipe()
+    with ours, theirs:
+        for info in ({"state": "ready"}, {"answered": 1, "checkpoints": 2}):
+            theirs.send(Alive(info))
+            incarnation._hear(Line(ours))
+    assert incarnation._ending(-9) == Ending(0, "signal 9", died=True, progress=3)
 
 
 def test_an_item_that_kills_every_worker_ends_as_a_failure_and_the_others_are_answered(
