@@ -165,17 +165,6 @@ class Loop:
             self._taking = self._clerk.start(self._looking.take, self._together)
             self._taking.add_done_callback(lambda _: self._pool.wake())
 
-    def _look(self) -> list[Holding]:
-        """In the clerk's thread."""
-        now = time.monotonic()
-        every = min(INBOX_EVERY_S, self._claims.ttl / 4)
-        if now - self._looked >= every or self._claims.finished:
-            gap = now - self._looked if self._looked else every
-            self._looked = now
-            if self._inbox.look(min(gap, every)):
-                self._claims.finished = False
-        return self._claims.take_many(self._together)
-
     def _taken(self, holdings: Sequence[Holding]) -> None:
         for holding in holdings:
             if holding.careful:

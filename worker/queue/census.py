@@ -121,12 +121,12 @@ class Census:
 
     def _read_gist(self, name: str) -> Gist:
         """The counts stand in front of the results, so the first bytes will do."""
-        head = self._store.read(layout.done(name), 0, HEAD)
-        # no key of ours but this one has a list behind it, and in a text the quotes would be escaped
-        counts, found, _ = head.partition(b',"parts":[')
         try:
+            head = self._store.read(layout.done(name), 0, HEAD)
+            # no key of ours but this one has a list behind it, and in a text the quotes would be escaped
+            counts, found, _ = head.partition(b',"parts":[')
             return Gist.of(json.loads(counts + b"}" if found else self._store.get(layout.done(name)) or b""))
-        except (ValueError, LookupError, TypeError):
+        except (FileNotFoundError, ValueError, LookupError, TypeError):
             raise DamagedQueueError(
                 f"{self._store.url}/{layout.done(name)} is not as a worker wrote it: restore it"
             ) from None
