@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -129,6 +130,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--store", default=",".join(PLACES), help="of directory, azurite, s3")
     chosen = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # its workers must not outlive it
     work = values(chosen.seed, chosen.kills)  # a training with checkpoints will be another Work
     with tempfile.TemporaryDirectory(prefix="chaos-") as temp:
         right = undisturbed(Path(temp), work)
