@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -22,14 +23,11 @@ from tests.chaos.battle import Battle
 from tests.chaos.places import PLACES
 from tests.chaos.proxy import Lots
 from tests.chaos.schedule import schedule
+from tests.chaos.work import Work, values
 from tests.workers import answers, end_all, run
 
 TTL_S = 2.0
 WORKERS = 4
-SHARD = 16
-"""items in a shard of the task `chaotic`"""
-LEAST_SHARDS = 16
-SHARDS_PER_KILL = 1.25
 OUTPUTS = ("final_results.json", "summary.json")
 
 
@@ -58,18 +56,10 @@ class Verdict:
         )
 
 
-def work(seed: int, kills: int) -> Sequence[str]:
-    """Inputs whose first word says how they behave; enough of them to last for all the kills."""
-    chance = random.Random(seed)
-    count = SHARD * max(LEAST_SHARDS, round(SHARDS_PER_KILL * kills))
-    behave = ("quick", "slow", "bad")
-    return [f"{chance.choices(behave, (12, 6, 1))[0]} {number:05d}" for number in range(count)] + ["bad one"]
-
-
-def undisturbed(folder: Path, inputs: Sequence[str]) -> dict[str, bytes]:
+def undisturbed(folder: Path, work: Work) -> dict[str, bytes]:
     """What one worker gives that nobody disturbs."""
     code, said = run(
-        "run", folder / "queue", "--task", "chaotic", *inputs, "--out", folder / "out", timeout=300
+        "run", folder / "queue", "--task", work.task, *work.inputs, "--out", folder / "out", timeout=300
     )
     assert code == 1, said
     return outputs(folder / "out")
@@ -79,8 +69,7 @@ def outputs(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in OUTPUTS}
 
 
-def one_round(store: str, seed: int, kills: int, inputs: Sequence[str], right: dict[str, bytes]) -> Verdict:
-    shards = -(-len(inputs) // SHARD)
+def one_round(store: str, seed: int, kills: int, work: Work, right: dict[str, bytes]) -> Verdict:
     began = time.monotonic()
     lots = Lots(seed, worst=1.5 * TTL_S)
     with (
@@ -88,12 +77,12 @@ def one_round(store: str, seed: int, kills: int, inputs: Sequence[str], right: d
         PLACES[store](Path(temp), lots) as place,
     ):
         try:
-            code, said = run("enqueue", place.queue, "--task", "chaotic", *inputs)
+            code, said = run("enqueue", place.queue, "--task", work.task, *work.inputs)
             assert code == 0, said
-            battle = Battle(place, schedule(seed, kills, shards, TTL_S), shards, TTL_S, WORKERS)
+            battle = Battle(place, schedule(seed, kills, work.shards, TTL_S), work.shards, TTL_S, WORKERS)
             battle.run(limit=60.0 + 6.0 * kills)
             place.calm()
-            lost, duplicated, troubles = judge(place.queue, Path(temp) / "out", battle, inputs, right)
+            lost, duplicated, troubles = judge(place.queue, Path(temp) / "out", battle, work.inputs, right)
         finally:
             end_all()
     return Verdict(
@@ -102,7 +91,7 @@ def one_round(store: str, seed: int, kills: int, inputs: Sequence[str], right: d
         battle.kills,
         battle.zombies,
         place.faults,
-        len(inputs),
+        len(work.inputs),
         lost,
         duplicated,
         time.monotonic() - began,
@@ -141,13 +130,14 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--store", default=",".join(PLACES), help="of directory, azurite, s3")
     chosen = parser.parse_args()
-    inputs = work(chosen.seed, chosen.kills)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # its workers must not outlive it
+    work = values(chosen.seed, chosen.kills)  # a training with checkpoints will be another Work
     with tempfile.TemporaryDirectory(prefix="chaos-") as temp:
-        right = undisturbed(Path(temp), inputs)
+        right = undisturbed(Path(temp), work)
     end_all()
     is_good = True
     for store in chosen.store.split(","):
-        verdict = one_round(store, chosen.seed, chosen.kills, inputs, right)
+        verdict = one_round(store, chosen.seed, chosen.kills, work, right)
         print(verdict, flush=True)  # noqa: T201
         print(*verdict.troubles, sep="\n", end="", file=sys.stderr)  # noqa: T201
         is_good = is_good and verdict.is_good
