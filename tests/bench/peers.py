@@ -46,7 +46,7 @@ ON_DISK = (
     Peer(
         "litequeue",
         "litequeue",
-        "synced at checkpoints: a power cut costs the last items; no results",
+        "slower the longer the queue; a power cut costs the last items; no results",
         "2 times",
     ),
 )
