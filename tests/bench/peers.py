@@ -46,7 +46,7 @@ ON_DISK = (
     Peer(
         "litequeue",
         "litequeue",
-        "synced at checkpoints: a power cut costs the last items; no results",
+        "slower the longer the queue; a power cut costs the last items; no results",
         "2 times",
     ),
 )
@@ -59,6 +59,7 @@ def figures() -> Iterator[Figure]:
         jobs = {"": lambda: ours(str(fresh(places)), COUNT)}
         jobs |= {p.job: partial(peers, p, lambda: str(fresh(places)), COUNT) for p in ON_DISK}
         yield from rows(f"{COUNT:,} texts in upper case, in a folder", ON_DISK, in_turns(jobs))
+        yield alone(places)
         what = f"{BLOB_COUNT:,} texts in upper case, on Azurite"
         try:
             with azurite(fresh(places)) as blobs, azurite_queue(fresh(places)) as port:
@@ -68,6 +69,21 @@ def figures() -> Iterator[Figure]:
         except pytest.skip.Exception as skipped:
             found = {job: not_here(skipped) for job in ("", *(p.job for p in IN_AZURE))}
         yield from rows(what, IN_AZURE, found)
+
+
+def alone(places: Iterator[Path]) -> Figure:
+    """What a start costs, where nothing makes up for it."""
+    one = ON_DISK[0]
+    found = in_turns(
+        {"": lambda: ours(str(fresh(places)), 1), one.job: partial(peers, one, lambda: str(fresh(places)), 1)}
+    )
+    told = {
+        name: spent if isinstance(spent, str) else f"{spent * 1e3:.0f} ms" for name, spent in found.items()
+    }
+    return Figure(
+        f"one text, no worker running: `worker run` against {named(one.package)}, imports not counted",
+        f"{told['']} against {told[one.job]}",
+    )
 
 
 def in_turns(jobs: Mapping[str, Job]) -> dict[str, float | str]:
@@ -102,7 +118,7 @@ def rows(what: str, peers: tuple[Peer, ...], found: Mapping[str, float | str]) -
 
 
 def ours(queue: str, count: int, env: Mapping[str, str] | None = None) -> float:
-    """Enqueue and collect are not counted; the start of the worker is."""
+    """Enqueue is not counted; the start of the worker and its collecting at the end are."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as texts:
         texts.write("\n".join(f"item {number}" for number in range(count)))
         texts.flush()
