@@ -29,6 +29,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
+from worker.appetite import Appetite
 from worker.blame import failure_of
 from worker.clerk import Clerk
 from worker.counts import Counts
@@ -84,6 +85,7 @@ class Loop:
         self._worker = worker
         self._batch = batch
         self._ahead = max(ahead, 2 * batch)
+        self._appetite = Appetite(batch, self._ahead, task.seconds_per_item)
         self._flush_s = flush_s
         self._clerk = Clerk(self._tick)
         self._hands: list[Hand] = []
@@ -158,9 +160,8 @@ class Loop:
             self._take_at = 0.0 if again else time.monotonic() + self._looking.poll
             self._committed = False
         unsent = sum(len(hand.unsent) for hand in self._hands)
-        idle = self._ahead - self._pool.under_way - len(self._ready)
-        # two shards at most; more only where shards are so small that children would idle
-        wanted = unsent < self._ahead and (len(self._hands) < 2 or (not unsent and idle > 0))
+        waiting = unsent + self._pool.under_way + len(self._ready)
+        wanted = self._appetite.wants(len(self._hands), unsent, waiting)
         if wanted and not self._taking and not self._careful and time.monotonic() >= self._take_at:
             self._taking = self._clerk.start(self._looking.take, self._together)
             self._taking.add_done_callback(lambda _: self._pool.wake())
@@ -248,6 +249,10 @@ class Loop:
         outcomes = dict(zip((one.item.id for one in samples), self._outcomes(samples), strict=True))
         spent = time.monotonic() - begun
         each = spent / max(len(samples), 1)
+        for one in samples:
+            self._appetite.prepared(one.seconds)
+        if samples:
+            self._appetite.answered(each)
         return [self._result(one, outcomes.get(one.item.id, one.outcome), each) for one in batch]
 
     def _outcomes(self, samples: Sequence[Prepared]) -> list[Answer | Failure]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tests.simulator import Faults, SimulatedStore, Simulation, World
+from worker.appetite import Appetite
 from worker.items import Answer, Result
 from worker.queue.claims import Claims
 from worker.queue.holding import Holding
@@ -67,8 +68,8 @@ class Tail(Simulation):
     """Workers that answer one item after the other, and take the next shard when the loop would."""
 
     spread: Callable[[random.Random], float] = even
-    ahead: int = 0
-    """items prepared ahead, over the end of a shard; 0: the next shard is taken when one is answered"""
+    looks_ahead: bool = True
+    """as the loop does; False: the next shard is taken when one is answered"""
     durations: Mapping[str, float] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -91,25 +92,26 @@ class Tail(Simulation):
 
     def _work(self, claims: Claims) -> None:
         hands: deque[Holding] = deque()
+        appetite = Appetite(1, AHEAD, self.seconds_per_item)
         take_at = 0.0
         while not self._all_done():
-            if self._wants(hands) and self.clock.now() >= take_at:
+            if self._wants(hands, appetite) and self.clock.now() >= take_at:
                 if holding := claims.take():
                     hands.append(holding)
                     continue
                 take_at = self.clock.now() + claims.poll
             if hands:
-                self._answer_one(hands)
+                appetite.answered(self._answer_one(hands))
             else:
                 self.clock.sleep(claims.poll)
 
-    def _wants(self, hands: Sequence[Holding]) -> bool:
-        left = sum(len(holding.left()) for holding in hands)
-        if not self.ahead:
-            return not left
-        return left < self.ahead or (len(hands) < 2 and left < 2 * self.ahead)
+    def _wants(self, hands: Sequence[Holding], appetite: Appetite) -> bool:
+        waiting = sum(len(holding.left()) for holding in hands)
+        if not self.looks_ahead:
+            return not waiting
+        return appetite.wants(len(hands), max(0, waiting - AHEAD), waiting)
 
-    def _answer_one(self, hands: deque[Holding]) -> None:
+    def _answer_one(self, hands: deque[Holding]) -> float:
         holding = hands[0]
         item = holding.left()[0]
         holding.begin([item])
@@ -121,6 +123,7 @@ class Tail(Simulation):
             hands.popleft()
         else:
             holding.flush()
+        return self.durations[item.id]
 
     def _all_done(self) -> bool:
         return self._committed == len(self.shards)
@@ -130,22 +133,35 @@ class Tail(Simulation):
 
 
 def main() -> None:
-    print(f"| workers | items | estimate | shard | ideal | one shard in hand | {AHEAD} items ahead |")  # noqa: T201
+    print("| workers | items | estimate | shard | ideal | one shard in hand | as the loop does |")  # noqa: T201
     print("| --- | --- | --- | --- | --- | --- | --- |")  # noqa: T201
     for workers in WORKERS:
         for estimate, seconds in ESTIMATES.items():
             for name, spread in SPREADS.items():
-                print(row(workers, name, spread, estimate, shard_size(seconds)), flush=True)  # noqa: T201
+                print(row(workers, name, spread, estimate, seconds), flush=True)  # noqa: T201
 
 
-def row(workers: int, name: str, spread: Callable[[random.Random], float], estimate: str, size: int) -> str:
-    tails = [measure(workers, size, spread, ahead) for ahead in (0, AHEAD)]
+def row(
+    workers: int, name: str, spread: Callable[[random.Random], float], estimate: str, seconds: float
+) -> str:
+    tails = [measure(workers, seconds, spread, looks_ahead) for looks_ahead in (False, True)]
     times = " | ".join(f"{tail.done_at:,.0f} s: {tail.ratio:.2f} times" for tail in tails)
-    return f"| {workers} | {name} | {estimate} | {size} | {tails[0].ideal:,.0f} s | {times} |"
+    return f"| {workers} | {name} | {estimate} | {tails[0].shard_size} | {tails[0].ideal:,.0f} s | {times} |"
 
 
-def measure(workers: int, size: int, spread: Callable[[random.Random], float], ahead: int) -> Tail:
-    tail = Tail(1, Faults(), items=ITEMS, shard_size=size, workers=workers, spread=spread, ahead=ahead)
+def measure(
+    workers: int, seconds: float, spread: Callable[[random.Random], float], looks_ahead: bool
+) -> Tail:
+    tail = Tail(
+        1,
+        Faults(),
+        items=ITEMS,
+        shard_size=shard_size(seconds),
+        seconds_per_item=seconds,
+        workers=workers,
+        spread=spread,
+        looks_ahead=looks_ahead,
+    )
     tail.run(until=1e6)
     return tail
 
