@@ -23,7 +23,7 @@ from tests.chaos.battle import Battle
 from tests.chaos.places import PLACES
 from tests.chaos.proxy import Lots
 from tests.chaos.schedule import schedule
-from tests.chaos.work import Work, values
+from tests.chaos.work import WORKS, Work
 from tests.workers import answers, end_all, run
 
 TTL_S = 2.0
@@ -34,6 +34,7 @@ OUTPUTS = ("final_results.json", "summary.json")
 @dataclass(frozen=True, slots=True)
 class Verdict:
     store: str
+    task: str
     seed: int
     kills: int
     zombies: int
@@ -50,7 +51,7 @@ class Verdict:
 
     def __str__(self) -> str:
         return (
-            f"{self.store} seed {self.seed}: kills {self.kills}, zombies {self.zombies}, "
+            f"{self.store} {self.task} seed {self.seed}: kills {self.kills}, zombies {self.zombies}, "
             f"faults {self.faults}, items {self.items}, lost {self.lost}, duplicated {self.duplicated}  "
             f"({self.seconds:.0f} s)"
         )
@@ -87,6 +88,7 @@ def one_round(store: str, seed: int, kills: int, work: Work, right: dict[str, by
             end_all()
     return Verdict(
         store,
+        work.task,
         seed,
         battle.kills,
         battle.zombies,
@@ -128,17 +130,19 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1, 100_000))
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--work", default=",".join(WORKS), help="of items, jobs")
     parser.add_argument("--store", default=",".join(PLACES), help="of directory, azurite, s3")
     chosen = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # its workers must not outlive it
-    work = values(chosen.seed, chosen.kills)  # a training with checkpoints will be another Work
-    with tempfile.TemporaryDirectory(prefix="chaos-") as temp:
-        right = undisturbed(Path(temp), work)
-    end_all()
     is_good = True
-    for store in chosen.store.split(","):
-        verdict = one_round(store, chosen.seed, chosen.kills, work, right)
-        print(verdict, flush=True)  # noqa: T201
-        print(*verdict.troubles, sep="\n", end="", file=sys.stderr)  # noqa: T201
-        is_good = is_good and verdict.is_good
+    for name in chosen.work.split(","):
+        work = WORKS[name](chosen.seed, chosen.kills)
+        with tempfile.TemporaryDirectory(prefix="chaos-") as temp:
+            right = undisturbed(Path(temp), work)
+        end_all()
+        for store in chosen.store.split(","):
+            verdict = one_round(store, chosen.seed, chosen.kills, work, right)
+            print(verdict, flush=True)  # noqa: T201
+            print(*verdict.troubles, sep="\n", end="", file=sys.stderr)  # noqa: T201
+            is_good = is_good and verdict.is_good
     sys.exit(0 if is_good else 1)

@@ -26,3 +26,14 @@ def values(seed: int, kills: int) -> Work:
     behave = ("quick", "slow", "bad")
     some = [f"{chance.choices(behave, (12, 6, 1))[0]} {number:05d}" for number in range(SHARD * shards - 1)]
     return Work("chaotic", [*some, "bad one"], shards)
+
+
+def jobs(seed: int, kills: int) -> Work:
+    """Long items with checkpoints, each a shard of its own; the last one fails."""
+    count = max(LEAST_SHARDS, round(SHARDS_PER_KILL * kills))
+    return Work(
+        "chaotic-job", [*(f"job {seed} {number:05d}" for number in range(count - 1)), "bad one"], count
+    )
+
+
+WORKS = {"items": values, "jobs": jobs}

@@ -1,16 +1,22 @@
-"""The work of `make chaos`: quick, slow and failing items in shards of 16."""
+"""The work of `make chaos`: quick, slow and failing items in shards of 16, and jobs with checkpoints."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Sequence
 
 from worker.items import Answer, Failure, Item
-from worker.tasks.task import MapTask, Params
+from worker.jobs.stopping import StopFlag
+from worker.jobs.workspace import Workspace
+from worker.tasks.task import JobTask, MapTask, Params, Stopped
 
 SLOW = "CHAOS_SLOW"
 """seconds that a slow item takes: in the environment, for they must not change what is answered"""
+
+STEPS = 20
+"""of a job"""
 
 
 class Chaotic(MapTask[Params, Item]):
@@ -27,3 +33,30 @@ class Chaotic(MapTask[Params, Item]):
         if said.startswith("slow"):
             time.sleep(float(os.environ.get(SLOW, "0")))
         return Failure("bad", f"{said} was asked for") if said.startswith("bad") else Answer({"said": said})
+
+
+class ChaoticJob(JobTask[Params]):
+    """A chain of hashes: a step that is left out, done twice or done on another state changes its end."""
+
+    name = "chaotic-job"
+    about = "hashes step by step, with checkpoints"
+    takes = "values"
+
+    def run(self, item: Item, workspace: Workspace, stop: StopFlag) -> Answer | Failure:
+        if item.input.startswith("bad"):
+            return Failure("bad", f"{item.input} was asked for")
+        chain, done = hashlib.sha256(item.input.encode()).hexdigest(), 0
+        if found := workspace.resume():
+            chain, done = (found.folder / "chain").read_text(), found.step
+        for step in range(done + 1, STEPS + 1):
+            chain = hashlib.sha256(f"{chain} {step}".encode()).hexdigest()
+            workspace.progress(step, STEPS)
+            stop.wait(float(os.environ.get(SLOW, "0")) / 2)
+            if stop or step % 4 == 0:
+                with workspace.checkpoint(step, score=-step) as folder:
+                    (folder / "chain").write_text(chain)
+            if stop:
+                raise Stopped
+        (workspace.folder / "chain").write_text(chain)
+        workspace.publish("chain", workspace.folder / "chain")
+        return Answer({"chain": chain})
