@@ -287,12 +287,15 @@ class Loop:
         now = time.monotonic()
         self._sent.difference_update(result.item for result in results)
         final = [result for result in results if self._is_final(result)]
+        filled: list[Holding] = []
         for hand in self._hands:
             if mine := [result for result in final if result.item in hand.open]:
                 hand.open.difference_update(result.item for result in mine)
                 self._clerk.later(hand.holding.add, mine)
                 if not hand.open:
-                    self._fill(hand.holding, now)
+                    filled.append(hand.holding)
+        if filled:
+            self._fill(filled, now)
         self._hands = [hand for hand in self._hands if hand.open]
         self._count(final)
         is_due = now - self._flushed >= self._flush_s
@@ -304,18 +307,18 @@ class Loop:
                 self._clerk.later(hand.holding.flush)
         self._tick()
 
-    def _fill(self, holding: Holding, now: float) -> None:
-        """A shard is answered. Where that takes no time, more of them are taken and committed at once."""
-        self._full.append(holding)
-        short = now - self._full_at < SHORT_S
+    def _fill(self, filled: Sequence[Holding], now: float) -> None:
+        """Shards are answered. Where that takes no time, more of them are taken and committed at once."""
+        self._full += filled
+        short = (now - self._full_at) / len(filled) < SHORT_S
         self._together = min(2 * self._together, TOGETHER_MOST) if short else 1
         self._full_at = now
 
     def _commit(self) -> None:
-        if self._full:
-            self._clerk.later(commit, self._full)
-            self._full = []
+        full, self._full = self._full, []  # first: another thread may be handing back
+        if full:
             self._committed = True
+            self._clerk.later(commit, full)
 
     def _is_final(self, result: Result) -> bool:
         """Rule 7: a fault of the machine is no answer; several items in a row, and the worker stops."""

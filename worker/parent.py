@@ -25,7 +25,7 @@ from worker import process
 from worker.blame import in_one_line
 from worker.child import STOP_SIGNALS
 from worker.clock import Clock
-from worker.errors import MachineError, StoreFullError, UnfinishedError, WorkerError
+from worker.errors import MachineError, StoreAwayError, StoreFullError, UnfinishedError, WorkerError
 from worker.items import Json
 from worker.link import Alive, BeatNow, End, Heard, Line, Say, Stop
 from worker.queue import layout
@@ -307,5 +307,8 @@ class Incarnation:
                     continue
                 hand = self._heart.hand if ending.died else ()
                 release(self._store, shard, epoch, ending.text or "stopped", died=ending.died, hand=hand)
+            except (StoreAwayError, StoreFullError) as error:
+                log.warning("what is in hand is not released (%s); it is free after the TTL", error)
+                return  # the others would wait for nothing, one by one
             except (WorkerError, ValueError) as error:
                 log.warning("shard %s is not released (%s); it is free after the TTL", shard, error)

@@ -15,8 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.bench.figures import ENV
-
+from tests.workers import ROOT, TASKS
 from worker.clock import Clock
 from worker.enqueue import Wanted, enqueue
 from worker.items import Answer, Failure, Item, Result
@@ -33,7 +32,7 @@ WORKER = "3a044027d6e84cb6a0d4b4b7a2f9f6f1"
 
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
-    os.environ.update(ENV)
+    os.environ.update(PYTHONPATH=str(ROOT), WORKER_TASKS=str(TASKS))
     os.fsync = lambda _: None  # nothing here need survive a power cut, and the disk is not what is measured
     print(f"| {count:,} items, on a directory | seconds | MB |\n| --- | --- | --- |")  # noqa: T201
     with tempfile.TemporaryDirectory(prefix="million-") as folder:

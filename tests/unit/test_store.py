@@ -406,3 +406,22 @@ def test_memory_is_shared_by_name() -> None:
     open_store("memory://shared").put("a", b"1")
     assert open_store("memory://shared").get("a") == b"1"
     assert open_store("memory://other").get("a") is None
+
+
+def test_a_refusal_that_left_nothing_behind_is_tried_again_by_create_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """S3 may refuse both of two creates at the same moment."""
+    store = open_store("memory://refusals")
+    create, refused = Bucket.create, []
+
+    def once(self: Bucket, name: str, data: bytes, *, durable: bool = True) -> None:
+        if not refused:
+            refused.append(name)
+            raise FileExistsError(name)
+        create(self, name, data, durable=durable)
+
+    monkeypatch.setattr(Bucket, "create", once)
+    store.create_all([("a", b"1"), ("b", b"2")])
+    assert refused
+    assert {entry.name for entry in store.list()} == {"a", "b"}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from worker.errors import UsageError
+from worker.errors import StoreDeniedError, UsageError
 from worker.items import Json
 from worker.jobs.checkpoints import Manifest, StoredFile
 from worker.jobs.workspace import Claim, TakenOverError, Workspace
@@ -207,3 +207,49 @@ def test_what_is_published_is_named_by_its_content(desk: Desk) -> None:
     workspace.publish("again.bin", file)
     assert workspace.published == {name: layout.file(b"heavy") for name in ("weights.bin", "again.bin")}
     assert desk.store.get(layout.file(b"heavy")) == b"heavy"
+
+
+def test_a_loss_that_is_no_number_any_more_is_said_and_harms_nothing(desk: Desk) -> None:
+    workspace = desk.workspace(1)
+    workspace.progress(1, 0, loss=float("nan"))
+    save(workspace, 1, "one", score=float("nan"))
+    assert desk.told[0]["figures"] == {"loss": "nan"}
+    assert desk.told[-1]["checkpoints"] == 1
+    assert desk.whole() == {(1, 1)}
+
+
+def test_what_was_handed_over_before_a_checkpoint_is_not_lost_with_the_machine(desk: Desk) -> None:
+    first = desk.workspace(1)
+    (first.folder / "curve").write_bytes(b"curve")
+    first.publish("curve.bin", first.folder / "curve")
+    save(first, 10, "ten")
+    second = desk.workspace(2)
+    assert second.resume()
+    assert second.published == {"curve.bin": layout.file(b"curve")}
+    assert second.resume(), "asked again, it answers the same"
+
+
+def test_hidden_files_of_a_superseded_checkpoint_go_with_it(tmp_path: Path) -> None:
+    (tmp_path / "queue").mkdir()
+    desk = Desk(str(tmp_path / "queue"), tmp_path / "scratch")
+    workspace = desk.workspace(1, keep=1)
+    for step in (1, 2):
+        with workspace.checkpoint(step) as folder:
+            (folder / ".metadata").write_text("distributed")
+        workspace.wait()
+    assert len(list((tmp_path / "queue").rglob(".metadata"))) == 1
+    desk.close()
+
+
+def test_a_store_that_forbids_to_discard_costs_no_checkpoint(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_: str) -> None:
+        raise StoreDeniedError("403")
+
+    monkeypatch.setattr(desk.store, "discard", refuse)
+    workspace = desk.workspace(1, keep=1)
+    save(workspace, 1, "one")
+    save(workspace, 2, "two")
+    assert desk.whole() == {(1, 1), (1, 2)}
+    assert "not discarded" in caplog.text

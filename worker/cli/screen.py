@@ -63,7 +63,10 @@ def lines(progress: Progress) -> list[str]:
 def _job(job: Mapping[str, Json]) -> str:
     """step 120 of 1,000  loss 0.531  about 6 min left"""
     said = [f"step {job['step']:,}" + (f" of {job['steps']:,}" if "steps" in job else "")] if job else []
-    said += [f"{name} {value:.4g}" for name, value in job.get("figures", {}).items()]
+    said += [
+        f"{name} {value if isinstance(value, str) else f'{value:.4g}'}"
+        for name, value in job.get("figures", {}).items()
+    ]
     said += [f"about {spoken(job['eta_s'])} left"] if "eta_s" in job else []
     return "".join(f"  {one}" for one in said)
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from worker.items import Json
@@ -33,6 +34,8 @@ class Manifest:
     step: int
     score: float | None
     files: Mapping[str, StoredFile]
+    published: Mapping[str, str] = field(default_factory=dict)
+    """what was handed over before it: name → object"""
 
     @property
     def place(self) -> Place:
@@ -46,6 +49,7 @@ class Manifest:
             "step": self.step,
             "score": self.score,
             "files": {name: [one.size, one.sha256] for name, one in sorted(self.files.items())},
+            "published": dict(sorted(self.published.items())),
         }
         return encode({**record, "sha256": _seal(record)})
 
@@ -110,8 +114,9 @@ def read_bases(store: Store, shard: str, epoch: int) -> dict[int, Place | None]:
     for number in range(1, epoch):
         data = store.get(layout.base(shard, number))
         if data is not None:
-            place = decode(data)["base"]
-            found[number] = (int(place[0]), int(place[1])) if place else None
+            with suppress(ValueError, LookupError, TypeError):  # torn: as if it were not there
+                place = decode(data)["base"]
+                found[number] = (int(place[0]), int(place[1])) if place else None
     return found
 
 
@@ -122,11 +127,20 @@ def write_base(store: Store, shard: str, epoch: int, base: Place | None) -> None
 def sweep(store: Store, shard: str, newest: Place, keep: set[Place]) -> None:
     """Discard what is older than `newest` and not to be kept; a manifest before its files."""
     names = [entry.name for entry in store.list(layout.jobs(shard))]
-    for of in (layout.checkpoint_of, layout.checkpoint_file_of):
-        for name in names:
-            place = of(name)
-            if place and place < newest and place not in keep:
-                store.discard(name)
+    hidden: list[str] = []
+    """a list does not show files like .metadata"""
+    for name in names:
+        place = layout.checkpoint_of(name)
+        if place and place < newest and place not in keep:
+            manifest = read(store, shard, place)
+            store.discard(name)
+            hidden += (
+                [layout.checkpoint_file(shard, *place, file) for file in manifest.files] if manifest else []
+            )
+    for name in dict.fromkeys(names + hidden):
+        place = layout.checkpoint_file_of(name)
+        if place and place < newest and place not in keep:
+            store.discard(name)
 
 
 def hash_file(file: Path) -> StoredFile:

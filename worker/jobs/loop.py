@@ -26,6 +26,8 @@ from worker.queue.store import Store
 from worker.queue.text import unwritable
 from worker.tasks.task import JobTask, Stopped
 
+ILL_AFTER = 3
+
 log = logging.getLogger(__name__)
 
 
@@ -59,6 +61,8 @@ class JobLoop:
         self._item = ""
         self._told: Mapping[str, Json] = {}
         self._checkpoints = 0
+        self._faults = 0
+        """of this machine, with no job done between them"""
         self._ticked = 0.0
         self._handing_back = threading.Lock()
 
@@ -69,6 +73,7 @@ class JobLoop:
                 self._holding = holding
                 self._work(holding)
                 self._holding = None
+                self._looking.worked()
             if not taken:
                 self._nap(self._looking.poll)
         self.hand_back()
@@ -102,13 +107,20 @@ class JobLoop:
                 log.warning("%s", error)
                 self._clerk.now(holding.drop)
                 return
+            except MachineError as error:
+                self._faults += 1
+                self._clerk.now(holding.release, str(error))
+                if self._faults >= ILL_AFTER:
+                    raise
+                log.warning("%s; trying again", error)
+                return
             except Stopped:
                 self._clerk.now(holding.release, self._stop.reason or "the job stopped")
                 return
+            self._faults = 0
             self._clerk.now(holding.add, [result])
             self._count(result)
         self._clerk.now(holding.commit)
-        self._looking.worked()
 
     def _result(self, holding: Holding, item: Item) -> Result:
         self._item, self._told = item.input, {}
@@ -118,7 +130,7 @@ class JobLoop:
         claim = Claim(
             holding.shard.name,
             holding.epoch,
-            lambda: self._clerk.start(holding.ours).result(),
+            lambda: self._clerk.now(lambda: holding.ours() or holding.is_newest()),
             holding.is_newest,
         )
         workspace = Workspace(self._store, claim, folder, self._task.keep, self._hear, self._tick)

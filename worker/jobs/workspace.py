@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -10,8 +11,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from worker.errors import UsageError
+from worker.errors import StoreAwayError, StoreFullError, UsageError, WorkerError
 from worker.items import Json
 from worker.jobs import checkpoints
 from worker.jobs.checkpoints import Manifest, Place, StoredFile
@@ -22,6 +24,7 @@ UPLOADS = 4
 """files of one checkpoint on their way at once"""
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class TakenOverError(Exception):
@@ -73,17 +76,20 @@ class Workspace:
         self._base: Place | None = None
         self._best: Manifest | None = None
         self._own: list[Place] = []
+        self._spared: set[Place] = set()
+        """could not be fetched whole here; another machine may have more luck"""
+        self._resumed: Checkpoint | None = None
         self._uploader = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._files = ThreadPoolExecutor(UPLOADS, thread_name_prefix="upload")
         self._under_way: Future[None] | None = None
         self._began: tuple[float, int] | None = None
-        self._figures: dict[str, Json] = {}
+        self._told: dict[str, Json] = {}
 
     def resume(self) -> Checkpoint | None:
         """The newest whole checkpoint; None: begin from the beginning. To be asked once, first of all."""
         shard, epoch = self._claim.shard, self._claim.epoch
-        if epoch == 1:
-            return None
+        if epoch == 1 or self._resumed:
+            return self._resumed
         whole, cut_off = checkpoints.places(self._store, shard)
         for place in cut_off:
             log.info("checkpoint %d-%d of %s was cut off and does not count", *place, shard)
@@ -93,11 +99,15 @@ class Workspace:
             manifest = checkpoints.read(self._store, shard, place)
             self._consider(manifest)
             if found is None and manifest:
-                found = self._fetch(manifest)
-                self._base = place if found else None
+                found = self._fetch(manifest) or self._fetch(manifest)  # a line may have been bad
+                if found:
+                    self._base, self.published = place, dict(manifest.published)
+                else:
+                    self._spared.add(place)
             if found is None:
                 log.warning("checkpoint %d-%d of %s is torn: an older one is taken", *place, shard)
         checkpoints.write_base(self._store, shard, epoch, self._base)
+        self._resumed = found
         if found:
             log.info("going on from step %d, checkpoint %s-%s", found.step, *(self._base or ()))
         return found
@@ -115,32 +125,39 @@ class Workspace:
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        self.wait()
+        try:
+            self.wait()
+        except (StoreAwayError, StoreFullError) as error:
+            log.warning("checkpoint %d is not written (%s); the next one is tried", self.checkpoints, error)
         if not self._claim.ours():
             raise TakenOverError(f"{self._claim.shard} was taken over by another worker")
-        number = self.checkpoints + 1
-        self.checkpoints = number
-        self._under_way = self._uploader.submit(self._upload, folder, number, step, score)
+        self.checkpoints += 1
+        kept = None if score is None or not math.isfinite(score) else float(score)
+        self._under_way = self._uploader.submit(
+            self._upload, folder, self.checkpoints, int(step), kept, dict(self.published)
+        )
+        self._say({**self._told, "checkpoints": self.checkpoints})
 
     def progress(self, step: int, steps: int | None = None, **figures: float) -> None:
         """For people: how far it is. Cheap enough for every step."""
-        now = time.monotonic()
+        now, step = time.monotonic(), int(step)
         if self._began is None:
             self._began = now, step
         since, first = self._began
         told: dict[str, Json] = {"step": step}
-        if steps is not None:
-            told["steps"] = steps
+        if steps:
+            told["steps"] = steps = int(steps)
             if step > first and now > since:
                 pace = (step - first) / (now - since)
                 told["eta_s"] = round((steps - step) / pace)
                 told["rate_per_s"] = pace / steps
-        told["figures"] = {name: float(value) for name, value in figures.items()}
+        told["figures"] = {name: _figure(float(value)) for name, value in figures.items()}
+        self._told = told
         self._say({**told, "checkpoints": self.checkpoints})
 
     def publish(self, name: str, file: Path) -> None:
         """Hand a file over: it will stand in OUT/files/<item>/ under this name. Any size."""
-        stored = checkpoints.hash_file(file)
+        stored = self._result(self._files.submit(checkpoints.hash_file, file))
         target = layout.file_of(stored.sha256)
         if self._store.head(target) is None:
             self._result(self._files.submit(self._store.upload, target, file))
@@ -157,7 +174,7 @@ class Workspace:
         self._files.shutdown(wait=False, cancel_futures=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _result(self, future: Future[None]) -> None:
+    def _result(self, future: Future[T]) -> T:
         """A slow store is no hanging job."""
         while True:
             try:
@@ -169,7 +186,9 @@ class Workspace:
 
     # in the uploader's thread
 
-    def _upload(self, folder: Path, number: int, step: int, score: float | None) -> None:
+    def _upload(
+        self, folder: Path, number: int, step: int, score: float | None, published: Mapping[str, str]
+    ) -> None:
         """Files first, the manifest last; then what it supersedes is discarded."""
         shard, epoch = self._claim.shard, self._claim.epoch
         files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -181,8 +200,9 @@ class Workspace:
             return name, stored
 
         stored = dict(self._files.map(upload, files))
-        manifest = Manifest(epoch, number, step, score, stored)
-        self._store.create(layout.manifest(shard, epoch, number), manifest.encode())
+        manifest = Manifest(epoch, number, step, score, stored, published)
+        if not self._store.create(layout.manifest(shard, epoch, number), manifest.encode()):
+            raise TakenOverError(f"another worker makes checkpoints of {shard} under the same claim")
         shutil.rmtree(folder, ignore_errors=True)
         self._own.append(manifest.place)
         self._consider(manifest)
@@ -191,9 +211,12 @@ class Workspace:
     def _discard(self) -> None:
         """Only once our newest stands and no newer claim does: whoever takes over later will see it."""
         best = self._best.place if self._best else None
-        if len(self._own) >= self._keep and self._claim.is_newest():
-            keep = checkpoints.kept(self._own, self._base, best, self._keep)
-            checkpoints.sweep(self._store, self._claim.shard, self._own[-1], keep)
+        try:
+            if len(self._own) >= self._keep and self._claim.is_newest():
+                keep = checkpoints.kept(self._own, self._base, best, self._keep) | self._spared
+                checkpoints.sweep(self._store, self._claim.shard, self._own[-1], keep)
+        except WorkerError as error:
+            log.warning("old checkpoints are not discarded: %s", error)
 
     def _consider(self, manifest: Manifest | None) -> None:
         if manifest is None or manifest.score is None:
@@ -218,10 +241,17 @@ class Workspace:
             return checkpoints.hash_file(target) == manifest.files[name]
 
         folder.mkdir()
-        if not all(self._files.map(fetch, manifest.files)):
+        fetching = [self._files.submit(fetch, name) for name in manifest.files]
+        whole = [self._result(one) for one in fetching]
+        if not all(whole):
             shutil.rmtree(folder, ignore_errors=True)
             return None
         return Checkpoint(manifest.step, manifest.score, folder)
+
+
+def _figure(value: float) -> Json:
+    """A loss that is no number any more is worth to be seen, and no JSON."""
+    return value if math.isfinite(value) else str(value)
 
 
 def _inside(folder: Path, name: str) -> Path:

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -51,8 +51,14 @@ class Bucket:
         """Many requests in flight, for each of them waits for an answer."""
 
         def one(name: str, data: bytes) -> None:
-            with suppress(FileExistsError):
+            try:
                 self.create(name, data)
+            except FileExistsError:
+                # S3 refuses both of two creates at the same moment: then nothing is there yet
+                try:
+                    self.head(name)
+                except FileNotFoundError:
+                    raise StoreAwayError("somebody else is writing it") from None
 
         with ThreadPoolExecutor(IN_FLIGHT) as pool:
             for _ in pool.map(one, *zip(*objects, strict=True)):

@@ -244,7 +244,7 @@ class Claims:
             "reason": reason,
             "careful": careful,
         }
-        return self._store.create(layout.claim(shard, epoch), encode(body), durable=False)
+        return self._store.create(layout.claim(shard, epoch), encode(body), durable=self._of_jobs)
 
     def _open(self, shard: str, epoch: int, careful: bool, past: list[Epoch]) -> Holding | None:
         if self._store.head(layout.done(shard)):
@@ -280,7 +280,8 @@ class Claims:
         released = {c[1] for c in map(layout.claim_of, names) if c and c[2]}
         numbers = [layout.part_of(e.name) for e in self._store.list(layout.parts(shard))]
         checkpoints = map(layout.checkpoint_of, (e.name for e in self._store.list(layout.jobs(shard))))
-        progressed = {place[0] for place in (*numbers, *checkpoints) if place}
+        bases = [self._read_json(layout.base(shard, n)).get("base") for n in range(1, epoch) if self._of_jobs]
+        progressed = {place[0] for place in (*numbers, *checkpoints, *bases) if place}
         past = []
         for number in range(1, epoch):
             claim = self._holder(shard, number)

@@ -141,7 +141,7 @@ class Holding:
     def is_newest(self) -> bool:
         """No higher epoch stands."""
         names = (layout.claim_of(e.name) for e in self._store.list(layout.claims(self.shard.name)))
-        return max(name[1] for name in names if name) == self.epoch
+        return max((name[1] for name in names if name), default=0) == self.epoch
 
     def release(self, reason: str) -> None:
         """Hand the shard back, finished results first."""

@@ -92,7 +92,7 @@ def killers(
 
     `reported_only`: only deaths that a parent lived to report count. A job is longer than the life of many
     a machine, and must not be blamed for a power cut."""
-    blamed = [e for e in epochs if e.careful and (e.died if reported_only else e.silent)]
+    blamed = [e for e in epochs if e.careful and (e.died and not e.progressed if reported_only else e.silent)]
     named = Counter(item for e in blamed for item in e.hand)
     return frozenset(i for i, n in named.items() if n >= CAREFUL_DEATHS_OF_AN_ITEM and i not in answered)
 

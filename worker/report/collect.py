@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -132,8 +133,10 @@ def _copy_files(store: Store, out: Path, results: Sequence[Result]) -> None:
 
 
 def _copy_file(store: Store, name: str, file: Path) -> None:
-    if file.exists() and layout.file(file.read_bytes()) == name:
-        return
+    if file.exists():
+        with file.open("rb") as there:
+            if layout.file_of(hashlib.file_digest(there, "sha256").hexdigest()) == name:
+                return
     try:
         store.download(name, file)
     except FileNotFoundError:
