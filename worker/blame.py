@@ -19,6 +19,8 @@ ILL = {
     errno.ESTALE,
     errno.ENODEV,
 }
+ILL_AFTER = 3
+"""faults of the machine in a row, with no work done between them: it is not the work"""
 DEVICE_WORDS = ("CUDA error", "HIP error", "NCCL error", "cuDNN error", "device-side assert", "CUDA driver")
 
 

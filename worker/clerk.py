@@ -27,12 +27,12 @@ class Clerk:
         self._waiting.append(self._thread.submit(call, *args, **kwargs))
         self.check()
         while len(self._waiting) > self._most_waiting:
-            self._result(self._waiting.popleft())
+            patiently(self._waiting.popleft(), self._tick)
 
     def check(self) -> None:
         """Raise here what went wrong with anything that was handed over."""
         while self._waiting and self._waiting[0].done():
-            self._result(self._waiting.popleft())
+            patiently(self._waiting.popleft(), self._tick)
 
     def start(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         return self._thread.submit(call, *args, **kwargs)
@@ -41,22 +41,12 @@ class Clerk:
         """After all that was handed over before; what went wrong there is raised here."""
         future = self._thread.submit(call, *args, **kwargs)
         self.drain()
-        return self._result(future)
+        return patiently(future, self._tick)
 
     def drain(self) -> None:
         """Until all that was handed over is done."""
         while self._waiting:
-            self._result(self._waiting.popleft())
-
-    def _result(self, future: Future[T]) -> T:
-        """The worker is not hanging while the store is away: it says so every second."""
-        while True:
-            try:
-                return future.result(timeout=1.0)
-            except TimeoutError:
-                if future.done():
-                    return future.result()
-                self._tick()
+            patiently(self._waiting.popleft(), self._tick)
 
     def give_up(self) -> None:
         """The store is lost to us: nothing more is written, and what is being written has a moment to end."""
@@ -66,3 +56,14 @@ class Clerk:
 
     def close(self) -> None:
         self._thread.shutdown(wait=True, cancel_futures=True)
+
+
+def patiently(future: Future[T], tick: Callable[[], None]) -> T:
+    """Who waits for a store that is slow or away is not hanging: it says so every second."""
+    while True:
+        try:
+            return future.result(timeout=1.0)
+        except TimeoutError:
+            if future.done():
+                return future.result()
+            tick()

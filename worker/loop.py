@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from worker.appetite import Appetite
-from worker.blame import failure_of
+from worker.blame import ILL_AFTER, failure_of
 from worker.clerk import Clerk
 from worker.counts import Counts
 from worker.errors import MachineError
@@ -42,8 +42,6 @@ from worker.queue.holding import Holding, commit
 from worker.queue.text import unwritable
 from worker.tasks.task import MapTask
 
-ILL_AFTER = 3
-"""machine faults in so many different items in a row: it is not the items"""
 SHORT_S = 0.25
 """a shard that is done in less costs more to take and to commit than to answer"""
 TOGETHER_MOST = 8

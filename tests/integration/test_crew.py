@@ -126,6 +126,15 @@ def test_when_every_card_is_ill_so_is_the_machine(tmp_path: Path) -> None:
     assert said.splitlines()[-1].startswith("worker: task seen cannot open cuda")
 
 
+def test_fewer_workers_than_gpus_are_refused(tmp_path: Path) -> None:
+    queue = tmp_path / "queue"
+    assert run("enqueue", queue, "--task", "shout", "a")[0] == 0
+    env = {"CUDA_VISIBLE_DEVICES": "4,7"}
+    code, said = run("run", queue, "--gpus", "all", "--workers", "1", env=env)
+    assert code == 2
+    assert "leaves 1 of 2 GPUs idle" in said
+
+
 def test_a_machine_without_cards_says_so_in_one_line(tmp_path: Path) -> None:
     queue = queue_of(tmp_path, "seen", "one")
     code, said = run("run", queue, "--gpus", "all", env={"CUDA_VISIBLE_DEVICES": ""})

@@ -58,10 +58,10 @@ def test_slices_of_a_card_are_used_instead_of_it(folder: Path) -> None:
     assert names(cards(machine(folder, SLICED))) == ["MIG-33333333-cccc", "MIG-44444444-dddd", "1"]
 
 
-def test_without_nvidia_smi_the_device_nodes_are_counted(folder: Path) -> None:
+def test_without_nvidia_smi_the_device_nodes_are_counted_and_numbered_as_cuda_does(folder: Path) -> None:
     for node in ("nvidia0", "nvidia10", "nvidia2", "nvidiactl", "nvidia-uvm"):
         put(folder / "dev" / node)
-    assert names(cards(machine(folder))) == ["0", "2", "10"]
+    assert names(cards(machine(folder))) == ["0", "1", "2"]
 
 
 def test_a_scheduler_s_choice_is_not_exceeded_and_its_order_of_counting_stays(folder: Path) -> None:

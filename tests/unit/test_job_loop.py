@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from tests.fakes import Bench
+from worker.blame import ILL_AFTER
 from worker.clock import Clock
 from worker.errors import ItemError, MachineError
 from worker.items import Answer, Failure, Item, Result
-from worker.jobs.loop import ILL_AFTER, JobLoop
+from worker.jobs.loop import JobLoop
 from worker.jobs.stopping import StopFlag
 from worker.jobs.workspace import Workspace
 from worker.looking import Looking

@@ -253,3 +253,14 @@ def test_a_store_that_forbids_to_discard_costs_no_checkpoint(
     save(workspace, 2, "two")
     assert desk.whole() == {(1, 1), (1, 2)}
     assert "not discarded" in caplog.text
+
+
+def test_names_of_any_language_come_back_as_they_were(desk: Desk) -> None:
+    first = desk.workspace(1)
+    with first.checkpoint(1) as folder:
+        (folder / "视频 1").mkdir()
+        (folder / "视频 1" / "权重 é%20.bin").write_bytes(b"weights")
+    first.wait()
+    found = desk.workspace(2).resume()
+    assert found
+    assert (found.folder / "视频 1" / "权重 é%20.bin").read_bytes() == b"weights"

@@ -37,7 +37,6 @@ from worker.settings import Settings
 from worker.standing import Standing
 from worker.stop import GRACE_S, StopListener
 from worker.tasks import registry
-from worker.tasks.registry import AnyTask
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +119,11 @@ def command(
     task_type = registry.find(run.recipe.task)
     cards = choose(gpus, cards_of(Machine())) if gpus else []
     workers = workers or len(cards) or 1
+    if workers < len(cards):
+        raise UsageError(
+            f"--workers {workers} leaves {len(cards) - workers} of {len(cards)} GPUs idle: "
+            "name fewer with --gpus"
+        )
     group = context.find_root().params
     chosen = Settings(
         queue=queue,
@@ -137,17 +141,12 @@ def command(
         log=group["log"],
         debug=group["debug"],
     )
-    limit = item_limit or longest_silence(task_type)
+    limit = item_limit or task_type.item_limit_s
     with StopListener(grace=grace, stop_after=stop_after, events_url=events_url(os.environ)) as stop:
         crew = Crew(divide(chosen, workers, cards), stop, limit, Ticker())
         with _measured(metrics, crew):
             ending = together(crew.run())
     return finish(ending, store, out or (default_out(queue) if paths else None), on_done)
-
-
-def longest_silence(task_type: type[AnyTask]) -> float:
-    """For how long a loop that is well may say nothing."""
-    return task_type.item_limit_s
 
 
 def _measured(port: int | None, crew: Crew) -> AbstractContextManager[None]:

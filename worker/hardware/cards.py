@@ -117,7 +117,8 @@ def _numbered(maker: Maker, numbers: Sequence[int]) -> list[Card]:
 
 def _nvidia(machine: Machine) -> list[Card]:
     found = listed(machine.nvidia_smi())
-    return found or [_nvidia_card(str(n)) for n in _nodes(machine.dev, "nvidia")]
+    # CUDA counts what it sees from 0, also in a container that was given /dev/nvidia3 alone
+    return found or [_nvidia_card(str(n)) for n in range(len(_nodes(machine.dev, "nvidia")))]
 
 
 def listed(text: str) -> list[Card]:

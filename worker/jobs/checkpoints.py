@@ -132,11 +132,9 @@ def sweep(store: Store, shard: str, newest: Place, keep: set[Place]) -> None:
     for name in names:
         place = layout.checkpoint_of(name)
         if place and place < newest and place not in keep:
-            manifest = read(store, shard, place)
+            if manifest := read(store, shard, place):
+                hidden += [layout.checkpoint_file(shard, *place, file) for file in manifest.files]
             store.discard(name)
-            hidden += (
-                [layout.checkpoint_file(shard, *place, file) for file in manifest.files] if manifest else []
-            )
     for name in dict.fromkeys(names + hidden):
         place = layout.checkpoint_file_of(name)
         if place and place < newest and place not in keep:

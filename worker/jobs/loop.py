@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from worker.blame import failure_of
+from worker.blame import ILL_AFTER, failure_of
 from worker.clerk import Clerk
 from worker.counts import Counts
 from worker.errors import MachineError, WorkerError
@@ -25,8 +25,6 @@ from worker.queue.holding import Holding
 from worker.queue.store import Store
 from worker.queue.text import unwritable
 from worker.tasks.task import JobTask, Stopped
-
-ILL_AFTER = 3
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +97,7 @@ class JobLoop:
     def _work(self, holding: Holding) -> None:
         for item in holding.left():
             if not self._clerk.now(holding.ours) or not self._clerk.now(holding.begin, [item]):
-                self._clerk.now(holding.drop)
+                self._let_go(holding)
                 return
             try:
                 result = self._result(holding, item)
@@ -121,6 +119,13 @@ class JobLoop:
             self._clerk.now(holding.add, [result])
             self._count(result)
         self._clerk.now(holding.commit)
+
+    def _let_go(self, holding: Holding) -> None:
+        """Not heard, or not ours. Who is being stopped hears nothing any more: then it is handed back."""
+        if self._stop:
+            self._clerk.now(holding.release, self._stop.reason)
+        else:
+            self._clerk.now(holding.drop)
 
     def _result(self, holding: Holding, item: Item) -> Result:
         self._item, self._told = item.input, {}

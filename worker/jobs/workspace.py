@@ -11,8 +11,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
+from worker.clerk import patiently
 from worker.errors import StoreAwayError, StoreFullError, UsageError, WorkerError
 from worker.items import Json
 from worker.jobs import checkpoints
@@ -24,7 +24,6 @@ UPLOADS = 4
 """files of one checkpoint on their way at once"""
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 
 class TakenOverError(Exception):
@@ -157,32 +156,22 @@ class Workspace:
 
     def publish(self, name: str, file: Path) -> None:
         """Hand a file over: it will stand in OUT/files/<item>/ under this name. Any size."""
-        stored = self._result(self._files.submit(checkpoints.hash_file, file))
+        stored = patiently(self._files.submit(checkpoints.hash_file, file), self._tick)
         target = layout.file_of(stored.sha256)
         if self._store.head(target) is None:
-            self._result(self._files.submit(self._store.upload, target, file))
+            patiently(self._files.submit(self._store.upload, target, file), self._tick)
         self.published[name] = target
 
     def wait(self) -> None:
         """Until the checkpoint that is under way is whole."""
         under_way, self._under_way = self._under_way, None
         if under_way:
-            self._result(under_way)
+            patiently(under_way, self._tick)
 
     def close(self) -> None:
         self._uploader.shutdown(wait=False, cancel_futures=True)
         self._files.shutdown(wait=False, cancel_futures=True)
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _result(self, future: Future[T]) -> T:
-        """A slow store is no hanging job."""
-        while True:
-            try:
-                return future.result(timeout=1.0)
-            except TimeoutError:
-                if future.done():
-                    return future.result()
-                self._tick()
 
     # in the uploader's thread
 
@@ -242,7 +231,7 @@ class Workspace:
 
         folder.mkdir()
         fetching = [self._files.submit(fetch, name) for name in manifest.files]
-        whole = [self._result(one) for one in fetching]
+        whole = [patiently(one, self._tick) for one in fetching]
         if not all(whole):
             shutil.rmtree(folder, ignore_errors=True)
             return None
