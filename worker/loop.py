@@ -24,16 +24,17 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
 from worker.appetite import Appetite
-from worker.blame import ILL_AFTER, failure_of
+from worker.blame import failure_of
+from worker.careful import go_carefully
 from worker.clerk import Clerk
 from worker.counts import Counts
-from worker.errors import MachineError
+from worker.faults import Faults
 from worker.items import Answer, Failure, Item, Json, Result
 from worker.looking import Looking
 from worker.pool import Prepared, Preparing
@@ -100,8 +101,7 @@ class Loop:
         self._committed = False
         self._ready: deque[Prepared] = deque()
         self._flushed = self._ticked = self._answered = time.monotonic()
-        self._faults: dict[str, int] = {}
-        self._ill: set[str] = set()
+        self._faults = Faults()
         self._stop = ""
         self._handing_back = threading.Lock()
         self.handed_back = threading.Event()
@@ -165,13 +165,17 @@ class Loop:
             self._taking.add_done_callback(lambda _: self._pool.wake())
 
     def _taken(self, holdings: Sequence[Holding]) -> None:
+        """All are in hand before the clerk is asked: it may raise what went wrong with an earlier write."""
+        answered: list[Holding] = []
         for holding in holdings:
             if holding.careful:
                 self._careful = holding
             elif left := holding.left():
                 self._hands.append(Hand(holding, deque(left), {item.id for item in left}))
             else:
-                self._clerk.later(holding.commit)
+                answered.append(holding)
+        if answered:
+            self._clerk.later(commit, answered)
 
     # prepare
 
@@ -179,7 +183,7 @@ class Loop:
         """Feed the children, never further ahead than the device needs."""
         self._drop_what_is_not_ours()
         if self._careful and not self._hands:
-            self._go_carefully(self._careful)
+            go_carefully(self._careful, self._clerk, self._alone, lambda: self._stop)
             self._careful = None
         for hand in self._hands:
             while hand.unsent and self._pool.under_way + len(self._ready) < self._ahead:
@@ -284,7 +288,8 @@ class Loop:
         """Hand results to the clerk: parts are written behind, a complete shard is committed."""
         now = time.monotonic()
         self._sent.difference_update(result.item for result in results)
-        final = [result for result in results if self._is_final(result)]
+        final = [result for result in results if self._faults.is_final(result)]
+        self._again({result.item for result in results} - {result.item for result in final})
         filled: list[Holding] = []
         for hand in self._hands:
             if mine := [result for result in final if result.item in hand.open]:
@@ -295,7 +300,8 @@ class Loop:
         if filled:
             self._fill(filled, now)
         self._hands = [hand for hand in self._hands if hand.open]
-        self._count(final)
+        for result in final:
+            self.counts.add(result)
         is_due = now - self._flushed >= self._flush_s
         if is_due or len(self._full) >= self._together or not any(hand.unsent for hand in self._hands):
             self._commit()
@@ -318,52 +324,9 @@ class Loop:
             self._committed = True
             self._clerk.later(commit, full)
 
-    def _is_final(self, result: Result) -> bool:
-        """Rule 7: a fault of the machine is no answer; several items in a row, and the worker stops."""
-        failure = result.outcome
-        if isinstance(failure, Answer) or not failure.blames_machine:
-            self._ill.clear()
-            return True
-        self._ill.add(result.item)
-        if len(self._ill) >= ILL_AFTER:
-            raise MachineError(f"this machine is ill, {len(self._ill)} items in a row: {failure.message}")
-        self._faults[result.item] = self._faults.get(result.item, 0) + 1
-        if self._faults[result.item] >= ILL_AFTER:
-            return True
-        log.warning("%s: %s; trying again", result.input, failure.message)
+    def _again(self, ids: Set[str]) -> None:
         for hand in self._hands:
-            hand.unsent.extend(item for item in hand.holding.shard.items if item.id == result.item)
-        return False
-
-    def _count(self, results: Sequence[Result]) -> None:
-        self.counts.answered += len(results)
-        for result in results:
-            if isinstance(result.outcome, Failure):
-                self.counts.failed += 1
-                log.warning("%s: %s: %s", result.input, result.outcome.kind, result.outcome.message)
-
-    # the careful way
-
-    def _go_carefully(self, holding: Holding) -> None:
-        """Rule 7: workers died over this shard. One item at a time, named first, written at once."""
-        log.warning("shard %s killed its workers: going item by item", holding.shard.name)
-        for item in self._clerk.now(holding.left):
-            if self._stop:
-                self._clerk.now(holding.release, self._stop)
-                return
-            if not self._clerk.now(holding.ours) or not self._clerk.now(holding.begin, [item]):
-                self._clerk.now(*((holding.release, self._stop) if self._stop else (holding.drop,)))
-                return
-            result = self._alone(item)
-            if result is None:
-                break
-            self._clerk.now(holding.add, [result])
-            self._clerk.now(holding.flush)
-            self._count([result])
-        if self._clerk.now(lambda: holding.complete):
-            self._clerk.now(holding.commit)
-        else:
-            self._clerk.now(holding.release, self._stop or "incomplete")
+            hand.unsent.extend(item for item in hand.holding.shard.items if item.id in ids)
 
     def _alone(self, item: Item) -> Result | None:
         """One item all the way; None: stopped meanwhile."""
@@ -374,7 +337,8 @@ class Loop:
                 prepared = self._pool.poll(0.5)
                 self._tick()
             for result in self._results([one for one in prepared if one.item.id == item.id]):
-                if self._is_final(result):
+                if self._faults.is_final(result):
+                    self.counts.add(result)
                     return result
         return None
 

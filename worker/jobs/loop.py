@@ -117,7 +117,7 @@ class JobLoop:
                 return
             self._faults = 0
             self._clerk.now(holding.add, [result])
-            self._count(result)
+            self.counts.add(result)
         self._clerk.now(holding.commit)
 
     def _let_go(self, holding: Holding) -> None:
@@ -175,12 +175,6 @@ class JobLoop:
         if isinstance(outcome, Answer) and (why := unwritable(outcome.keys)):
             return Failure("error", f"its answer cannot be written: {why}")
         return outcome
-
-    def _count(self, result: Result) -> None:
-        self.counts.answered += 1
-        if isinstance(result.outcome, Failure):
-            self.counts.failed += 1
-            log.warning("%s: %s: %s", result.input, result.outcome.kind, result.outcome.message)
 
     # speaking
 
