@@ -29,12 +29,6 @@ TTL = ("--ttl", "2s")
 SLEEPY = ("--task", "sleepy", "--set", "seconds=0.1")
 
 
-@pytest.fixture(autouse=True)
-def nothing_outlives_its_test() -> Iterator[None]:
-    yield
-    end_all()
-
-
 @pytest.fixture
 def queue(tmp_path: Path) -> Path:
     return tmp_path / "queue"

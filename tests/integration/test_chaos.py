@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.chaos.chaos import one_round, undisturbed
 from tests.chaos.work import WORKS
-from tests.workers import end_all
 
 pytestmark = pytest.mark.timeout(300)
 SEED = 7
 KILLS = 6
-
-
-@pytest.fixture(autouse=True)
-def nothing_outlives_its_test() -> Iterator[None]:
-    yield
-    end_all()
 
 
 @pytest.mark.parametrize(

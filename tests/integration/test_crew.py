@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import urllib.request
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import pytest
-
 from tests.servers import free_port
-from tests.workers import Worker, answers, counts, end_all, eventually, finish, processes_of, run, worker
+from tests.workers import Worker, answers, counts, eventually, finish, processes_of, run, worker
 from worker.items import Answer
 from worker.queue import layout
 from worker.queue.beat import Beat
@@ -20,12 +17,6 @@ from worker.queue.claims import newest_claims
 from worker.queue.store import open_store
 
 ITEMS = [f"item {number:02d}" for number in range(36)]
-
-
-@pytest.fixture(autouse=True)
-def nothing_outlives_its_test() -> Iterator[None]:
-    yield
-    end_all()
 
 
 def queue_of(folder: Path, *task: object) -> Path:

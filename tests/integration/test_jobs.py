@@ -5,13 +5,12 @@ from __future__ import annotations
 import random
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.servers import Server
-from tests.workers import Worker, answers, end_all, eventually, finish, run, worker
+from tests.workers import Worker, answers, eventually, finish, run, worker
 from worker.clock import Clock
 from worker.items import Failure
 from worker.queue import layout
@@ -22,12 +21,6 @@ OUTPUTS = ("final_results.json", "summary.json")
 SETTINGS = ("--set", "steps=90", "--set", "every=3", "--set", "step_s=0.02")
 ITEMS = ("seed-1", "seed-2")
 ENDS = 4
-
-
-@pytest.fixture(autouse=True)
-def nothing_outlives_its_test() -> Iterator[None]:
-    yield
-    end_all()
 
 
 @pytest.fixture(scope="module")

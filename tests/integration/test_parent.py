@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.workers import TASKS, end_all, run
+from tests.workers import TASKS, run
 from worker.link import Alive, Line
 from worker.parent import Ending, Incarnation, Parent
 from worker.queue import layout
@@ -19,10 +18,8 @@ from worker.stop import StopListener
 
 
 @pytest.fixture(autouse=True)
-def tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKER_TASKS", str(TASKS))
-    yield
-    end_all()
 
 
 def queue_of(folder: Path, task: str, *inputs: str) -> Store:
