@@ -10,7 +10,7 @@ from tests.chaos.schedule import drops
 
 SHARD = 16
 """items in a shard of the task `chaotic`"""
-LEAST_SHARDS = 16
+LEAST_SHARDS = 12
 SHARDS_PER_KILL = 1.25
 
 
