@@ -10,7 +10,7 @@ import heapq
 import random
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -81,6 +81,7 @@ class World:
         self.calls_of: Counter[str] = Counter()
         self._queue: list[tuple[float, int, Callable[[], object]]] = []
         self._sequence = 0
+        self._threads: list[greenlet] = []
         self._hub = getcurrent()
         self._outages: list[tuple[float, float]] = []
         self.after_step: Callable[[], None] = lambda: None
@@ -102,6 +103,7 @@ class World:
 
         thread = greenlet(run, parent=self._hub)
         thread.machine = machine  # type: ignore[attr-defined]
+        self._threads.append(thread)
         self.at(self.time + when, thread.switch)
 
     def machine(self) -> Machine:
@@ -110,10 +112,13 @@ class World:
         return found
 
     def wait(self, seconds: float) -> None:
-        """The running greenlet gives way; it never comes back if its machine died meanwhile."""
+        self.give_way(self.time + seconds, getcurrent().switch)
+
+    def give_way(self, when: float, wake: Callable[[], object]) -> None:
+        """The running greenlet waits to be switched to; it never comes back if its machine died meanwhile."""
         machine = self.machine()
         me = getcurrent()
-        self.at(self.time + seconds, me.switch)
+        self.at(when, wake)
         self._hub.switch()
         while self.time < machine.paused_until and not machine.dead:
             self.at(machine.paused_until, me.switch)
@@ -142,10 +147,10 @@ class World:
 
     def close(self) -> None:
         """Let every greenlet go, so that none lingers after the test."""
-        for _, _, action in self._queue:
-            owner = getattr(action, "__self__", None)
-            if isinstance(owner, greenlet) and not owner.dead:
-                owner.throw(GreenletExit)
+        for thread in self._threads:
+            if not thread.dead:
+                thread.throw(GreenletExit)
+        self._threads.clear()
         self._queue.clear()
 
 
@@ -186,6 +191,10 @@ class SimulatedStore:
             return True
 
         return self._call("create", apply)
+
+    def create_all(self, objects: Iterable[tuple[str, bytes]]) -> None:
+        for name, data in objects:
+            self.create(name, data)
 
     def put(self, name: str, data: bytes, *, retry: bool = True, durable: bool = True) -> None:
         del retry, durable
