@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import http.client
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from queue import Queue
 
 import pytest
 
+from tests.chaos.places import PLACES
 from tests.chaos.proxy import Fault, Lot, Lots, proxy
 from tests.chaos.schedule import BEFORE_THE_END, KILLS, ZOMBIES, Way, schedule
 from tests.chaos.work import WORKS
@@ -65,6 +68,17 @@ def test_while_the_store_is_away_nobody_is_served() -> None:
     assert {lots.draw(lot.seconds * 0.99, writes=True).fault for _ in range(50)} == {Fault.AWAY}
     lots.is_on = False
     assert lots.draw(lot.seconds * 0.99, writes=True).fault is None
+
+
+def test_where_no_disk_can_be_mounted_the_place_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mount").write_text("#!/bin/sh\nexit 32\n")
+    (tmp_path / "mount").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with PLACES["directory"](tmp_path, Lots(1, 1.0)) as place:
+        assert place.disk is None
+        assert "the disk was never full" in place.note
 
 
 class Rigged(Lots):
