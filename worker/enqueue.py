@@ -71,6 +71,8 @@ def _recipe(store: Store, wanted: Wanted) -> Recipe:
             )
         return require(store).recipe
     task = registry.find(wanted.task)
+    if (wanted.engine or wanted.model or wanted.revision) and not task.engines:
+        raise UsageError(f"task {task.name} uses no model: leave --engine, --model and --revision out")
     return Recipe(
         task=task.name,
         version=task.version,
