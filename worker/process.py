@@ -55,7 +55,7 @@ def main(pipe: Connection[Any, Any], settings: Settings, worker: str, scratch: P
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # a Ctrl-C reaches the whole group; the parent decides
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-    logs.set_up(settings.log, debug=settings.debug)
+    logs.set_up(settings.log, debug=settings.debug, member=settings.member)
     if len(tempfile.gettempdir()) > SOCKET_FOLDER_MOST:
         tempfile.tempdir = "/tmp"
     line = Line(pipe)
