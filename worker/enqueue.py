@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from worker.errors import UsageError
@@ -36,6 +36,8 @@ class Wanted:
 class Enqueued:
     added: Added
     refused: Sequence[Refused]
+    skipped: Mapping[str, int]
+    """ending → how many files of that the task does not take"""
 
 
 def agree(store: Store, wanted: Wanted) -> Run:
@@ -60,7 +62,7 @@ def enqueue(store: Store, wanted: Wanted, paths: Sequence[str], root: str | None
     items, refused = resolve(named.wishes, task, run.fingerprint, [named.root] if named.root else [])
     added = intake.add(store, run.shard_size, items)
     _keep(store, paths, refused)
-    return Enqueued(added, refused)
+    return Enqueued(added, refused, named.skipped)
 
 
 def _recipe(store: Store, wanted: Wanted) -> Recipe:

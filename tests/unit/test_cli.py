@@ -246,10 +246,25 @@ class TestTable:
 
 
 def test_the_end_of_a_run_tells_what_the_task_counted() -> None:
-    own = {"kinds": {"picture": 2, "video": 1200}, "sizes": {}, "duration_s": 61.5, "with_black": 3}
-    assert findings(own) == ["duration s 61.5, with black 3", "kinds: picture 2, video 1,200"]
+    own = {
+        "kinds": {"picture": 2, "video": 1200},
+        "sizes": {},
+        "duration_s": 61.5,
+        "with_black": 3,
+        "rotated": 0,
+    }
+    assert findings(own) == ["duration 61.5 s, with black 3", "kinds: picture 2, video 1,200"]
     assert findings({"sizes": dict.fromkeys("abcde", 1)}) == ["sizes: a 1, b 1, c 1, 2 more"]
     assert findings({}) == []
+
+
+def test_files_that_are_not_taken_are_told_with_their_endings(worker: Any, tmp_path: Path) -> None:
+    for name in ("a.text", "b.md", "c.md", "d.txt"):
+        (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "in" / name).write_text("words")
+    said = worker("enqueue", str(tmp_path / "queue"), "--task", "read-text", str(tmp_path / "in"))
+    assert said.code == 0
+    assert said.line.endswith("1 new items in 1 shards; 3 files skipped (.md, .txt)\n")
 
 
 def test_an_engine_is_refused_where_the_task_has_none(worker: Any, tmp_path: Path) -> None:

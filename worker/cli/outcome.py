@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from worker.cli.table import clean, table
 from worker.items import Json
@@ -25,21 +25,19 @@ def outcome(collected: Collected) -> list[str]:
 
 def findings(own: Mapping[str, Json]) -> list[str]:
     """What the task itself counted: plain values in one line, how many of which kind in another."""
-    values = [
-        f"{_words(key)} {_words(one)}" for key, one in own.items() if isinstance(one, str | int | float)
-    ]
-    counts = [
-        f"{_words(key)}: {', '.join(_first(one))}"
-        for key, one in own.items()
-        if isinstance(one, dict) and one
-    ]
+    values = [_said(key, one) for key, one in own.items() if isinstance(one, str | int | float) and one]
+    counts = [f"{_words(key)}: {_first(one)}" for key, one in own.items() if isinstance(one, dict) and one]
     return [clean(redact(line)) for line in (", ".join(values), "; ".join(counts)) if line]
 
 
-def _first(counts: Mapping[str, Json]) -> Iterator[str]:
-    yield from (f"{key} {_words(value)}" for key, value in [*counts.items()][:KINDS_MOST])
-    if len(counts) > KINDS_MOST:
-        yield f"{len(counts) - KINDS_MOST} more"
+def _said(key: str, value: str | float) -> str:
+    name, _, unit = key.rpartition("_")
+    return f"{_words(name)} {_words(value)} s" if unit == "s" else f"{_words(key)} {_words(value)}"
+
+
+def _first(counts: Mapping[str, Json]) -> str:
+    said = [f"{key} {_words(value)}" for key, value in [*counts.items()][:KINDS_MOST]]
+    return ", ".join([*said, f"{len(counts) - KINDS_MOST} more"] if len(counts) > KINDS_MOST else said)
 
 
 def _words(value: Json) -> str:
