@@ -40,7 +40,8 @@ def working_processes(one: Worker) -> list[int]:
     for pid in processes_of(one.mark):
         with suppress(OSError):
             line = Path(f"/proc/{pid}/cmdline").read_bytes()
-            if b"spawn_main" in line:
+            status = Path(f"/proc/{pid}/status").read_text()
+            if b"spawn_main" in line and f"PPid:\t{one.pid}\n" in status:
                 found.append(pid)
     return found
 
