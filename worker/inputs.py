@@ -232,6 +232,21 @@ def _later_roots(queue: str) -> tuple[str, ...]:
     return tuple(place for place in roots(open_store(queue)) if Root(place).present())
 
 
+def lies_there(places: Sequence[str]) -> Callable[[Item], bool | None]:
+    """Has an item's file its content still? None: a place that may have it cannot be seen from here."""
+    roots = [Root(location) for location in places]
+
+    def ask(item: Item) -> bool | None:
+        try:
+            if any(root.present() and root.know(item.input) == Known(item.size, item.mark) for root in roots):
+                return True
+            return False if all(root.alive() for root in roots) else None
+        except (OSError, WorkerError, ItemError):
+            return None
+
+    return ask
+
+
 def is_of_the_file(error: OSError) -> bool:
     """Another machine would fare no better; all else speaks of this machine's disk or network."""
     return error.errno in (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)

@@ -49,9 +49,11 @@ def tell(enqueued: Enqueued, queue: str) -> None:
     added = enqueued.added
     known = f", {added.known} were there already" if added.known else ""
     refused = f", {len(enqueued.refused)} refused" if enqueued.refused else ""
+    superseded = f", {enqueued.superseded} supersede an older content" if enqueued.superseded else ""
     skipped = f"; {_skipped(enqueued.skipped)}" if enqueued.skipped else ""
     click.echo(
-        f"{queue}: {added.new} new items in {len(added.shards)} shards{known}{refused}{skipped}", err=True
+        f"{queue}: {added.new} new items in {len(added.shards)} shards{known}{superseded}{refused}{skipped}",
+        err=True,
     )
 
 

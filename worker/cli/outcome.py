@@ -19,6 +19,8 @@ def outcome(collected: Collected) -> list[str]:
     rows += [[f"  {kind}", f"{count:,}"] for kind, count in summary["failures"].items()]
     if summary["refused"]:
         rows.append(["refused lines", f"{len(summary['refused']):,}"])
+    if summary["superseded"]:
+        rows.append(["superseded", f"{summary['superseded']:,}"])
     own = {key: value for key, value in summary.items() if key not in HEADLINES}
     return [*table(rows), *findings(own), f"see {collected.report}"]
 
