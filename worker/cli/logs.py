@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from worker.items import Json
 from worker.redact import redact
 
 
@@ -23,16 +21,16 @@ class WithoutSecrets(logging.Filter):
 
 
 class JsonLines(logging.Formatter):
-    def __init__(self, more: Mapping[str, Json]) -> None:
+    def __init__(self, member: int = 0) -> None:
         super().__init__()
-        self.more = more
+        self._member = member
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            **self.more,
+            **({"member": self._member} if self._member else {}),
             "message": record.getMessage(),
         }
         if record.exc_text:
@@ -46,6 +44,6 @@ def set_up(form: str, *, debug: bool, member: int = 0) -> None:
     handler.addFilter(WithoutSecrets())
     who = f"worker {member}: " if member else ""
     text = logging.Formatter(f"%(asctime)s %(levelname)-7s {who}%(message)s", "%H:%M:%S")
-    handler.setFormatter(JsonLines({"member": member} if member else {}) if form == "json" else text)
+    handler.setFormatter(JsonLines(member) if form == "json" else text)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.getLogger("worker").setLevel(logging.DEBUG if debug else logging.INFO)
