@@ -275,16 +275,20 @@ def test_an_engine_is_refused_where_the_task_has_none(worker: Any, tmp_path: Pat
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-@pytest.mark.parametrize("command", ["status", "collect"])
-def test_a_terminal_without_our_letters_gets_others(tmp_path: Path, encoding: str, command: str) -> None:
+@pytest.mark.parametrize("command", [["status"], ["status", "--json"], ["collect"]])
+def test_a_terminal_without_our_letters_gets_others(
+    tmp_path: Path, encoding: str, command: list[str]
+) -> None:
     queue = QueueUnderTest(str(tmp_path / "队列"))
-    queue.commit(queue.shard("海滩.mp4"), {"海滩.mp4": BROKEN})
+    queue.commit(queue.shard("海滩 😀.mp4"), {"海滩 😀.mp4": BROKEN})
     said = subprocess.run(
-        [sys.executable, "-m", "worker", command, queue.store.url],
+        [sys.executable, "-m", "worker", *command, queue.store.url],
         env={**os.environ, "PYTHONIOENCODING": encoding},
         capture_output=True,
         check=False,
     )
-    assert said.returncode == (1 if command == "collect" else 0), said.stderr.decode()
+    assert said.returncode == (1 if command == ["collect"] else 0), said.stderr.decode()
     assert b"UnicodeEncodeError" not in said.stderr
     assert b"broken" in said.stdout
+    if "--json" in command:
+        assert json.loads(said.stdout)["failures"]["examples"][0]["input"] == "海滩 😀.mp4"
