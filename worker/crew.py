@@ -42,6 +42,8 @@ def divide(settings: Settings, workers: int, cards: Sequence[Card] = ()) -> list
     shares = []
     for number in range(workers):
         share = replace(settings, out=None if number else settings.out)
+        if workers > 1:
+            share = replace(share, member=number + 1)
         if cards:
             card = cards[number % len(cards)]
             share = replace(share, environment=card.environment, device_name=card.label)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from worker.errors import UsageError
+from worker.inputs import lies_there
+from worker.items import Item
 from worker.queue import intake, layout
 from worker.queue.inbox import keep
 from worker.queue.intake import Added
@@ -14,6 +16,7 @@ from worker.queue.lines import Refused
 from worker.queue.protocol import shard_size
 from worker.queue.recipe import Recipe, Run, freeze, require
 from worker.queue.store import Store, open_store
+from worker.queue.superseded import key, supersede
 from worker.queue.text import encode
 from worker.redact import redact
 from worker.sources import find, resolve
@@ -36,6 +39,10 @@ class Wanted:
 class Enqueued:
     added: Added
     refused: Sequence[Refused]
+    skipped: Mapping[str, int]
+    """ending → how many files of that the task does not take"""
+    superseded: int
+    """items that count no longer, for their file has another content by now"""
 
 
 def agree(store: Store, wanted: Wanted) -> Run:
@@ -53,14 +60,24 @@ def enqueue(store: Store, wanted: Wanted, paths: Sequence[str], root: str | None
     task = registry.find(recipe.task)
     named = find(paths, task, recipe.params, root, intake.roots(store))
     run = agree(store, wanted)
+    places: list[str] = []
     if named.root is not None:
         # a URL may carry a secret; what is recorded names the place alone
         place = open_store(named.root).url if "?" in named.root else named.root
         intake.add_root(store, place)
-    items, refused = resolve(named.wishes, task, run.fingerprint, [named.root] if named.root else [])
+        places = [named.root, *(one for one in intake.roots(store) if one != place)]
+    items, refused = resolve(named.wishes, task, run.fingerprint, places[:1])
     added = intake.add(store, run.shard_size, items)
+    superseded = _supersede(store, items, added, places) if places else 0
     _keep(store, paths, refused)
-    return Enqueued(added, refused)
+    return Enqueued(added, refused, named.skipped, superseded)
+
+
+def _supersede(store: Store, items: Sequence[Item], added: Added, places: Sequence[str]) -> int:
+    held = {layout.shard_of(entry.name) for entry in store.list(layout.ITEMS)}
+    if held <= set(added.shards):
+        return 0  # the first list of a queue supersedes nothing
+    return supersede(store, {key(item) for item in items}, lies_there(places))
 
 
 def _recipe(store: Store, wanted: Wanted) -> Recipe:
@@ -71,6 +88,8 @@ def _recipe(store: Store, wanted: Wanted) -> Recipe:
             )
         return require(store).recipe
     task = registry.find(wanted.task)
+    if (wanted.engine or wanted.model or wanted.revision) and not task.engines:
+        raise UsageError(f"task {task.name} uses no model: leave --engine, --model and --revision out")
     return Recipe(
         task=task.name,
         version=task.version,

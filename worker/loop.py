@@ -46,6 +46,7 @@ from worker.tasks.task import MapTask
 SHORT_S = 0.25
 """a shard that is done in less costs more to take and to commit than to answer"""
 TOGETHER_MOST = 8
+TICK_S = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -272,8 +273,12 @@ class Loop:
         except Exception as error:
             log.debug("answer failed", exc_info=True)
             if len(samples) > 1:
-                return [outcome for one in samples for outcome in self._outcomes([one])]
+                return [outcome for one in samples for outcome in self._one_by_one(one)]
             return [failure_of(error, self._file)]
+
+    def _one_by_one(self, one: Prepared) -> list[Answer | Failure]:
+        self._tick()  # each may take as long as the batch
+        return self._outcomes([one])
 
     def _result(self, one: Prepared, outcome: object, spent: float) -> Result:
         assert isinstance(outcome, Answer | Failure)
@@ -356,7 +361,7 @@ class Loop:
         return [hand.holding for hand in self._hands] + ([self._careful] if self._careful else [])
 
     def _tick(self) -> None:
-        if time.monotonic() - self._ticked >= 1.0:
+        if time.monotonic() - self._ticked >= TICK_S:
             self._tell("working" if self._hands or self._careful else "idle")
 
     def _tell(self, state: str) -> None:

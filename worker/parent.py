@@ -102,7 +102,7 @@ class Parent:
                 return Ending(UnfinishedError.exit_code, "stopped")
 
     def _live(self) -> Ending:
-        working = Incarnation(self._settings, self._stop, self._limit, self._show)
+        working = Incarnation(self._settings, self._stop, self._limit, self._show, self._name)
         past = self._told[0]
         self._told = past, working
         ending = working.run()
@@ -119,8 +119,16 @@ class Parent:
 class Incarnation:
     """One incarnation of the working process, under a name of its own."""
 
-    def __init__(self, settings: Settings, stop: Ear, limit: float, show: Callable[[Alive], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        stop: Ear,
+        limit: float,
+        show: Callable[[Alive], None],
+        name: str = "the worker",
+    ) -> None:
         self._settings = settings
+        self._name = name
         self._stop = stop
         self._limit = limit
         self._show = show
@@ -171,12 +179,15 @@ class Incarnation:
                 working.start()  # it hears them once it knows what to do with them
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        theirs.close()
-        line = Line(ours)
-        beating = threading.Thread(target=self._beat, args=(line,), name="heart", daemon=True)
-        beating.start()
         try:
+            theirs.close()
+            line = Line(ours)
+            beating = threading.Thread(target=self._beat, args=(line,), name="heart", daemon=True)
+            beating.start()
             ending = self._watch(working, line)
+        except BaseException as error:  # nobody would watch it, or beat for it
+            self._release(self._kill(working, Ending(MachineError.exit_code, in_one_line(error))))
+            raise
         finally:
             self._over = True
             self._bell.set()
@@ -308,7 +319,11 @@ class Incarnation:
                 hand = self._heart.hand if ending.died else ()
                 release(self._store, shard, epoch, ending.text or "stopped", died=ending.died, hand=hand)
             except (StoreAwayError, StoreFullError) as error:
-                log.warning("what is in hand is not released (%s); it is free after the TTL", error)
+                log.warning(
+                    "%s: what is in hand is not released (%s); it is free after the TTL", self._name, error
+                )
                 return  # the others would wait for nothing, one by one
             except (WorkerError, ValueError) as error:
-                log.warning("shard %s is not released (%s); it is free after the TTL", shard, error)
+                log.warning(
+                    "%s: shard %s is not released (%s); it is free after the TTL", self._name, shard, error
+                )

@@ -12,11 +12,10 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
 from contextlib import nullcontext
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from worker.blame import in_one_line
 from worker.child import STOP_SIGNALS
@@ -43,6 +42,9 @@ from worker.tasks import params, registry
 from worker.tasks.registry import AnyTask
 from worker.tasks.task import JobTask, MapTask
 
+if TYPE_CHECKING:
+    from worker.viewing import Viewing
+
 SOCKET_FOLDER_MOST = 60
 """a socket's path has at most 108 characters, and the fork server's lies in the temporary folder"""
 
@@ -55,7 +57,7 @@ def main(pipe: Connection[Any, Any], settings: Settings, worker: str, scratch: P
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # a Ctrl-C reaches the whole group; the parent decides
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-    logs.set_up(settings.log, debug=settings.debug)
+    logs.set_up(settings.log, debug=settings.debug, member=settings.member)
     if len(tempfile.gettempdir()) > SOCKET_FOLDER_MOST:
         tempfile.tempdir = "/tmp"
     line = Line(pipe)
@@ -117,10 +119,11 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
     finish_retries(store)
     _open(task, settings.device)
     alive({"state": "ready"})
-    views = _views(store, run, settings)
+    viewing = _viewing(run, settings)
     try:
         loop.run()
-        views()
+        if viewing:
+            viewing.end()
     except (StoreAwayError, StoreFullError):
         loop.give_up()
         raise
@@ -128,9 +131,19 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
         loop.hand_back()
         raise
     finally:
+        if viewing:
+            viewing.kill()
         if pool:
             pool.close()
         task.close()
+
+
+def _viewing(run: Run, settings: Settings) -> Viewing | None:
+    if settings.out is None:
+        return None
+    from worker.viewing import Viewing
+
+    return Viewing(run, settings)
 
 
 def _open(task: AnyTask, device: str) -> None:
@@ -191,34 +204,3 @@ def _listen(line: Line, life: RemoteLife, loop: Loop | JobLoop) -> None:
         line.send(End(UnfinishedError.exit_code))
     finally:
         os._exit(UnfinishedError.exit_code)
-
-
-def _views(store: Store, run: Run, settings: Settings) -> Callable[[], None]:
-    """Keep the views of the run up to date in the background; → how to end that, with a last look."""
-    if settings.out is None:
-        return lambda: None
-    from worker.report.views import Views
-
-    views = Views(store, run, settings.out)
-    over = threading.Event()
-
-    def look() -> None:
-        while not over.wait(settings.views_s):
-            _refresh(views.refresh)
-
-    thread = threading.Thread(target=look, name="views", daemon=True)
-    thread.start()
-
-    def end() -> None:
-        over.set()
-        thread.join(10.0)
-        _refresh(views.refresh)
-
-    return end
-
-
-def _refresh(refresh: Callable[[], object]) -> None:
-    try:
-        refresh()
-    except (WorkerError, OSError) as error:
-        log.warning("the views of the run are not up to date: %s", error)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import glob
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from worker.errors import ItemError, StoreAwayError, UsageError
@@ -28,6 +29,8 @@ class Named:
     root: str | None
     """None: the task reads no files"""
     wishes: Sequence[Wish | Refused]
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    """files of folders that the task does not take: ending → how many"""
 
 
 def find(
@@ -51,13 +54,14 @@ def find(
     if not _is_text(base.location):
         raise UsageError(f"the name of the folder {base.location!a} is not UTF-8: rename it")
     wishes: list[Wish | Refused] = []
+    skipped: Counter[str] = Counter()
     for path in direct:
-        found = [Wish(0, one, {}) for one in _below(path, base, task)]
+        found = list(_below(path, base, task, skipped))
         if not found:
             endings = ", ".join(sorted(task.suffixes)) or "any"
             raise UsageError(f"{path} holds nothing that {task.name} takes (endings: {endings})")
         wishes += found
-    return Named(base.location, wishes + listed)
+    return Named(base.location, wishes + listed, skipped)
 
 
 def resolve(
@@ -92,6 +96,7 @@ class Resolver:
             if not _is_text(input):
                 return Refused(wish.line, f"names {wish.input!a}, whose name is not UTF-8: rename it")
             known = next((k for root in self._roots if (k := root.know(input))), None)
+            other = next((o for root in self._roots if (o := root.other(input))), "") if not known else ""
         except (ItemError, UsageError) as error:
             return Refused(wish.line, f"names {wish.input!r}: {error}")
         except OSError as error:
@@ -100,6 +105,8 @@ class Resolver:
                     f"{wish.input!r} cannot be read now ({error.strerror}): run the same command again"
                 ) from error
             return Refused(wish.line, f"names {wish.input!r}, which cannot be read: {error.strerror}")
+        if other:
+            return Refused(wish.line, f"names {wish.input!r}, which is {other} and no file")
         # an absent file becomes an item all the same: it fails by name, in the results
         return self._item(input, known or self._absent(), wish.params)
 
@@ -231,19 +238,27 @@ def _under(path: str, root: Root) -> str | None:
     return absolute.relative_to(root.location).as_posix() if absolute.is_relative_to(root.location) else None
 
 
-def _below(path: str, base: Root, task: type[AnyTask]) -> Iterator[str]:
+def _below(path: str, base: Root, task: type[AnyTask], skipped: Counter[str]) -> Iterator[Wish | Refused]:
     """The inputs of one path, relative to the root: a file, or a folder's files of the right endings."""
     relative = _under(path, base)
     if relative is None:
         raise UsageError(f"{path} is outside of --root {base.location}")
-    if relative not in ("", ".") and (base.know(relative) if is_url(path) else Path(path).is_file()):
-        yield relative
+    if relative not in ("", ".") and (base.know(relative) if is_url(path) else not Path(path).is_dir()):
+        yield Wish(0, relative, {})
         return
     prefix = "" if relative in ("", ".") else f"{relative}/"
-    try:
-        inputs = list(Root(path).below())
-    except OSError as error:
-        raise UsageError(f"{error.filename or path}: {error.strerror}; nothing was enqueued") from None
-    for input in inputs:
+    folder = Root(path)
+    refused: list[Refused] = []
+
+    def refuse(error: OSError) -> None:
+        if error.filename == folder.location or not is_of_the_file(error):
+            raise UsageError(f"{error.filename}: {error.strerror}; nothing was enqueued") from None
+        name = Path(error.filename).relative_to(base.location).as_posix()
+        refused.append(Refused(0, f"is the folder {name!r}, which cannot be read: {error.strerror}"))
+
+    for input in folder.below(refuse):
         if not task.suffixes or _ending(input) in task.suffixes:
-            yield prefix + input
+            yield Wish(0, prefix + input, {})
+        else:
+            skipped[_ending(input) or "no ending"] += 1
+    yield from refused

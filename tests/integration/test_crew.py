@@ -31,7 +31,8 @@ def working_processes(one: Worker) -> list[int]:
     for pid in processes_of(one.mark):
         with suppress(OSError):
             line = Path(f"/proc/{pid}/cmdline").read_bytes()
-            if b"spawn_main" in line:
+            status = Path(f"/proc/{pid}/status").read_text()
+            if b"spawn_main" in line and f"PPid:\t{one.pid}\n" in status:
                 found.append(pid)
     return found
 
@@ -150,8 +151,10 @@ def test_metrics_are_scraped_while_it_works(tmp_path: Path) -> None:
 
     eventually(lambda: len(answered()) == 2 and all(answered()), timeout=30)
     assert 'device="cpu",member="2"' in scraped()
-    code, said = run("run", queue, "--metrics", port)
+    other = tmp_path / "other"
+    code, said = run("run", other, "--task", "shout", "--metrics", port, "word")
     assert code == 2
-    assert f"--metrics {port}: another program listens there" in said
+    assert said.startswith(f"worker: --metrics {port}: another program listens there")
+    assert not other.exists()
     one.signal_group(signal.SIGTERM)
     assert finish(one)[0] == 75

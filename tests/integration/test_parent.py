@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,21 @@ def test_an_item_that_kills_every_worker_ends_as_a_failure_and_the_others_are_an
     results = json.loads((tmp_path / "out" / "final_results.json").read_text())["results"]
     kinds = {result["input"]: (result["failure"] or {}).get("kind") for result in results}
     assert kinds == {"one": None, "poison": "crashed-worker", "three": None, "two": None}
+
+
+def test_a_parent_that_fails_leaves_nobody_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = queue_of(tmp_path / "queue", "sleepy --set seconds=60", "long")
+
+    def fail(incarnation: Incarnation, working: BaseProcess, line: Line) -> Ending:
+        while not incarnation._heart.hand:
+            incarnation._hear(line)
+        seen.append(working)
+        raise RuntimeError("can't start new thread")
+
+    seen: list[BaseProcess] = []
+    monkeypatch.setattr(Incarnation, "_watch", fail)
+    with StopListener() as stop, pytest.raises(RuntimeError):
+        Incarnation(Settings(store.url), stop, 60.0, lambda _: None).run()
+    assert seen[0].exitcode == -9
+    (released,) = (e.name for e in store.list(layout.CLAIMS) if e.name.endswith(".released"))
+    assert "can't start new thread" in json.loads(store.get(released) or b"")["reason"]

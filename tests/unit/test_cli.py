@@ -15,6 +15,7 @@ import pytest
 
 from tests.queues import TASKS, QueueUnderTest
 from worker import cli
+from worker.cli.outcome import findings
 from worker.cli.screen import Screen
 from worker.cli.table import bar, clean, cut, table, width
 from worker.errors import MachineError
@@ -242,3 +243,52 @@ class TestTable:
     def test_a_bar_is_full_only_at_the_end(self) -> None:
         assert bar(999, 1000, 10).count("█") == 9
         assert bar(1000, 1000, 10) == "█" * 10
+
+
+def test_the_end_of_a_run_tells_what_the_task_counted() -> None:
+    own = {
+        "kinds": {"picture": 2, "video": 1200},
+        "sizes": {},
+        "duration_s": 61.5,
+        "with_black": 3,
+        "rotated": 0,
+    }
+    assert findings(own) == ["duration 61.5 s, with black 3", "kinds: picture 2, video 1,200"]
+    assert findings({"sizes": dict.fromkeys("abcde", 1)}) == ["sizes: a 1, b 1, c 1, 2 more"]
+    assert findings({}) == []
+
+
+def test_files_that_are_not_taken_are_told_with_their_endings(worker: Any, tmp_path: Path) -> None:
+    for name in ("a.text", "b.md", "c.md", "d.txt"):
+        (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "in" / name).write_text("words")
+    said = worker("enqueue", str(tmp_path / "queue"), "--task", "read-text", str(tmp_path / "in"))
+    assert said.code == 0
+    assert said.line.endswith("1 new items in 1 shards; 3 files skipped (.md, .txt)\n")
+
+
+def test_an_engine_is_refused_where_the_task_has_none(worker: Any, tmp_path: Path) -> None:
+    said = worker("enqueue", str(tmp_path / "queue"), "--task", "shout", "--model", "some/model", "a")
+    assert said.code == 2
+    assert "task shout uses no model: leave --engine, --model and --revision out" in said.line
+    assert not (tmp_path / "queue" / "run.json").exists()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("command", [["status"], ["status", "--json"], ["collect"]])
+def test_a_terminal_without_our_letters_gets_others(
+    tmp_path: Path, encoding: str, command: list[str]
+) -> None:
+    queue = QueueUnderTest(str(tmp_path / "队列"))
+    queue.commit(queue.shard("海滩 😀.mp4"), {"海滩 😀.mp4": BROKEN})
+    said = subprocess.run(
+        [sys.executable, "-m", "worker", *command, queue.store.url],
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=False,
+    )
+    assert said.returncode == (1 if command == ["collect"] else 0), said.stderr.decode()
+    assert b"UnicodeEncodeError" not in said.stderr
+    assert b"broken" in said.stdout
+    if "--json" in command:
+        assert json.loads(said.stdout)["failures"]["examples"][0]["input"] == "海滩 😀.mp4"

@@ -301,3 +301,17 @@ def test_idle_exit_ends_a_worker_that_follows_though_it_keeps_looking() -> None:
     began = time.monotonic()
     assert len(factory.run()) == 1
     assert time.monotonic() - began < 5
+
+
+def test_each_item_that_is_tried_alone_is_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    def tell(item: Item) -> Answer:
+        if len(factory.task.batches[-1]) > 1:
+            raise ValueError("together they are too much")
+        told.append(len(factory.told))
+        return fine(item)
+
+    told: list[int] = []
+    factory = Factory(Bench(items=4, shard_size=4), Told(tell), batch=4)
+    monkeypatch.setattr("worker.loop.TICK_S", 0.0)
+    assert set(kinds(factory.run()).values()) == {"ok"}
+    assert told == sorted(set(told)), "two items went by in silence"

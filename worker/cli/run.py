@@ -107,16 +107,8 @@ def command(
 ) -> int:
     """Pull and work until QUEUE is done. With --task and PATHs: from files to answers in one command."""
     # nothing below needs a device or a model; those are the working process's
-    store = open_store(queue, make=task is not None)
-    wanted = Wanted(task, engine, model, revision, settings_of(settings, lang))
-    if paths:
-        tell(enqueue(store, wanted, paths, root), store.url)
-    run = agree(store, wanted)
-    if out:
-        make_out(out, run.fingerprint)
     if on_done and not shutil.which(shlex.split(on_done)[0]):
         raise UsageError(f"--on-done {on_done}: no such program; it is started by itself, not by a shell")
-    task_type = registry.find(run.recipe.task)
     cards = choose(gpus, cards_of(Machine())) if gpus else []
     workers = workers or len(cards) or 1
     if workers < len(cards):
@@ -124,6 +116,18 @@ def command(
             f"--workers {workers} leaves {len(cards) - workers} of {len(cards)} GPUs idle: "
             "name fewer with --gpus"
         )
+    if metrics:
+        from worker.metrics import refuse_taken
+
+        refuse_taken(metrics)
+    store = open_store(queue, make=task is not None)
+    wanted = Wanted(task, engine, model, revision, settings_of(settings, lang))
+    if paths:
+        tell(enqueue(store, wanted, paths, root), store.url)
+    run = agree(store, wanted)
+    if out:
+        make_out(out, run.fingerprint)
+    task_type = registry.find(run.recipe.task)
     group = context.find_root().params
     chosen = Settings(
         queue=queue,

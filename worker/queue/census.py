@@ -18,6 +18,7 @@ from worker.queue.gist import Gist, Seconds
 from worker.queue.intake import at_once
 from worker.queue.protocol import Candidate, first_answers
 from worker.queue.store import Store
+from worker.queue.superseded import Gone, Superseded
 from worker.queue.text import decode
 
 EXAMPLES = 5
@@ -47,6 +48,8 @@ class Numbers:
     """answers that some shard waits for; one more than items are open where an answer was asked for again"""
     seconds: Seconds
     examples: Sequence[FailedItem]
+    superseded: int
+    """items that count no longer, for their file has another content by now"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +81,17 @@ class Census:
         self._wanted: dict[str, frozenset[str]] = {}
         """items of the shards of retries"""
         self._again: dict[str, _Answers] = {}
-        """answers of done shards of retries"""
+        """answers of done shards of retries, and of those with superseded items"""
+        self._superseded = Superseded(store)
+        self._gone: Gone = {}
 
     def look(self) -> Numbers:
         shards = self._names(layout.ITEMS)
         done = self._names(layout.DONE) & shards
         self._look_at_retries()
+        self._gone = self._superseded.look()
         first = shards - self._retries.keys()
-        total = sum(map(self._count, first))
+        total = sum(map(self._count, first)) - sum(map(len, self._gone.values()))
         new = sorted(done - self._gists.keys())
         self._gists |= zip(new, at_once(self._read_gist, new), strict=True)
         opened = self._look_at_parts(shards - done)
@@ -94,6 +100,7 @@ class Census:
             gist.merge(self._gists[name])
         for name in opened.keys() & first:
             _add(gist, opened[name])
+        self._take_back(gist, done)
         failing = sorted(name for name in done & first if self._gists[name].failed)
         again = shards & self._retries.keys()
         if again:
@@ -109,6 +116,7 @@ class Census:
             failures={kind: n for kind, n in sorted(gist.failed.items()) if n},
             left=left,
             seconds=gist.seconds,
+            superseded=len(self._gone),
             examples=sorted(examples, key=lambda one: (one.input, one.kind))[:EXAMPLES],
         )
 
@@ -142,13 +150,27 @@ class Census:
         answers: dict[str, _Answers] = {}
         for name in sorted(self._parts, key=lambda n: layout.part_of(n) or (0, 0)):
             shard = name.split("/")[1]
-            answers[shard] = self._parts[name] | answers.get(shard, {})
+            answers[shard] = self._counted(self._parts[name]) | answers.get(shard, {})
         return answers
 
     def _read_part(self, name: str) -> None:
         results = parts.unpack(self._store.get(name) or b"")
         if results is not None:
             self._parts[name] = _keep(first_answers([results]))
+
+    # superseded items
+
+    def _counted(self, answers: _Answers) -> _Answers:
+        return {item: kept for item, kept in answers.items() if item not in self._gone}
+
+    def _take_back(self, gist: Gist, done: set[str]) -> None:
+        """Of done shards; in open ones they were not counted."""
+        shards = {name for held_by in self._gone.values() for name in held_by} & done
+        at_once(self._read_again, sorted(shards - self._again.keys()))
+        for item, held_by in self._gone.items():
+            for name in shards & set(held_by):
+                kept = self._again[name][item]
+                gist.take_back(kept.failure.kind if kept.failure else None, kept.seconds)
 
     # failures
 
@@ -164,7 +186,7 @@ class Census:
                 return found
             if name not in self._failed:
                 self._read_failed(name)
-            found += _failures(self._failed[name])
+            found += _failures(self._counted(self._failed[name]))
         for name in sorted(opened):
             found += _failures(opened[name])
         return found
@@ -196,13 +218,13 @@ class Census:
         best = {
             item: (Candidate(0, "", False), kept)
             for name in failing
-            for item, kept in self._failed[name].items()
+            for item, kept in self._counted(self._failed[name]).items()
         }
         waiting: set[str] = set()
         left = total - gist.answered
         for name in sorted(again):
             _add_seconds(gist.seconds, answers[name])
-            for item in self._wanted[name]:
+            for item in self._wanted[name] - self._gone.keys():
                 kept = answers[name].get(item)
                 if kept is None:
                     waiting.add(item)

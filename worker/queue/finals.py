@@ -13,6 +13,7 @@ from worker.queue.answers import Done, read_done
 from worker.queue.intake import at_once
 from worker.queue.protocol import Candidate
 from worker.queue.store import Store
+from worker.queue.superseded import Superseded, without
 
 _Ranked = tuple[str, str, tuple[bool, int, str], bytes]
 """input, item, rank, line"""
@@ -46,7 +47,8 @@ class FinalAnswers(Sequence[Result]):
 
 
 def read_finals(store: Store, shards: Sequence[str]) -> FinalAnswers:
-    return _finals(at_once(lambda name: _ranked(read_done(store, name)), shards))
+    gone = Superseded(store).look()
+    return _finals(at_once(lambda name: _ranked(without(read_done(store, name), gone)), shards))
 
 
 def final_answers(done: Iterable[Done]) -> FinalAnswers:

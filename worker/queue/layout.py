@@ -16,6 +16,7 @@ RETRIES = "retries/"
 TAKEN = "taken/"
 ROOTS = "roots/"
 CUTS = "cuts/"
+SUPERSEDED = "superseded/"
 FILES = "files/"
 JOBS = "jobs/"
 
@@ -81,6 +82,11 @@ def cut(ids: Iterable[str]) -> str:
     return f"{CUTS}{hashlib.sha256(' '.join(ids).encode()).hexdigest()[:16]}.json"
 
 
+def superseded(number: int) -> str:
+    """Items whose file has another content by now, and those whose content lies there."""
+    return f"{SUPERSEDED}{number}.json"
+
+
 def file(content: bytes) -> str:
     """A picture or the like that belongs to an answer, named by its content."""
     return file_of(hashlib.sha256(content).hexdigest())
@@ -111,6 +117,11 @@ def checkpoint_file(shard: str, epoch: int, number: int, name: str) -> str:
 def shard_of(name: str) -> str:
     """items/<shard>.jsonl, done/<shard>.json → <shard>"""
     return name.rsplit("/", 1)[1].split(".", 1)[0]
+
+
+def number_of(name: str) -> int:
+    """superseded/<n>.json → n"""
+    return int(shard_of(name))
 
 
 def count_of(shard: str) -> int | None:

@@ -67,6 +67,8 @@ class Progress:
     inbox: Sequence[str]
     """files that are not cut into shards yet"""
     refused: Sequence[Mapping[str, Json]]
+    superseded: int
+    """items that count no longer, for their file was replaced and enqueued again"""
 
     @property
     def is_over(self) -> bool:
@@ -88,6 +90,7 @@ class Progress:
             },
             "inbox": list(self.inbox),
             "refused": [dict(line) for line in self.refused],
+            "superseded": self.superseded,
         }
 
 
@@ -139,6 +142,7 @@ class Watcher:
             examples=numbers.examples,
             inbox=self._waiting(),
             refused=refused,
+            superseded=numbers.superseded,
         )
 
     def _workers(self, held: set[tuple[str, int]]) -> list[WorkerLine]:

@@ -14,6 +14,7 @@ from worker.queue.answers import read_done, read_shard
 from worker.queue.intake import at_once
 from worker.queue.protocol import Candidate, first_answers
 from worker.queue.store import Store
+from worker.queue.superseded import Superseded
 
 T = TypeVar("T")
 
@@ -43,6 +44,7 @@ class Tally(Generic[T]):
         self._items: dict[str, tuple[Item, ...]] = {}
         self._done: dict[str, dict[str, tuple[bool, T]]] = {}
         self._parts: dict[str, dict[str, tuple[bool, T]]] = {}
+        self._superseded = Superseded(store)
 
     def look(self) -> Count[T]:
         shards = self._names(layout.ITEMS)
@@ -83,11 +85,14 @@ class Tally(Generic[T]):
         for name in sorted(self._parts, key=lambda n: layout.part_of(n) or (0, 0)):
             shard = name.split("/")[1]
             answers[shard] = self._parts[name] | answers[shard]
+        gone = self._superseded.look()
         items: dict[str, Item] = {}
         best: dict[str, tuple[Candidate, T]] = {}
         waiting: set[str] = set()
         for shard in sorted(shards):
             for item in self._items[shard]:
+                if item.id in gone:
+                    continue
                 items.setdefault(item.id, item)
                 if item.id not in answers[shard]:
                     waiting.add(item.id)

@@ -19,6 +19,7 @@ from worker.queue.intake import at_once
 from worker.queue.progress import read_taken, refused_lines
 from worker.queue.recipe import Run
 from worker.queue.store import Store
+from worker.queue.superseded import Superseded
 from worker.report.files import refuse_other, relative_paths, write_json, write_whole
 from worker.report.html import Report, render
 from worker.report.performance import performance
@@ -61,7 +62,8 @@ def collect(store: Store, out: Path) -> Collected:
     task_type = registry.find(run.recipe.task)
     task = task_type(params.validate(task_type, run.recipe.params))
     plain = results.plain()  # a summary must not know how it went
-    summary = _summary(run, plain, task.summarise(plain), _refused(store))
+    gone = Superseded(store).look()
+    summary = _summary(run, plain, task.summarise(plain), _refused(store), len(gone))
     beats = read_beats(store)
     newest = newest_claims(e.name for e in store.list(layout.CLAIMS))
     epochs = {shard: newest[shard].epoch for shard in shards if shard in newest}
@@ -105,7 +107,11 @@ def _refused(store: Store) -> list[Mapping[str, Json]]:
 
 
 def _summary(
-    run: Run, results: Sequence[Result], own: Mapping[str, Json], refused: Sequence[Mapping[str, Json]]
+    run: Run,
+    results: Sequence[Result],
+    own: Mapping[str, Json],
+    refused: Sequence[Mapping[str, Json]],
+    superseded: int,
 ) -> dict[str, Json]:
     kinds = Counter(r.outcome.kind for r in results if isinstance(r.outcome, Failure))
     summary: dict[str, Json] = {
@@ -116,6 +122,7 @@ def _summary(
         "failed": kinds.total(),
         "failures": dict(sorted(kinds.items())),
         "refused": [dict(line) for line in refused],
+        "superseded": superseded,
     }
     return summary | {key: value for key, value in own.items() if key not in summary}
 

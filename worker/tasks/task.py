@@ -35,6 +35,8 @@ class Task(Generic[P]):
     """of its prompts and rules; part of the recipe, so that old and new answers never mix"""
     params_type: ClassVar[type[Params]] = Params
     takes: ClassVar[Literal["files", "values"]] = "files"
+    engines: ClassVar[frozenset[str]] = frozenset()
+    """the kinds of models that can answer it; none: it uses no model"""
     suffixes: ClassVar[frozenset[str]] = frozenset()
     """endings (".mp4") that a folder is searched for; empty: every file"""
     seconds_per_item: ClassVar[float] = 1.0
