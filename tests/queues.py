@@ -12,7 +12,7 @@ from worker.queue import layout, parts
 from worker.queue.beat import Beat, Claim
 from worker.queue.gist import Gist
 from worker.queue.holding import release
-from worker.queue.protocol import first_answers, item_id
+from worker.queue.protocol import Sizes, first_answers, item_id
 from worker.queue.recipe import Recipe, freeze
 from worker.queue.shards import Shard, pack
 from worker.queue.store import Store, open_store
@@ -25,7 +25,7 @@ TASKS = Path(__file__).with_name("tasks")
 class QueueUnderTest:
     def __init__(self, url: str = "", *, shard_size: int = 4) -> None:
         self.store: Store = open_store(url or f"memory://{uuid4().hex}", make=True)
-        self.run = freeze(self.store, Recipe(task="shout"), shard_size)
+        self.run = freeze(self.store, Recipe(task="shout"), Sizes(shard_size))
 
     def item(self, input: str, generation: int = 0) -> Item:
         return Item(item_id(self.run.fingerprint, input, 0, "", {}), input, generation=generation)

@@ -11,7 +11,7 @@ from worker.queue import intake, layout
 from worker.queue.inbox import keep
 from worker.queue.intake import Added
 from worker.queue.lines import Refused
-from worker.queue.protocol import shard_size
+from worker.queue.protocol import Sizes
 from worker.queue.recipe import Recipe, Run, freeze, require
 from worker.queue.store import Store, open_store
 from worker.queue.text import encode
@@ -43,8 +43,8 @@ def agree(store: Store, wanted: Wanted) -> Run:
     recipe = _recipe(store, wanted)
     task = registry.find(recipe.task)
     # a job has its shard, and so its checkpoints, to itself
-    size = 1 if issubclass(task, JobTask) else shard_size(task.seconds_per_item)
-    return freeze(store, recipe, size)
+    sizes = Sizes(1) if issubclass(task, JobTask) else Sizes.of(task.seconds_per_item)
+    return freeze(store, recipe, sizes)
 
 
 def enqueue(store: Store, wanted: Wanted, paths: Sequence[str], root: str | None) -> Enqueued:
@@ -58,7 +58,7 @@ def enqueue(store: Store, wanted: Wanted, paths: Sequence[str], root: str | None
         place = open_store(named.root).url if "?" in named.root else named.root
         intake.add_root(store, place)
     items, refused = resolve(named.wishes, task, run.fingerprint, [named.root] if named.root else [])
-    added = intake.add(store, run.shard_size, items)
+    added = intake.add(store, run.sizes, items)
     _keep(store, paths, refused)
     return Enqueued(added, refused)
 

@@ -11,6 +11,7 @@ from worker.items import Item
 from worker.queue import layout
 from worker.queue.answers import read_shard
 from worker.queue.cuts import agreed_size, size_now
+from worker.queue.protocol import Sizes
 from worker.queue.shards import Shard, cut
 from worker.queue.store import Store
 from worker.queue.text import decode, encode
@@ -33,15 +34,15 @@ class Added:
     """every shard that these items stand in by now, as far as they are new"""
 
 
-def add(store: Store, shard_size: int, items: Sequence[Item]) -> Added:
+def add(store: Store, sizes: Sizes, items: Sequence[Item]) -> Added:
     """Cut items into shards and write those that are new (rule 9).
 
     The cut is made of all items first: whoever brings the same list at the same time, or comes after a
     crash half-way, finds the same shards under the same names. Only what is left then is compared item
-    by item with what the queue holds already. `shard_size` is that of run.json: what items took since then
+    by item with what the queue holds already. `sizes` are those of run.json: what items took since then
     may say another (rule 8).
     """
-    shard_size = agreed_size(store, shard_size, items)
+    shard_size = agreed_size(store, sizes, items)
     planned = cut(items, shard_size)
     there = {layout.shard_of(e.name) for e in store.list(layout.ITEMS)}
     fresh = [shard for shard in planned if shard.name not in there]
@@ -54,7 +55,7 @@ def add(store: Store, shard_size: int, items: Sequence[Item]) -> Added:
     return Added(new, len(items) - new, tuple(shard.name for shard in fresh))
 
 
-def retry(store: Store, shard_size: int, items: Sequence[Item]) -> int:
+def retry(store: Store, sizes: Sizes, items: Sequence[Item]) -> int:
     """Ask for items again, as a new generation (rule 10). What waits already is not asked for twice.
 
     Whoever takes a generation has seen all that earlier ones ask for: it is counted first, and when
@@ -66,7 +67,7 @@ def retry(store: Store, shard_size: int, items: Sequence[Item]) -> int:
         again = [replace(i, generation=generation, file=None) for i in items if i.id not in waiting]
         if not again:
             return 0
-        shards = cut(again, size_now(store, shard_size))
+        shards = cut(again, size_now(store, sizes, len(again)))
         record = {"generation": generation, "shards": {s.name: s.data.decode() for s in shards}}
         if store.create(layout.retry(generation), encode(record)):
             _write(store, shards)
