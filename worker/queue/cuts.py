@@ -23,7 +23,9 @@ def agreed_size(store: Store, sizes: Sizes, items: Sequence[Item]) -> int:
     name = layout.cut(item.id for item in items)
     agreed = store.get(name)
     if agreed is None:
-        store.create(name, encode({"shard_size": size_now(store, sizes, len(items))}))  # False: another was faster
+        store.create(
+            name, encode({"shard_size": size_now(store, sizes, len(items))})
+        )  # False: another was faster
         agreed = store.get(name)
     return int(decode(agreed)["shard_size"]) if agreed else sizes.usual
 

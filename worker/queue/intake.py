@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -116,3 +117,15 @@ def at_once(call: Callable[[T], R], values: Sequence[T]) -> list[R]:
         for start in range(0, len(values), WAITING):
             answers += pool.map(call, values[start : start + WAITING])
     return answers
+
+
+def in_order(call: Callable[[T], R], values: Iterable[T]) -> Iterator[R]:
+    """The same for answers that are too large to be kept: no more than are in flight."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        running: deque[Future[R]] = deque()
+        for value in values:
+            running.append(pool.submit(call, value))
+            if len(running) > AT_ONCE:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()

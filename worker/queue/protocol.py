@@ -43,7 +43,7 @@ class Sizes:
         return cls(shard_size(seconds_per_item), shard_size(seconds_per_item, SHARD_LEAST_SECONDS))
 
     def of_list(self, items: int) -> int:
-        """An estimate may be wrong, so a short list is cut finer: of a large shard all others wait for one."""
+        """An estimate may be wrong, so a short list is cut finer: all others would wait for one."""
         return min(self.usual, max(self.least, math.ceil(items / PIECES)))
 
 
@@ -52,7 +52,7 @@ def measured_size(frozen: int, seconds_per_item: float) -> int:
 
     Shards of one item stay so: a job has its checkpoints to itself."""
     size = shard_size(seconds_per_item)
-    return frozen if frozen == 1 or frozen < 2 * size and size < 2 * frozen else size
+    return frozen if frozen == 1 or (frozen < 2 * size and size < 2 * frozen) else size
 
 
 def item_id(fingerprint: str, input: str, size: int, mark: str, params: Mapping[str, Json]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from worker.items import Item, Json
 from worker.queue import layout
-from worker.queue.text import decode, dumps
+from worker.queue.text import decode_lines, dumps
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ def pack(items: Sequence[Item]) -> Shard:
 
 
 def unpack(data: bytes) -> Shard:
-    return _shard(data, tuple(_item(decode(line)) for line in data.splitlines()))
+    return _shard(data, tuple(map(_item, decode_lines(data.splitlines()))))
 
 
 def _shard(data: bytes, items: tuple[Item, ...]) -> Shard:
