@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from worker.errors import UsageError
+from worker.items import Item
 from worker.queue import intake, layout
 from worker.queue.inbox import keep
 from worker.queue.intake import Added
@@ -57,10 +58,20 @@ def enqueue(store: Store, wanted: Wanted, paths: Sequence[str], root: str | None
         # a URL may carry a secret; what is recorded names the place alone
         place = open_store(named.root).url if "?" in named.root else named.root
         intake.add_root(store, place)
-    items, refused = resolve(named.wishes, task, run.fingerprint, [named.root] if named.root else [])
-    added = intake.add(store, run.sizes, items)
+    found = resolve(named.wishes, task, run.fingerprint, [named.root] if named.root else [])
+    refused: list[Refused] = []
+    added = intake.add(store, run.sizes, _items(found, refused))
     _keep(store, paths, refused)
     return Enqueued(added, refused)
+
+
+def _items(found: Iterable[Item | Refused], refused: list[Refused]) -> Iterator[Item]:
+    """One by one, as there may be a million; what is none is kept aside."""
+    for one in found:
+        if isinstance(one, Refused):
+            refused.append(one)
+        else:
+            yield one
 
 
 def _recipe(store: Store, wanted: Wanted) -> Recipe:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +251,20 @@ def test_answers_that_find_no_room_to_be_sorted_are_one_clear_error(
     with pytest.raises(UsageError, match=r"is full.*set TMPDIR"):
         collect(queue.store, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_answers_are_not_held_in_memory(queue: QueueUnderTest) -> None:
+    """20 MB of them"""
+    for shard in range(100):
+        names = [f"{shard} {n}" for n in range(50)]
+        answers = [queue.result(name, Answer({"said": "x" * 4_000})) for name in names]
+        queue.commit(queue.shard(*names), inline=answers)
+    tracemalloc.start()
+    results = read_finals(queue.store, finished_shards(queue.store))
+    assert sum(result.ok for result in results) == 5_000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 12e6
 
 
 def test_a_summary_may_look_at_the_results_again_and_again_without_knowing_how_it_went() -> None:

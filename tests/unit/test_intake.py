@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import tracemalloc
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count, product
@@ -119,7 +121,7 @@ class _Turn:
 @pytest.fixture
 def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests one after the other, so that a script can order them."""
-    monkeypatch.setattr(intake, "at_once", lambda call, values: [call(value) for value in values])
+    monkeypatch.setattr(intake, "in_order", lambda call, values: [call(value) for value in values])
 
 
 def both(
@@ -216,6 +218,18 @@ def test_bringing_the_same_twice_adds_nothing(store: Store) -> None:
     assert (first.new, first.known, len(first.shards)) == (5, 0, 3)
     assert (again.new, again.known, again.shards) == (0, 5, ())
     assert len(shards(store)) == 3
+
+
+def test_a_long_list_is_not_held_in_memory(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """20 MB"""
+    monkeypatch.setattr(store, "create_all", lambda objects: deque(objects, maxlen=0))
+    listed = (item for number in range(10_000) for item in items(f"{number:05} {'x' * 2_000}"))
+    tracemalloc.start()
+    added = intake.add(store, Sizes(2), listed)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert added.new == 10_000
+    assert peak < 10e6
 
 
 @pytest.mark.parametrize("place", range(6))

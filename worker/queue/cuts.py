@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection
 
-from worker.items import Item
 from worker.queue import layout
 from worker.queue.answers import DamagedQueueError, read_done
 from worker.queue.protocol import MEASURED_LEAST, Sizes, measured_size
@@ -16,15 +15,15 @@ ANSWERS_ENOUGH = 100
 SHARDS_MOST = 16
 
 
-def agreed_size(store: Store, sizes: Sizes, items: Sequence[Item]) -> int:
+def agreed_size(store: Store, sizes: Sizes, ids: Collection[str]) -> int:
     """The size that whoever brought this list first has measured: two who measure differently cut alike."""
-    if not items:
+    if not ids:
         return sizes.usual
-    name = layout.cut(item.id for item in items)
+    name = layout.cut(ids)
     agreed = store.get(name)
     if agreed is None:
         store.create(
-            name, encode({"shard_size": size_now(store, sizes, len(items))})
+            name, encode({"shard_size": size_now(store, sizes, len(ids))})
         )  # False: another was faster
         agreed = store.get(name)
     return int(decode(agreed)["shard_size"]) if agreed else sizes.usual
