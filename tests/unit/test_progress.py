@@ -131,6 +131,25 @@ def test_a_worker_whose_clock_is_wrong_lives_when_it_moves(queue: QueueUnderTest
     assert [w.id for w in watcher.look().workers] == ["early"]
 
 
+def test_a_job_that_is_nearly_done_is_nearly_done_for_the_eta_too(
+    queue: QueueUnderTest, clock: HandClock
+) -> None:
+    def left(step: int, **job: float) -> tuple[int, int]:
+        told = {"step": step, "steps": 100, "figures": {}, **job}
+        queue.beat("w1", at=clock.wall_time, claims=[claim], rate_per_s=0.001, job=told)
+        return Watcher(queue.store, clock).look().eta_s or (0, 0)
+
+    shard = queue.shard("a")
+    claim = queue.claim(shard)
+    assert left(0) == (500, 2000)
+    assert left(75) == (125, 500)
+    queue.claim(queue.shard("b"), worker="w2")
+    queue.beat("w2", at=clock.wall_time, rate_per_s=0.01)
+    assert left(0, eta_s=1000)[0] == 500  # however fast the other one is
+    queue.commit(shard)
+    assert left(100)[0] == 45  # its last beat speaks of what is done by now
+
+
 def test_a_file_in_the_inbox_waits_until_its_bytes_are_taken(queue: QueueUnderTest, clock: HandClock) -> None:
     queue.store.put("inbox/new.jsonl", b"new")
     queue.store.put("inbox/notes.txt", b"left alone")
