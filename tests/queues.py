@@ -67,7 +67,8 @@ class QueueUnderTest:
         """Done, with every item answered in the record itself unless `listed` names parts."""
         if inline is None and not listed:
             inline = [self.result(item.input, (failing or {}).get(item.input)) for item in shard.items]
-        contents = [parts.unpack(self.store.get(name) or b"") or [] for name in listed]
+        listed_bytes = [self.store.get(name) or b"" for name in listed]
+        contents = [parts.unpack(data) or [] for data in listed_bytes]
         gist = Gist()
         for result in first_answers([*contents, inline or []]).values():
             gist.add(result.kind, result.seconds)
@@ -75,6 +76,7 @@ class QueueUnderTest:
             "shard": shard.name,
             "sha256": shard.sha256,
             **gist.as_json(),
+            "bytes": list(map(len, listed_bytes)),
             "parts": list(listed),
             "worker": worker,
             "epoch": epoch,

@@ -70,6 +70,24 @@ def test_a_commit_that_is_torn_is_one_clear_error(queue: QueueUnderTest, clock: 
         Watcher(queue.store, clock).look()
 
 
+@pytest.mark.parametrize("damage", ["missing", "torn"])
+def test_a_part_that_a_commit_lists_and_that_is_not_whole_is_one_clear_error(
+    queue: QueueUnderTest, clock: HandClock, damage: str
+) -> None:
+    shard = queue.shard("a")
+    name = queue.part(shard, [queue.result("a")])
+    queue.commit(shard, listed=[name])
+    assert Watcher(queue.store, clock).look().is_over
+    if damage == "missing":
+        queue.store.discard(name)
+    else:
+        queue.store.put(name, (queue.store.get(name) or b"")[:-9])
+    watcher = Watcher(queue.store, clock)
+    for _ in range(2):
+        with pytest.raises(DamagedQueueError, match=f"{name} is missing or torn"):
+            watcher.look()
+
+
 def test_what_cannot_change_is_read_once(
     queue: QueueUnderTest, clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
