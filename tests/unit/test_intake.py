@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import threading
 import tracemalloc
@@ -17,8 +18,9 @@ import pytest
 from tests import workers
 from tests.fakes import answered, failed
 from worker.enqueue import Wanted, enqueue
+from worker.errors import UsageError
 from worker.items import Item, Result
-from worker.queue import intake, layout, parts
+from worker.queue import intake, layout, listing, parts
 from worker.queue.answers import read_shard
 from worker.queue.protocol import Sizes
 from worker.queue.store import Store, open_store
@@ -230,6 +232,16 @@ def test_a_long_list_is_not_held_in_memory(store: Store, monkeypatch: pytest.Mon
     tracemalloc.stop()
     assert added.new == 10_000
     assert peak < 10e6
+
+
+def test_a_list_that_finds_no_room_is_one_clear_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(listing.SpooledTemporaryFile, "write", full)
+    with pytest.raises(UsageError, match=r"No space left.*set TMPDIR"):
+        intake.add(store, Sizes(2), items("a"))
+    assert shards(store) == []
 
 
 @pytest.mark.parametrize("place", range(6))

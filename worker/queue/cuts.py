@@ -22,9 +22,8 @@ def agreed_size(store: Store, sizes: Sizes, ids: Collection[str]) -> int:
     name = layout.cut(ids)
     agreed = store.get(name)
     if agreed is None:
-        store.create(
-            name, encode({"shard_size": size_now(store, sizes, len(ids))})
-        )  # False: another was faster
+        size = size_now(store, sizes, len(ids))
+        store.create(name, encode({"shard_size": size}))  # False: another was faster
         agreed = store.get(name)
     return int(decode(agreed)["shard_size"]) if agreed else sizes.usual
 

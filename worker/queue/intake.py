@@ -118,11 +118,12 @@ def _write(store: Store, shards: Sequence[Shard]) -> None:
 
 
 def at_once(call: Callable[[T], R], values: Iterable[T]) -> list[R]:
+    """Many requests in flight, answers in order."""
     return list(in_order(call, values))
 
 
 def in_order(call: Callable[[T], R], values: Iterable[T]) -> Iterator[R]:
-    """Many requests in flight, answers in order; no more values or answers than that are in memory."""
+    """The same where there are too many to be held: no more answers wait than requests are in flight."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         running: deque[Future[R]] = deque()
         for value in values:
