@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from worker.errors import UsageError
@@ -13,7 +13,7 @@ from worker.queue import intake, layout
 from worker.queue.inbox import keep
 from worker.queue.intake import Added
 from worker.queue.lines import Refused
-from worker.queue.protocol import shard_size
+from worker.queue.protocol import Sizes
 from worker.queue.recipe import Recipe, Run, freeze, require
 from worker.queue.store import Store, open_store
 from worker.queue.superseded import key, supersede
@@ -50,8 +50,8 @@ def agree(store: Store, wanted: Wanted) -> Run:
     recipe = _recipe(store, wanted)
     task = registry.find(recipe.task)
     # a job has its shard, and so its checkpoints, to itself
-    size = 1 if issubclass(task, JobTask) else shard_size(task.seconds_per_item)
-    return freeze(store, recipe, size)
+    sizes = Sizes(1) if issubclass(task, JobTask) else Sizes.of(task.seconds_per_item)
+    return freeze(store, recipe, sizes)
 
 
 def enqueue(store: Store, wanted: Wanted, paths: Sequence[str], root: str | None) -> Enqueued:
@@ -66,18 +66,33 @@ def enqueue(store: Store, wanted: Wanted, paths: Sequence[str], root: str | None
         place = open_store(named.root).url if "?" in named.root else named.root
         intake.add_root(store, place)
         places = [named.root, *(one for one in intake.roots(store) if one != place)]
-    items, refused = resolve(named.wishes, task, run.fingerprint, places[:1])
-    added = intake.add(store, run.shard_size, items)
-    superseded = _supersede(store, items, added, places) if places else 0
+    found = resolve(named.wishes, task, run.fingerprint, places[:1])
+    refused: list[Refused] = []
+    brought: set[str] = set()
+    added = intake.add(store, run.sizes, _items(found, refused, brought if places else None))
+    superseded = _supersede(store, brought, added, places) if places else 0
     _keep(store, paths, refused)
     return Enqueued(added, refused, named.skipped, superseded)
 
 
-def _supersede(store: Store, items: Sequence[Item], added: Added, places: Sequence[str]) -> int:
+def _supersede(store: Store, brought: set[str], added: Added, places: Sequence[str]) -> int:
     held = {layout.shard_of(entry.name) for entry in store.list(layout.ITEMS)}
     if held <= set(added.shards):
         return 0  # the first list of a queue supersedes nothing
-    return supersede(store, {key(item) for item in items}, lies_there(places))
+    return supersede(store, brought, lies_there(places))
+
+
+def _items(
+    found: Iterable[Item | Refused], refused: list[Refused], brought: set[str] | None
+) -> Iterator[Item]:
+    """One by one, as there may be a million; what is none is kept aside, and the keys of files noted."""
+    for one in found:
+        if isinstance(one, Refused):
+            refused.append(one)
+            continue
+        if brought is not None:
+            brought.add(key(one))
+        yield one
 
 
 def _recipe(store: Store, wanted: Wanted) -> Recipe:

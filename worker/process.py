@@ -177,7 +177,7 @@ def _inbox(store: Store, run: Run, task_type: type[AnyTask], settings: Settings,
         resolve = Resolver(task_type, run.fingerprint, places)
         return read_lines(lines.parse(content, task_type, run.recipe.params), resolve)
 
-    return Inbox(store, run.shard_size, settings.ttl, clock, read)
+    return Inbox(store, run.sizes, settings.ttl, clock, read)
 
 
 def _listen(line: Line, life: RemoteLife, loop: Loop | JobLoop) -> None:

@@ -6,15 +6,16 @@ import glob
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 from worker.errors import ItemError, StoreAwayError, UsageError
 from worker.inputs import Known, Root, clean, inside, is_of_the_file, is_url
 from worker.items import Item, Json
 from worker.queue import lines
-from worker.queue.intake import at_once
+from worker.queue.intake import in_order
 from worker.queue.lines import Refused, Wish
 from worker.queue.protocol import item_id
 from worker.tasks.registry import AnyTask
@@ -28,7 +29,7 @@ class Named:
 
     root: str | None
     """None: the task reads no files"""
-    wishes: Sequence[Wish | Refused]
+    wishes: Iterable[Wish | Refused]
     skipped: Mapping[str, int] = field(default_factory=dict)
     """files of folders that the task does not take: ending → how many"""
 
@@ -42,7 +43,7 @@ def find(
 ) -> Named:
     """Every input that the paths name. A path that names nothing is an error, not an empty run."""
     if task.takes == "values":
-        return Named(None, [wish for path in paths for wish in _values(path, task, params)])
+        return Named(None, chain.from_iterable([_values(path, task, params) for path in paths]))
     named = [found for path in paths for found in _expand(path)]
     lists = [path for path in named if _is_list(path, task)]
     direct = [path for path in named if path not in lists]
@@ -65,16 +66,15 @@ def find(
 
 
 def resolve(
-    wishes: Sequence[Wish | Refused], task: type[AnyTask], fingerprint: str, roots: Sequence[str]
-) -> tuple[list[Item], list[Refused]]:
+    wishes: Iterable[Wish | Refused], task: type[AnyTask], fingerprint: str, roots: Sequence[str]
+) -> Iterator[Item | Refused]:
     """Wishes → items with their marks; many files are looked at at once."""
     resolver = Resolver(task, fingerprint, roots)
 
     def look(wish: Wish | Refused) -> Item | Refused:
         return wish if isinstance(wish, Refused) else resolver(wish)
 
-    found = [look(wish) for wish in wishes] if task.takes == "values" else at_once(look, wishes)
-    return [i for i in found if isinstance(i, Item)], [r for r in found if isinstance(r, Refused)]
+    return map(look, wishes) if task.takes == "values" else in_order(look, wishes)
 
 
 class Resolver:
@@ -131,11 +131,10 @@ class Resolver:
         return Item(id, input, known.size, known.mark, params)
 
 
-def _values(path: str, task: type[AnyTask], params: Mapping[str, Json]) -> Iterator[Wish | Refused]:
+def _values(path: str, task: type[AnyTask], params: Mapping[str, Json]) -> Iterable[Wish | Refused]:
     if path == "-" or (_ending(path) in LISTS and _is_file(path)):
-        yield from _read_list(path, task, params)
-    else:
-        yield Wish(0, path, {})
+        return _read_list(path, task, params)
+    return [Wish(0, path, {})]
 
 
 def _is_list(path: str, task: type[AnyTask]) -> bool:

@@ -70,7 +70,8 @@ def look(
     *paths: str | Path, task: type[MapTask[Params, Item]] = Watch, root: str | None = None
 ) -> tuple[list[Item], list[Refused]]:
     named = find([str(path) for path in paths], task, {}, root)
-    return resolve(named.wishes, task, "fingerprint", [named.root] if named.root else [])
+    found = list(resolve(named.wishes, task, "fingerprint", [named.root] if named.root else []))
+    return [i for i in found if isinstance(i, Item)], [r for r in found if isinstance(r, Refused)]
 
 
 def inputs(*paths: str | Path, root: str | None = None) -> list[str]:
@@ -283,12 +284,12 @@ def test_a_store_that_is_away_refuses_nothing_for_good(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Store, "head", away)
     with pytest.raises(StoreAwayError):
-        resolve([Wish(1, "a.mp4", {})], Watch, "fingerprint", [store.url])
+        list(resolve([Wish(1, "a.mp4", {})], Watch, "fingerprint", [store.url]))
 
 
 def test_a_root_that_is_not_mounted_makes_no_absent_items(tmp_path: Path) -> None:
     with pytest.raises(StoreAwayError, match="mount it again"):
-        resolve([Wish(1, "a.mp4", {})], Watch, "fingerprint", [str(tmp_path / "gone")])
+        list(resolve([Wish(1, "a.mp4", {})], Watch, "fingerprint", [str(tmp_path / "gone")]))
 
 
 # roots

@@ -22,7 +22,7 @@ def command(queue: str, items: tuple[str, ...], failed: bool) -> None:
     store = open_store(queue)
     run = recipe.require(store)
     wanted = pick(Tally(store, lambda _: None).look(), items)
-    count = intake.retry(store, run.shard_size, wanted)
+    count = intake.retry(store, run.sizes, wanted)
     click.echo(
         f"{count:,} items asked for again; go on with worker run {store.url}" if count else "nothing to retry"
     )

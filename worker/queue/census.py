@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from worker.items import Failure, Result
 from worker.queue import layout, parts
-from worker.queue.answers import DamagedQueueError, read_done, read_shard
+from worker.queue.answers import DamagedQueueError, missing_part, read_done, read_shard
 from worker.queue.gist import Gist, Seconds
 from worker.queue.intake import at_once
 from worker.queue.protocol import Candidate, first_answers
@@ -23,7 +23,7 @@ from worker.queue.text import decode
 
 EXAMPLES = 5
 HEAD = 2048
-"""bytes of a done record that hold its counts, unless it lists very many kinds"""
+"""bytes of a done record that hold its counts and its parts, unless these are very many"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,8 @@ class Census:
         self._store = store
         self._gists: dict[str, Gist] = {}
         """of done shards"""
+        self._listed: dict[str, int] = {}
+        """parts of done shards that nobody has looked for yet, and their bytes"""
         self._failed: dict[str, _Answers] = {}
         """the failures of done shards, of those that had to be read"""
         self._parts: dict[str, _Answers] = {}
@@ -94,7 +96,9 @@ class Census:
         total = sum(map(self._count, first)) - sum(map(len, self._gone.values()))
         new = sorted(done - self._gists.keys())
         self._gists |= zip(new, at_once(self._read_gist, new), strict=True)
-        opened = self._look_at_parts(shards - done)
+        there = self._store.list(layout.PARTS) if shards - done or self._listed else []
+        self._look_for_listed({entry.name: entry.size for entry in there})
+        opened = self._look_at_parts(shards - done, [entry.name for entry in there])
         gist = Gist()
         for name in done & first:
             gist.merge(self._gists[name])
@@ -131,19 +135,28 @@ class Census:
         """The counts stand in front of the results, so the first bytes will do."""
         try:
             head = self._store.read(layout.done(name), 0, HEAD)
-            # no key of ours but this one has a list behind it, and in a text the quotes would be escaped
-            counts, found, _ = head.partition(b',"parts":[')
-            return Gist.of(json.loads(counts + b"}" if found else self._store.get(layout.done(name)) or b""))
+            # in a text the quotes would be escaped, and names of parts have no brackets
+            front, found, _ = head.partition(b'],"worker":')
+            record = json.loads(front + b"]}" if found else self._store.get(layout.done(name)) or b"")
+            self._listed |= zip(record["parts"], record.get("bytes", ()), strict=False)
+            return Gist.of(record)
         except (FileNotFoundError, ValueError, LookupError, TypeError):
             raise DamagedQueueError(
                 f"{self._store.url}/{layout.done(name)} is not as a worker wrote it: restore it"
             ) from None
 
+    def _look_for_listed(self, there: Mapping[str, int]) -> None:
+        """A commit is worth as much as the parts that it lists. Their hashes are seen to by collect."""
+        for name in [name for name, size in self._listed.items() if there.get(name) != size]:
+            entry = self._store.head(name)  # a list may be late
+            if entry is None or entry.size != self._listed[name]:
+                raise DamagedQueueError(missing_part(self._store, name))
+        self._listed.clear()
+
     # open shards
 
-    def _look_at_parts(self, shards: set[str]) -> dict[str, _Answers]:
+    def _look_at_parts(self, shards: set[str], names: Sequence[str]) -> dict[str, _Answers]:
         """What open shards have answered so far, in the order of their parts; a torn one is nothing."""
-        names = [e.name for e in self._store.list(layout.PARTS)] if shards else []
         names = [name for name in names if name.split("/")[1] in shards and layout.part_of(name)]
         self._parts = {name: self._parts[name] for name in names if name in self._parts}
         at_once(self._read_part, [name for name in names if name not in self._parts])

@@ -249,7 +249,7 @@ class Claims:
     def _open(self, shard: str, epoch: int, careful: bool, past: list[Epoch]) -> Holding | None:
         if self._store.head(layout.done(shard)):
             return None
-        names, answers = self._inherit(shard) if epoch > 1 else ([], {})
+        names, answers = self._inherit(shard) if epoch > 1 else ({}, {})
         return Holding(
             self._store,
             self._life,
@@ -263,14 +263,15 @@ class Claims:
             forget=self._forget,
         )
 
-    def _inherit(self, shard: str) -> tuple[list[str], dict[str, Result]]:
-        """Rule 5: the whole parts of earlier epochs, in their order."""
+    def _inherit(self, shard: str) -> tuple[dict[str, int], dict[str, Result]]:
+        """Rule 5: the whole parts of earlier epochs with their bytes, in their order."""
         named = [(layout.part_of(e.name), e.name) for e in self._store.list(layout.parts(shard))]
-        names, contents = [], []
+        names, contents = {}, []
         for _, name in sorted((number, name) for number, name in named if number):
-            results = parts.unpack(self._store.get(name) or b"")
+            data = self._store.get(name) or b""
+            results = parts.unpack(data)
             if results is not None:
-                names.append(name)
+                names[name] = len(data)
                 contents.append(results)
         return names, first_answers(contents)
 

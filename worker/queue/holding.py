@@ -25,7 +25,7 @@ class Holding:
         epoch: int,
         *,
         careful: bool,
-        inherited: Sequence[str],
+        inherited: Mapping[str, int],
         answers: Mapping[str, Result],
         killers: frozenset[str],
         hand: Callable[[str, tuple[str, ...]], None],
@@ -37,7 +37,8 @@ class Holding:
         self.answered: set[str] = set()
         self._ids = frozenset(item.id for item in shard.items)
         self._gist = Gist()
-        self._parts = list(inherited)
+        self._parts = dict(inherited)
+        """and their bytes"""
         self._written = 0
         self._buffer: list[Result] = []
         self._store = store
@@ -95,7 +96,7 @@ class Holding:
             # False: an earlier write of ours, given up for lost, arrived late under this name
             if self._store.create(name, data):
                 break
-        self._parts.append(name)
+        self._parts[name] = len(data)
         self._buffer.clear()
 
     def commit(self) -> None:
@@ -113,7 +114,8 @@ class Holding:
             "shard": self.shard.name,
             "sha256": self.shard.sha256,
             **self._gist.as_json(),
-            "parts": self._parts,
+            "bytes": [*self._parts.values()],
+            "parts": [*self._parts],
             "worker": self._life.worker,
             "epoch": self.epoch,
             "inline": inline.decode() if self._buffer else None,

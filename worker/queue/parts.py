@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 from worker.items import Answer, Failure, Json, Result
-from worker.queue.text import decode, encode
+from worker.queue.text import decode, decode_lines, encode
 
 
 def pack(results: Sequence[Result]) -> bytes:
@@ -21,7 +21,7 @@ def unpack(data: bytes) -> list[Result] | None:
     lines = body.split(b"\n")[:-1]
     if last.removesuffix(b"\n") != _seal(body, len(lines)):
         return None
-    return [_result(decode(one)) for one in lines]
+    return [_result(one) for one in decode_lines(lines)]
 
 
 def line(result: Result) -> bytes:

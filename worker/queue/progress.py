@@ -26,6 +26,19 @@ class WorkerLine:
     live: bool
     beat_age_s: float
     info: Mapping[str, Json]
+    holds: bool
+    """a shard that is not done"""
+
+    @property
+    def job(self) -> Mapping[str, Json]:
+        """What the job in hand tells of itself."""
+        return (self.info.get("job") or {}) if self.live and self.holds else {}
+
+    @property
+    def ahead(self) -> float:
+        """How much of the job in hand is done: 0 to 1."""
+        job = self.job
+        return min(1.0, float(job.get("step", 0)) / float(job.get("steps") or math.inf))
 
     @property
     def rate(self) -> float:
@@ -136,7 +149,13 @@ class Watcher:
             answered=numbers.answered,
             failed=sum(numbers.failures.values()),
             rate_per_s=math.fsum(rates),
-            eta_s=eta(numbers.left, rates, numbers.seconds, self._run.shard_size),
+            eta_s=eta(
+                numbers.left - math.fsum(worker.ahead for worker in workers),
+                rates,
+                numbers.seconds,
+                max((layout.count_of(shard) or 1 for shard in open_shards), default=1),
+                max((worker.job.get("eta_s", 0.0) for worker in workers), default=0.0),
+            ),
             workers=workers,
             failures=numbers.failures,
             examples=numbers.examples,
@@ -157,8 +176,9 @@ class Watcher:
             if seen.moved is not None:
                 age = self._clock.now() - seen.moved
             live = age < LIVE_TTLS * seen.beat.ttl and seen.beat.info.get("state") != ENDED
-            if live or seen.beat.claims & held:
-                lines.append(WorkerLine(seen.beat.worker, live, age, seen.beat.info))
+            holds = bool(seen.beat.claims & held)
+            if live or holds:
+                lines.append(WorkerLine(seen.beat.worker, live, age, seen.beat.info, holds))
         return lines
 
     def _see(self, name: str, version: str) -> _Seen | None:
