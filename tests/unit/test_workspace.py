@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from worker.errors import StoreDeniedError, UsageError
+from worker.errors import ItemError, StoreDeniedError, UsageError
 from worker.items import Json
 from worker.jobs.checkpoints import Manifest, StoredFile
 from worker.jobs.workspace import Claim, TakenOverError, Workspace
@@ -264,3 +264,68 @@ def test_names_of_any_language_come_back_as_they_were(desk: Desk) -> None:
     found = desk.workspace(2).resume()
     assert found
     assert (found.folder / "视频 1" / "权重 é%20.bin").read_bytes() == b"weights"
+
+
+def test_under_the_same_claim_a_job_goes_on_from_its_own_checkpoints(desk: Desk) -> None:
+    save(desk.workspace(1), 10, "ten")
+    second = desk.workspace(2)
+    assert second.resume()
+    save(second, 20, "twenty")
+    second.clear()
+    assert second.published == {}
+    found = second.resume()
+    assert found
+    assert (found.step, second.saved) == (20, 20)
+    save(second, 30, "thirty")
+    third = desk.workspace(3).resume()
+    assert third
+    assert third.step == 30
+
+
+def test_the_room_of_what_a_job_went_on_from_is_free_once_it_has_saved(desk: Desk) -> None:
+    save(desk.workspace(1), 10, "ten")
+    second = desk.workspace(2)
+    found = second.resume()
+    assert found
+    assert found.folder.exists()
+    save(second, 20, "twenty")
+    assert not list(second.folder.iterdir())
+    again = second.resume()
+    assert again
+    assert again.step == 20
+
+
+def test_a_checkpoint_that_could_not_be_written_leaves_nothing_on_the_disk(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise StoreDeniedError("403")
+
+    workspace = desk.workspace(1)
+    monkeypatch.setattr(desk.store, "upload", refuse)
+    with workspace.checkpoint(1) as folder:
+        (folder / "state").write_text("heavy")
+    workspace.settle()
+    assert not list(workspace.folder.iterdir())
+    assert workspace.saved == -1
+
+
+@pytest.mark.parametrize("target", ["step-1", "nowhere"])
+def test_a_link_that_no_store_can_keep_is_refused_and_not_dropped(target: str, desk: Desk) -> None:
+    workspace = desk.workspace(1)
+    refused = pytest.raises(ItemError, match="deep/latest in the checkpoint is a link")
+    with refused, workspace.checkpoint(1) as folder:
+        (folder / "deep" / "step-1").mkdir(parents=True)
+        (folder / "deep" / "latest").symlink_to(target)
+    assert not list(workspace.folder.iterdir())
+
+
+def test_a_link_to_a_file_is_kept_as_that_file(desk: Desk) -> None:
+    first = desk.workspace(1)
+    with first.checkpoint(1) as folder:
+        (folder / "state").write_text("heavy")
+        (folder / "latest").symlink_to("state")
+    first.wait()
+    found = desk.workspace(2).resume()
+    assert found
+    assert (found.folder / "latest").read_text() == "heavy"

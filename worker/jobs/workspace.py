@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker.clerk import patiently
-from worker.errors import StoreAwayError, StoreFullError, UsageError, WorkerError
+from worker.errors import ItemError, StoreAwayError, StoreFullError, UsageError, WorkerError
 from worker.items import Json
 from worker.jobs import checkpoints
 from worker.jobs.checkpoints import Manifest, Place, StoredFile
@@ -67,6 +67,8 @@ class Workspace:
         """name → object"""
         self.checkpoints = 0
         """made under this claim"""
+        self.saved = -1
+        """the step of the newest one that is whole in the queue; -1: there is none"""
         self._store = store
         self._claim = claim
         self._keep = keep
@@ -85,22 +87,25 @@ class Workspace:
         self._told: dict[str, Json] = {}
 
     def resume(self) -> Checkpoint | None:
-        """The newest whole checkpoint; None: begin from the beginning. To be asked once, first of all."""
+        """The newest whole checkpoint; None: begin from the beginning. To be asked first of all.
+
+        Its folder is gone as soon as the next checkpoint is saved: disks are small."""
         shard, epoch = self._claim.shard, self._claim.epoch
-        if epoch == 1 or self._resumed:
+        if self._resumed or (epoch == 1 and not self._own):
             return self._resumed
         whole, cut_off = checkpoints.places(self._store, shard)
         for place in cut_off:
             log.info("checkpoint %d-%d of %s was cut off and does not count", *place, shard)
-        bases = checkpoints.read_bases(self._store, shard, epoch)
+        # our own are among them: a job that raised is tried again under the same claim
+        bases = checkpoints.read_bases(self._store, shard, epoch + 1)
         found: Checkpoint | None = None
-        for place in checkpoints.lineage(whole, epoch, bases):
+        for place in checkpoints.lineage(whole, epoch + 1, bases):
             manifest = checkpoints.read(self._store, shard, place)
             self._consider(manifest)
             if found is None and manifest:
                 found = self._fetch(manifest) or self._fetch(manifest)  # a line may have been bad
                 if found:
-                    self._base, self.published = place, dict(manifest.published)
+                    self._base, self.published, self.saved = place, dict(manifest.published), found.step
                 else:
                     self._spared.add(place)
             if found is None:
@@ -121,9 +126,13 @@ class Workspace:
         folder.mkdir()
         try:
             yield folder
+            _refuse_links(folder)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
+        if self._resumed:
+            shutil.rmtree(self._resumed.folder, ignore_errors=True)
+            self._resumed = None
         try:
             self.wait()
         except (StoreAwayError, StoreFullError) as error:
@@ -168,6 +177,19 @@ class Workspace:
         if under_way:
             patiently(under_way, self._tick)
 
+    def settle(self) -> None:
+        """Until nothing is under way. A checkpoint that cannot be written is said, and loses nothing else."""
+        try:
+            self.wait()
+        except WorkerError as error:
+            log.warning("checkpoint %d is not written: %s", self.checkpoints, error)
+
+    def clear(self) -> None:
+        """As at first, for another try under the same claim."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(exist_ok=True)
+        self._resumed, self._began, self.published = None, None, {}
+
     def close(self) -> None:
         self._uploader.shutdown(wait=False, cancel_futures=True)
         self._files.shutdown(wait=False, cancel_futures=True)
@@ -179,6 +201,18 @@ class Workspace:
         self, folder: Path, number: int, step: int, score: float | None, published: Mapping[str, str]
     ) -> None:
         """Files first, the manifest last; then what it supersedes is discarded."""
+        try:
+            manifest = self._write(folder, number, step, score, published)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        self.saved = step
+        self._own.append(manifest.place)
+        self._consider(manifest)
+        self._discard()
+
+    def _write(
+        self, folder: Path, number: int, step: int, score: float | None, published: Mapping[str, str]
+    ) -> Manifest:
         shard, epoch = self._claim.shard, self._claim.epoch
         files = sorted(path for path in folder.rglob("*") if path.is_file())
 
@@ -192,10 +226,7 @@ class Workspace:
         manifest = Manifest(epoch, number, step, score, stored, published)
         if not self._store.create(layout.manifest(shard, epoch, number), manifest.encode()):
             raise TakenOverError(f"another worker makes checkpoints of {shard} under the same claim")
-        shutil.rmtree(folder, ignore_errors=True)
-        self._own.append(manifest.place)
-        self._consider(manifest)
-        self._discard()
+        return manifest
 
     def _discard(self) -> None:
         """Only once our newest stands and no newer claim does: whoever takes over later will see it."""
@@ -241,6 +272,15 @@ class Workspace:
 def _figure(value: float) -> Json:
     """A loss that is no number any more is worth to be seen, and no JSON."""
     return value if math.isfinite(value) else str(value)
+
+
+def _refuse_links(folder: Path) -> None:
+    """A store keeps files alone; what it would drop without a word is missed hours later."""
+    for path in folder.rglob("*"):
+        if not path.is_file() and (path.is_symlink() or not path.is_dir()):
+            name = path.relative_to(folder).as_posix()
+            what = "a link to a folder or to nothing" if path.is_symlink() else "no file"
+            raise ItemError("error", f"{name} in the checkpoint is {what}: copy in what it stands for")
 
 
 def _inside(folder: Path, name: str) -> Path:
