@@ -101,6 +101,9 @@ class Count(Params):
     die_at: int = 0
     """the process is killed at this step, whenever it comes there; 0: never"""
     checkpoints: bool = True
+    error_at: int = 0
+    """it raises at this step, while the file `broken` is there"""
+    broken: str = ""
 
 
 class Counting(JobTask[Count]):
@@ -121,6 +124,8 @@ class Counting(JobTask[Count]):
             workspace.progress(step, params.steps, total=float(total))
             if step == params.die_at:
                 os.kill(os.getpid(), signal.SIGKILL)
+            if step == params.error_at and Path(params.broken).exists():
+                raise RuntimeError(f"step {step} is broken")
             stop.wait(params.step_s)
             if params.checkpoints and (stop or step % params.every == 0):
                 with workspace.checkpoint(step) as folder:

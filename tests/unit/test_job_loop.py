@@ -15,13 +15,15 @@ from worker.blame import ILL_AFTER
 from worker.clock import Clock
 from worker.errors import ItemError, MachineError, StoreAwayError
 from worker.items import Answer, Failure, Item, Result
+from worker.jobs.again import go_on
 from worker.jobs.loop import JobLoop
 from worker.jobs.stopping import StopFlag
 from worker.jobs.workspace import Workspace
 from worker.looking import Looking
-from worker.queue import layout
+from worker.queue import intake, layout
 from worker.queue.answers import read_done
 from worker.queue.inbox import Inbox
+from worker.queue.tally import Tally, pick
 from worker.tasks.task import JobTask, Params, Stopped
 
 Told = Callable[[Item, Workspace, StopFlag], Any]
@@ -310,3 +312,33 @@ def test_a_download_does_not_outlive_a_stop(tmp_path: Path) -> None:
     over.set()
     assert not task.runs
     assert len(released(bench)) == 1
+
+
+def test_a_retry_of_a_failed_job_goes_on_and_leaves_only_what_is_kept(tmp_path: Path) -> None:
+    bench = Bench(items=1, shard_size=1)
+    store: Any = bench.store
+    broken = [True]
+    began: list[int] = []
+
+    def tell(_: Item, workspace: Workspace, __: StopFlag) -> Answer:
+        found = workspace.resume()
+        began.append(found.step if found else 0)
+        for step in range(began[-1] + 1, 7):
+            if step == 4 and broken:
+                raise ValueError("a mistake in the task")
+            save(workspace, step)
+        return Answer({"steps": 6})
+
+    make(bench, Job(tell), tmp_path).run()
+    look = Tally(store, lambda result: result.kind).look()
+    assert began == [0, 3]
+    assert len(look.failed) == 1
+
+    broken.clear()
+    assert intake.retry(store, 1, go_on(store, pick(look, ()), look.answers)) == 1
+    make(bench, Job(tell), tmp_path).run()
+    assert began == [0, 3, 3]
+    look = Tally(store, lambda result: result.kind).look()
+    assert not look.failed
+    whole = [e.name for e in store.list(layout.JOBS) if layout.checkpoint_of(e.name)]
+    assert len(whole) == 1, "the newest of all tries is all that stays"

@@ -19,6 +19,7 @@ from worker.clerk import Clerk, patiently
 from worker.counts import Counts
 from worker.errors import ItemError, MachineError, WorkerError
 from worker.items import Answer, Failure, Item, Json, Result
+from worker.jobs import checkpoints
 from worker.jobs.attempts import Attempts
 from worker.jobs.stopping import StopFlag
 from worker.jobs.workspace import Claim, TakenOverError, Workspace
@@ -100,7 +101,8 @@ class JobLoop:
             self.handed_back.set()
 
     def _work(self, holding: Holding) -> None:
-        for item in holding.left():
+        shard, items = holding.shard.name, holding.left()
+        for item in items:
             if not self._clerk.now(holding.ours) or not self._clerk.now(holding.begin, [item]):
                 self._let_go(holding)
                 return
@@ -125,6 +127,11 @@ class JobLoop:
             self._clerk.now(holding.add, [result])
             self._count(result)
         self._clerk.now(holding.commit)
+        for item in items:
+            try:
+                self._clerk.now(checkpoints.clear, self._store, shard, item.after, self._task.keep)
+            except WorkerError as error:
+                log.warning("what %s needs no more is not discarded: %s", item.input, error)
 
     def _let_go(self, holding: Holding) -> None:
         """Not heard, or not ours. Who is being stopped hears nothing any more: then it is handed back."""
@@ -143,6 +150,7 @@ class JobLoop:
             holding.epoch,
             lambda: self._clerk.now(lambda: holding.ours() or holding.is_newest()),
             holding.is_newest,
+            item.after,
         )
         workspace = Workspace(self._store, claim, folder, self._task.keep, self._hear, self._tick)
         try:

@@ -16,7 +16,7 @@ from worker.clerk import patiently
 from worker.errors import ItemError, StoreAwayError, StoreFullError, UsageError, WorkerError
 from worker.items import Json
 from worker.jobs import checkpoints
-from worker.jobs.checkpoints import Manifest, Place, StoredFile
+from worker.jobs.checkpoints import Manifest, Place, Spot, StoredFile
 from worker.queue import layout
 from worker.queue.store import Store
 
@@ -49,6 +49,8 @@ class Claim:
     """whether the job is still ours; asks the store only after a silence of ours"""
     is_newest: Callable[[], bool]
     """asks the store whether no higher epoch stands"""
+    after: str = ""
+    """the shard of the try before this one, if it goes on from there"""
 
 
 class Workspace:
@@ -74,10 +76,10 @@ class Workspace:
         self._keep = keep
         self._say = say
         self._tick = tick
-        self._base: Place | None = None
-        self._best: Manifest | None = None
+        self._base: Spot | None = None
+        self._best: tuple[float, Spot] | None = None
         self._own: list[Place] = []
-        self._spared: set[Place] = set()
+        self._spared: set[Spot] = set()
         """could not be fetched whole here; another machine may have more luck"""
         self._resumed: Checkpoint | None = None
         self._uploader = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -91,30 +93,31 @@ class Workspace:
 
         Its folder is gone as soon as the next checkpoint is saved: disks are small."""
         shard, epoch = self._claim.shard, self._claim.epoch
-        if self._resumed or (epoch == 1 and not self._own):
+        if self._resumed or (epoch == 1 and not self._own and not self._claim.after):
             return self._resumed
-        whole, cut_off = checkpoints.places(self._store, shard)
-        for place in cut_off:
-            log.info("checkpoint %d-%d of %s was cut off and does not count", *place, shard)
-        # our own are among them: a job that raised is tried again under the same claim
-        bases = checkpoints.read_bases(self._store, shard, epoch + 1)
+        if not self._own:  # nothing there is ours yet
+            checkpoints.tidy(self._store, layout.jobs(shard))
         found: Checkpoint | None = None
-        for place in checkpoints.lineage(whole, epoch + 1, bases):
-            manifest = checkpoints.read(self._store, shard, place)
-            self._consider(manifest)
+        # our own are among them: a job that raised is tried again under the same claim
+        for spot in checkpoints.history(self._store, shard, self._claim.after, epoch):
+            manifest = checkpoints.read(self._store, *spot)
+            self._consider(spot[0], manifest)
             if found is None and manifest:
-                found = self._fetch(manifest) or self._fetch(manifest)  # a line may have been bad
+                found = self._fetch(spot[0], manifest) or self._fetch(spot[0], manifest)  # a bad line?
                 if found:
-                    self._base, self.published, self.saved = place, dict(manifest.published), found.step
+                    self._go_on(spot, manifest)
                 else:
-                    self._spared.add(place)
+                    self._spared.add(spot)
             if found is None:
-                log.warning("checkpoint %d-%d of %s is torn: an older one is taken", *place, shard)
-        checkpoints.write_base(self._store, shard, epoch, self._base)
+                log.warning("checkpoint %d-%d of %s is torn: an older one is taken", *spot[1], spot[0])
+        checkpoints.write_base(self._store, shard, epoch, self._here(self._base))
         self._resumed = found
-        if found:
-            log.info("going on from step %d, checkpoint %s-%s", found.step, *(self._base or ()))
         return found
+
+    def _go_on(self, spot: Spot, manifest: Manifest) -> None:
+        self._base, self.published, self.saved = spot, dict(manifest.published), manifest.step
+        where = "" if spot[0] == self._claim.shard else " of the try before"
+        log.info("going on from step %d, checkpoint %d-%d%s", manifest.step, *spot[1], where)
 
     @contextmanager
     def checkpoint(self, step: int, score: float | None = None) -> Iterator[Path]:
@@ -207,7 +210,7 @@ class Workspace:
             shutil.rmtree(folder, ignore_errors=True)
         self.saved = step
         self._own.append(manifest.place)
-        self._consider(manifest)
+        self._consider(self._claim.shard, manifest)
         self._discard()
 
     def _write(
@@ -230,30 +233,35 @@ class Workspace:
 
     def _discard(self) -> None:
         """Only once our newest stands and no newer claim does: whoever takes over later will see it."""
-        best = self._best.place if self._best else None
+        base, best = self._here(self._base), self._here(self._best and self._best[1])
         try:
             if len(self._own) >= self._keep and self._claim.is_newest():
-                keep = checkpoints.kept(self._own, self._base, best, self._keep) | self._spared
+                spared = {place for spot in self._spared if (place := self._here(spot))}
+                keep = checkpoints.kept(self._own, base, best, self._keep) | spared
                 checkpoints.sweep(self._store, self._claim.shard, self._own[-1], keep)
         except WorkerError as error:
             log.warning("old checkpoints are not discarded: %s", error)
 
-    def _consider(self, manifest: Manifest | None) -> None:
+    def _here(self, spot: Spot | None) -> Place | None:
+        """What an earlier try made is not ours to discard."""
+        return spot[1] if spot and spot[0] == self._claim.shard else None
+
+    def _consider(self, shard: str, manifest: Manifest | None) -> None:
         if manifest is None or manifest.score is None:
             return
-        if self._best is None or self._best.score is None or manifest.score > self._best.score:
-            self._best = manifest
+        if self._best is None or manifest.score > self._best[0]:
+            self._best = manifest.score, (shard, manifest.place)
 
     # fetching
 
-    def _fetch(self, manifest: Manifest) -> Checkpoint | None:
+    def _fetch(self, shard: str, manifest: Manifest) -> Checkpoint | None:
         """None: a file of it is gone, or is not what it was."""
         folder = self.folder / f".resumed-{manifest.epoch}-{manifest.number}"
 
         def fetch(name: str) -> bool:
             target = _inside(folder, name)
             target.parent.mkdir(parents=True, exist_ok=True)
-            source = layout.checkpoint_file(self._claim.shard, *manifest.place, name)
+            source = layout.checkpoint_file(shard, *manifest.place, name)
             try:
                 self._store.download(source, target)
             except FileNotFoundError:

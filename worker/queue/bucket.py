@@ -115,6 +115,9 @@ class Bucket:
         with self._asking(name):
             obstore.delete(self._store, name)
 
+    def sweep(self, prefix: str, older_than: float) -> None:
+        """A bucket shows nothing that is half-written; what it keeps of it is for its owner to expire."""
+
     @contextmanager
     def _overwriting(self, name: str) -> Iterator[None]:
         try:

@@ -50,6 +50,8 @@ def _line(item: Item) -> str:
         record["params"] = dict(item.params)
     if item.generation:
         record["generation"] = item.generation
+    if item.after:
+        record["after"] = item.after
     return dumps(record)
 
 
@@ -61,4 +63,5 @@ def _item(record: Json) -> Item:
         mark=record.get("mark", ""),
         params=record.get("params", {}),
         generation=record.get("generation", 0),
+        after=record.get("after", ""),
     )
