@@ -18,7 +18,7 @@ from worker.items import Answer, Failure, Item, Result
 from worker.jobs.again import go_on
 from worker.jobs.loop import JobLoop
 from worker.jobs.stopping import StopFlag
-from worker.jobs.workspace import Workspace
+from worker.jobs.workspace import TakenOverError, Workspace
 from worker.looking import Looking
 from worker.queue import intake, layout
 from worker.queue.answers import read_done
@@ -257,13 +257,14 @@ def test_faults_of_a_machine_on_which_a_job_comes_further_do_not_add_up(tmp_path
     assert result.ok
 
 
+@pytest.mark.parametrize("error", [StoreAwayError("503"), OSError("bad block"), TakenOverError("theirs")])
 def test_an_answer_counts_though_its_last_checkpoint_could_not_be_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = Bench(items=1, shard_size=1)
 
     def away(*_: object) -> None:
-        raise StoreAwayError("503")
+        raise error
 
     monkeypatch.setattr(bench.store, "upload", away, raising=False)
 

@@ -184,7 +184,7 @@ class Workspace:
         """Until nothing is under way. A checkpoint that cannot be written is said, and loses nothing else."""
         try:
             self.wait()
-        except WorkerError as error:
+        except (WorkerError, OSError) as error:
             log.warning("checkpoint %d is not written: %s", self.checkpoints, error)
 
     def clear(self) -> None:

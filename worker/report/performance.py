@@ -17,15 +17,15 @@ SLOWEST_KEPT = 1000
 
 
 def performance(results: Sequence[Result], beats: Sequence[Beat], claims: int) -> dict[str, Json]:
-    """`claims`: how often shards were claimed; more than there are shards means that some were taken over."""
+    """`claims`: how often shards were claimed; more attempts than shards mean that some were taken over, or
+    that jobs which raised were tried again."""
     wall = wall_seconds(beats)
     waited = [beat.info["waited_share"] for beat in beats if beat.info.get("waited_share") is not None]
     return {
         "wall_s": wall,
         "items_per_s": round(len(results) / wall, 4) if wall else None,
         "device_wait_share": round(math.fsum(waited) / len(waited), 4) if waited else None,
-        "attempts": claims,
-        **_of_items(results, beats),
+        **_of_items(results, beats, claims),
     }
 
 
@@ -39,12 +39,14 @@ def wall_seconds(beats: Sequence[Beat]) -> float | None:
     return round(float(max(end for _, end in spans) - min(start for start, _ in spans)), 1)
 
 
-def _of_items(results: Iterable[Result], beats: Sequence[Beat]) -> dict[str, Json]:
+def _of_items(results: Iterable[Result], beats: Sequence[Beat], claims: int) -> dict[str, Json]:
     """In one go, for there may be a million of them."""
     costs = array("d")
     workers: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
     slowest: list[tuple[float, str, Json]] = []
+    again = 0
     for result in results:
+        again += result.run.get("attempts", 1) - 1
         cost, worker = result.seconds or 0.0, result.run.get("worker")
         costs.append(cost)
         if worker:
@@ -53,6 +55,7 @@ def _of_items(results: Iterable[Result], beats: Sequence[Beat]) -> dict[str, Jso
         if len(slowest) > SLOWEST_KEPT:
             slowest = _first(slowest)
     return {
+        "attempts": claims + again,
         "workers": _workers(workers, beats),
         "item_s": _seconds(sorted(costs)),
         "slowest": [
