@@ -232,11 +232,14 @@ def test_a_job_whose_helpers_die_of_the_stop_is_handed_back_and_not_failed(tmp_p
     bench = Bench(items=1, shard_size=1)
 
     def tell(*_: object) -> Answer:
-        loop.stop("SIGTERM", 25.0)
+        if len(task.runs) == 2:  # for the first error it is tried again in any case
+            loop.stop("SIGTERM", 25.0)
         raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Terminated")
 
-    loop = make(bench, Job(tell), tmp_path)
+    task = Job(tell)
+    loop = make(bench, task, tmp_path)
     loop.run()
+    assert len(task.runs) == 2
     assert not results(bench)
     assert len(released(bench)) == 1
 
