@@ -170,3 +170,14 @@ def test_a_failed_job_is_retried_from_its_newest_checkpoint_or_from_the_beginnin
     assert code == 0, said
     assert "going on from step" not in said
     assert answers(queue)["job"].outcome.keys["total"] == sum(range(21))  # type: ignore[union-attr]
+
+
+def test_a_device_that_fails_on_the_way_gets_a_fresh_process(tmp_path: Path) -> None:
+    queue, broken = tmp_path / "queue", tmp_path / "broken"
+    broken.touch()
+    settings = ("--set", "error_at=5", "--set", f"broken={broken}", "--set", "device=true")
+    code, said = run("run", queue, "job", "--task", "counting", *settings, timeout=60)
+    assert code == 0, said
+    assert "another one starts" in said
+    assert "going on from step 4" in said
+    assert answers(queue)["job"].outcome.keys["total"] == sum(range(21))  # type: ignore[union-attr]

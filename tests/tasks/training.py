@@ -104,11 +104,14 @@ class Count(Params):
     error_at: int = 0
     """it raises at this step, while the file `broken` is there"""
     broken: str = ""
+    device: bool = False
+    """that is an error of the device: the process is lost, and the file is gone"""
 
 
 class Counting(JobTask[Count]):
     """Needs no library: adds up the numbers to `steps`."""
 
+    is_lost = False
     name = "counting"
     about = "adds up numbers, one a step"
     params_type = Count
@@ -125,7 +128,12 @@ class Counting(JobTask[Count]):
             if step == params.die_at:
                 os.kill(os.getpid(), signal.SIGKILL)
             if step == params.error_at and Path(params.broken).exists():
-                raise RuntimeError(f"step {step} is broken")
+                if not params.device:
+                    raise RuntimeError(f"step {step} is broken")
+                Path(params.broken).unlink()
+                Counting.is_lost = True
+            if self.is_lost:
+                raise RuntimeError("CUDA error: an illegal memory access was encountered")
             stop.wait(params.step_s)
             if params.checkpoints and (stop or step % params.every == 0):
                 with workspace.checkpoint(step) as folder:

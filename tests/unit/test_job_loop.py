@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -16,7 +17,7 @@ from worker.clock import Clock
 from worker.errors import ItemError, MachineError, StoreAwayError
 from worker.items import Answer, Failure, Item, Result
 from worker.jobs.again import go_on
-from worker.jobs.loop import JobLoop
+from worker.jobs.loop import JobLoop, SpentProcessError
 from worker.jobs.stopping import StopFlag
 from worker.jobs.workspace import TakenOverError, Workspace
 from worker.looking import Looking
@@ -253,11 +254,24 @@ def test_faults_of_a_machine_on_which_a_job_comes_further_do_not_add_up(tmp_path
         if len(tries) > 2 * ILL_AFTER:
             return Answer({})
         save(workspace, len(tries))
-        raise RuntimeError("NCCL error: unhandled system error")
+        raise OSError(errno.EIO, "Input/output error")
 
     make(bench, Job(tell), tmp_path).run()
     (result,) = results(bench).values()
     assert result.ok
+
+
+def test_a_device_that_fails_after_a_step_forward_costs_the_process_and_not_the_job(tmp_path: Path) -> None:
+    bench = Bench(items=1, shard_size=1)
+
+    def tell(_: Item, workspace: Workspace, __: StopFlag) -> Answer:
+        save(workspace, 1)
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    with pytest.raises(SpentProcessError, match="illegal memory access"):
+        make(bench, Job(tell), tmp_path).run()
+    assert not results(bench)
+    assert len(released(bench)) == 1
 
 
 @pytest.mark.parametrize("error", [StoreAwayError("503"), OSError("bad block"), TakenOverError("theirs")])

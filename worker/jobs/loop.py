@@ -33,6 +33,15 @@ from worker.tasks.task import JobTask, Stopped
 log = logging.getLogger(__name__)
 
 
+class DeviceError(MachineError):
+    """The device failed in the middle of a job."""
+
+
+class SpentProcessError(Exception):
+    """CUDA does not recover within a process. The parent starts another one, as after any death; where the
+    device does not even come as far as a checkpoint, it is ill."""
+
+
 class JobLoop:
     share_of_time = 0.85
     """of what is left after a stop: for the last checkpoint; the rest is for handing back"""
@@ -114,8 +123,11 @@ class JobLoop:
                 self._clerk.now(holding.drop)
                 return
             except MachineError as error:
-                self._faults = 1 if self._checkpoints > made else self._faults + 1
+                came_further = self._checkpoints > made
+                self._faults = 1 if came_further else self._faults + 1
                 self._clerk.now(holding.release, str(error))
+                if came_further and isinstance(error, DeviceError):
+                    raise SpentProcessError(str(error)) from error
                 if self._faults >= ILL_AFTER:
                     raise
                 log.warning("%s; trying again", error)
@@ -204,7 +216,8 @@ class JobLoop:
             workspace.settle()
             failure = failure_of(error, inspect.getfile(type(self._task)))
             if failure.blames_machine:
-                raise MachineError(f"{item.input}: {failure.message}; another machine may go on") from error
+                fault = DeviceError if failure.kind == "device" else MachineError
+                raise fault(f"{item.input}: {failure.message}; another machine may go on") from error
             if isinstance(error, ItemError):
                 return failure, True
             if self._stop:  # its helpers heard it too, and ended under its hands
