@@ -25,6 +25,8 @@ class Item:
     """this item's own parameters, over those of the recipe"""
     generation: int = 0
     """0, or the retry that asked for it again"""
+    after: str = ""
+    """the shard of an earlier try of this job, from whose checkpoints it goes on"""
     file: Path | None = None
     """where it lies on this machine; set only while it is prepared"""
 

@@ -143,3 +143,33 @@ def test_a_job_that_kills_its_worker_without_a_checkpoint_ends_as_crashed(tmp_pa
     outcome = answers(queue)["bad"].outcome
     assert isinstance(outcome, Failure)
     assert outcome.kind == "crashed-worker"
+
+
+def test_a_failed_job_is_retried_from_its_newest_checkpoint_or_from_the_beginning(tmp_path: Path) -> None:
+    queue, broken = tmp_path / "queue", tmp_path / "broken"
+    broken.touch()
+    settings = ("--set", "error_at=5", "--set", f"broken={broken}")
+    code, said = run("run", queue, "job", "--task", "counting", *settings, timeout=60)
+    assert code == 1, said
+    assert "trying again from step 4" in said
+    assert run("retry", queue)[0] == 0
+    code, said = run("run", queue, timeout=60)
+    assert code == 1, said
+    assert "going on from step 4, checkpoint 1-4 of the try before" in said
+    assert run("retry", queue, "--fresh")[0] == 0
+    broken.unlink()
+    code, said = run("run", queue)
+    assert code == 0, said
+    assert "going on from step" not in said
+    assert answers(queue)["job"].outcome.keys["total"] == sum(range(21))  # type: ignore[union-attr]
+
+
+def test_a_device_that_fails_on_the_way_gets_a_fresh_process(tmp_path: Path) -> None:
+    queue, broken = tmp_path / "queue", tmp_path / "broken"
+    broken.touch()
+    settings = ("--set", "error_at=5", "--set", f"broken={broken}", "--set", "device=true")
+    code, said = run("run", queue, "job", "--task", "counting", *settings, timeout=60)
+    assert code == 0, said
+    assert "another one starts" in said
+    assert "going on from step 4" in said
+    assert answers(queue)["job"].outcome.keys["total"] == sum(range(21))  # type: ignore[union-attr]

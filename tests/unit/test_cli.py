@@ -20,6 +20,7 @@ from worker.cli.screen import Screen
 from worker.cli.table import bar, clean, cut, table, width
 from worker.errors import MachineError
 from worker.items import Failure
+from worker.queue import layout
 
 BROKEN = Failure("broken", "it does not open")
 
@@ -216,6 +217,18 @@ def test_retry_asks_again_for_what_failed(worker: Any, queue: QueueUnderTest) ->
     said = worker("retry", queue.store.url, "A")
     assert said.code == 2
     assert "did you mean" in worker("retry", queue.store.url, "aa").line
+
+
+def test_a_retry_of_a_job_says_that_it_goes_on_and_can_be_told_to_begin_anew(
+    worker: Any, queue: QueueUnderTest
+) -> None:
+    for name in ("a", "b"):
+        shard = queue.shard(name)
+        queue.store.create(layout.manifest(shard.name, 1, 1), b"{}")
+        queue.commit(shard, {name: Failure("error", "no such column")})
+    said = worker("retry", queue.store.url, "a").out
+    assert "1 items asked for again, 1 of them from their checkpoints" in said
+    assert "checkpoints" not in worker("retry", queue.store.url, "--fresh", "b").out
 
 
 def test_tasks_lists_tasks_and_describes_one(worker: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -172,13 +173,14 @@ def test_how_it_went_stands_in_performance_and_provenance(queue: QueueUnderTest,
     shard = queue.shard("a", "b")
     queue.claim(shard, 1, "w1")
     queue.claim(shard, 2, "w2")
-    queue.commit(shard, inline=[queue.result("a", seconds=3), queue.result("b", worker="w2", seconds=1)])
+    thrice = replace(queue.result("a"), run={"seconds": 3.0, "worker": "w1", "attempts": 3})
+    queue.commit(shard, inline=[thrice, queue.result("b", worker="w2", seconds=1)])
     queue.beat("w1", at=1000, wall_s=10.0, waited_share=0.1, device="A100")
     queue.beat("w2", at=1010, wall_s=10.0, waited_share=0.3)
     collect(queue.store, tmp_path)
     went, origin = read(tmp_path / "performance.json"), read(tmp_path / "provenance.json")
     figures = [went[key] for key in ("wall_s", "items_per_s", "device_wait_share", "attempts")]
-    assert figures == [20.0, 0.1, 0.2, 2]
+    assert figures == [20.0, 0.1, 0.2, 4]
     assert [(w["id"], w["device"], w["items"]) for w in went["workers"]] == [
         ("w1", "A100", 1),
         ("w2", None, 1),

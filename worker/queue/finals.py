@@ -20,10 +20,10 @@ from worker.queue.store import Store
 from worker.queue.superseded import Superseded, without
 
 _TABLE = """
-CREATE TABLE given (input, item, failed, age, shard, kind, seconds, worker, files, line)
+CREATE TABLE given (input, item, failed, age, shard, kind, seconds, worker, attempts, files, line)
 """
 _PICK = """
-CREATE TABLE final AS SELECT input, kind, seconds, worker, files, line FROM (
+CREATE TABLE final AS SELECT input, kind, seconds, worker, attempts, files, line FROM (
     SELECT *, row_number() OVER (PARTITION BY input, item ORDER BY failed, age, shard) AS place FROM given
 ) WHERE place = 1 ORDER BY input, item
 """
@@ -35,6 +35,8 @@ class Spent(NamedTuple):
     input: str
     seconds: float | None
     worker: str | None
+    attempts: int
+    """more than one: a job raised, and was tried again"""
 
 
 class FinalAnswers(Collection[Result]):
@@ -65,7 +67,7 @@ class FinalAnswers(Collection[Result]):
         return Counter(dict(self._select("kind, count(*)", "WHERE kind NOT NULL GROUP BY kind")))
 
     def spent(self) -> Iterator[Spent]:
-        return map(Spent._make, self._select("input, seconds, worker", "ORDER BY rowid"))
+        return map(Spent._make, self._select("input, seconds, worker, attempts", "ORDER BY rowid"))
 
     def with_files(self) -> Iterator[Result]:
         return self._read("WHERE files")
@@ -99,7 +101,7 @@ def final_answers(done: Iterable[Done]) -> FinalAnswers:
         for one in done:
             if rows := _rows(one):
                 # one call a shard, for after each another thread may have its turn
-                places = ",".join([f"({'?,' * 9}?)"] * len(rows))
+                places = ",".join([f"({'?,' * 10}?)"] * len(rows))
                 database.execute(f"INSERT INTO given VALUES {places}", [*chain.from_iterable(rows)])
         database.execute(_PICK)
         database.execute("DROP TABLE given")
@@ -113,7 +115,8 @@ def _rows(done: Done) -> list[tuple[object, ...]]:
     return [
         (
             *(result.input, result.item, *ranks[result.ok]),
-            *(result.kind, result.seconds, result.run.get("worker"), bool(result.files), parts.line(result)),
+            *(result.kind, result.seconds, result.run.get("worker"), result.run.get("attempts", 1)),
+            *(bool(result.files), parts.line(result)),
         )
         for result in results
     ]

@@ -147,6 +147,12 @@ def part_of(name: str) -> tuple[int, int] | None:
     return (int(epoch), int(number)) if epoch.isdigit() and number.isdigit() else None
 
 
+def job_epoch_of(name: str) -> int | None:
+    """jobs/<shard>/<epoch>/… → epoch"""
+    pieces = name.split("/")
+    return int(pieces[2]) if len(pieces) > 3 and pieces[2].isdigit() else None
+
+
 def checkpoint_of(name: str) -> tuple[int, int] | None:
     """jobs/<shard>/<epoch>/<n>.json → epoch, n.  None: another object of a job."""
     pieces = name.split("/")

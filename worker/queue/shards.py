@@ -63,6 +63,8 @@ def line(item: Item) -> bytes:
         record["params"] = dict(item.params)
     if item.generation:
         record["generation"] = item.generation
+    if item.after:
+        record["after"] = item.after
     return encode(record) + b"\n"
 
 
@@ -74,4 +76,5 @@ def _item(record: Json) -> Item:
         mark=record.get("mark", ""),
         params=record.get("params", {}),
         generation=record.get("generation", 0),
+        after=record.get("after", ""),
     )

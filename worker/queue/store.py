@@ -59,6 +59,7 @@ class Backend(Protocol):
     def head(self, name: str) -> Entry: ...
     def list(self, prefix: str) -> list[Entry]: ...
     def discard(self, name: str) -> None: ...
+    def sweep(self, prefix: str, older_than: float) -> None: ...
     def upload(self, name: str, file: Path) -> None: ...
 
 
@@ -153,6 +154,13 @@ class Store:
 
     def discard(self, name: str) -> None:
         self._ask(name, lambda: _or_none(self._backend.discard, name))
+
+    def sweep(self, prefix: str, *, older_than: float = 0.0) -> None:
+        """Remove what writers that died left half-written below a folder-like prefix.
+
+        Who writes after all for longer than so many seconds without a byte has to begin anew."""
+        folder = prefix.rstrip("/")
+        self._ask(folder, lambda: self._backend.sweep(folder, older_than))
 
     def upload(self, name: str, file: Path) -> None:
         file.stat()  # a missing file is the caller's mistake, not the store's

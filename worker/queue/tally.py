@@ -24,7 +24,7 @@ class Count(Generic[T]):
     """One look at the items."""
 
     items: Mapping[str, Item]
-    """by id"""
+    """by id, each as the shard of its answer has it"""
     answers: Mapping[str, T]
     """by id, of what is answered or failed for good"""
     failed: frozenset[str]
@@ -101,6 +101,7 @@ class Tally(Generic[T]):
                 candidate = Candidate(item.generation, shard, ok)
                 if item.id not in best or candidate.beats(best[item.id][0]):
                     best[item.id] = (candidate, kept)
+                    items[item.id] = item
         # a failure that is asked for again is no last word yet; an answer is, whoever asks again
         final = {i: pair for i, pair in best.items() if pair[0].ok or i not in waiting}
         return Count(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from worker.errors import UnfinishedError, UsageError
 from worker.items import Json, Result
+from worker.jobs.checkpoints import hash_file
 from worker.queue import intake, layout, recipe
 from worker.queue.answers import DamagedQueueError
 from worker.queue.beat import Beat
@@ -139,10 +139,8 @@ def _copy_files(store: Store, out: Path, results: Iterable[Result]) -> None:
 
 def _copy_file(store: Store, name: str, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    if file.exists():
-        with file.open("rb") as there:
-            if layout.file_of(hashlib.file_digest(there, "sha256").hexdigest()) == name:
-                return
+    if file.exists() and layout.file_of(hash_file(file).sha256) == name:
+        return
     try:
         store.download(name, file)
     except FileNotFoundError:

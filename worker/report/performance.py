@@ -18,14 +18,14 @@ SLOWEST_KEPT = 1000
 
 
 def performance(spent: Iterable[Spent], beats: Sequence[Beat], claims: int) -> dict[str, Json]:
-    """`claims`: how often shards were claimed; more than there are shards means that some were taken over."""
-    wall, (items, went) = wall_seconds(beats), _of_items(spent, beats)
+    """`claims`: how often shards were claimed; more attempts than shards mean that some were taken over, or
+    that jobs which raised were tried again."""
+    wall, (items, went) = wall_seconds(beats), _of_items(spent, beats, claims)
     waited = [beat.info["waited_share"] for beat in beats if beat.info.get("waited_share") is not None]
     return {
         "wall_s": wall,
         "items_per_s": round(items / wall, 4) if wall else None,
         "device_wait_share": round(math.fsum(waited) / len(waited), 4) if waited else None,
-        "attempts": claims,
         **went,
     }
 
@@ -40,12 +40,14 @@ def wall_seconds(beats: Sequence[Beat]) -> float | None:
     return round(float(max(end for _, end in spans) - min(start for start, _ in spans)), 1)
 
 
-def _of_items(spent: Iterable[Spent], beats: Sequence[Beat]) -> tuple[int, dict[str, Json]]:
+def _of_items(spent: Iterable[Spent], beats: Sequence[Beat], claims: int) -> tuple[int, dict[str, Json]]:
     """How many; and the rest in one go, for there may be a million of them."""
     costs = array("d")
     workers: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
     slowest: list[tuple[float, str, Json]] = []
-    for input, seconds, worker in spent:
+    again = 0
+    for input, seconds, worker, attempts in spent:
+        again += attempts - 1
         cost = seconds or 0.0
         costs.append(cost)
         if worker:
@@ -54,6 +56,7 @@ def _of_items(spent: Iterable[Spent], beats: Sequence[Beat]) -> tuple[int, dict[
         if len(slowest) > SLOWEST_KEPT:
             slowest = _first(slowest)
     return len(costs), {
+        "attempts": claims + again,
         "workers": _workers(workers, beats),
         "item_s": _seconds(sorted(costs)),
         "slowest": [
