@@ -30,9 +30,9 @@ def queue(tmp_path: Path) -> Path:
 
 
 def working(queue: Path, *options: object, **environment: str) -> Worker:
-    """A worker that has begun to work."""
+    """A worker that has begun to work, or that did not get so far before its time was up."""
     one = worker("run", queue, *options, env=environment)
-    eventually(lambda: open_store(str(queue)).list(layout.CLAIMS))
+    eventually(lambda: open_store(str(queue)).list(layout.CLAIMS) or one.poll() is not None, timeout=30)
     return one
 
 
