@@ -54,7 +54,7 @@ def report(results: Sequence[Result], out: Path, **own: object) -> Report:
         "refused": [],
         **own,
     }
-    went = performance((Spent(r.input, r.seconds, None) for r in results), [], 1)
+    went = performance((Spent(r.input, r.seconds, None, 1) for r in results), [], 1)
     return Report(summary, results, row, went, provenance(queue.run, "queue", [], [], {}), out)
 
 

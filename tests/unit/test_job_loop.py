@@ -24,6 +24,7 @@ from worker.looking import Looking
 from worker.queue import intake, layout
 from worker.queue.answers import read_done
 from worker.queue.inbox import Inbox
+from worker.queue.protocol import Sizes
 from worker.queue.tally import Tally, pick
 from worker.tasks.task import JobTask, Params, Stopped
 
@@ -353,7 +354,7 @@ def test_a_retry_of_a_failed_job_goes_on_and_leaves_only_what_is_kept(tmp_path: 
     assert len(look.failed) == 1
 
     broken.clear()
-    assert intake.retry(store, 1, go_on(store, pick(look, ()), look.answers)) == 1
+    assert intake.retry(store, Sizes(1), go_on(store, pick(look, ()), look.answers)) == 1
     make(bench, Job(tell), tmp_path).run()
     assert began == [0, 3, 3]
     look = Tally(store, lambda result: result.kind).look()
