@@ -115,7 +115,8 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
             ahead=2 * settings.children,
             flush_s=settings.flush_s,
         )
-    threading.Thread(target=_listen, args=(line, life, loop), name="ear", daemon=True).start()
+    stopped = threading.Event()
+    threading.Thread(target=_listen, args=(line, life, loop, stopped), name="ear", daemon=True).start()
     finish_retries(store)
     _open(task, settings.device)
     alive({"state": "ready"})
@@ -123,7 +124,7 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
     try:
         loop.run()
         if viewing:
-            viewing.end()
+            viewing.end(stopped)
     except (StoreAwayError, StoreFullError):
         loop.give_up()
         raise
@@ -180,7 +181,7 @@ def _inbox(store: Store, run: Run, task_type: type[AnyTask], settings: Settings,
     return Inbox(store, run.sizes, settings.ttl, clock, read)
 
 
-def _listen(line: Line, life: RemoteLife, loop: Loop | JobLoop) -> None:
+def _listen(line: Line, life: RemoteLife, loop: Loop | JobLoop, stopped: threading.Event) -> None:
     """The parent's word. Without a parent nobody beats for us: what is finished is written, then we go."""
     stop = Stop("the parent process died", 20.0)
     while True:
@@ -193,6 +194,7 @@ def _listen(line: Line, life: RemoteLife, loop: Loop | JobLoop) -> None:
         if isinstance(message, Stop):
             stop = message
             break
+    stopped.set()
     loop.stop(stop.reason, stop.time_left)
     life.close()
     if loop.handed_back.wait(stop.time_left * loop.share_of_time):

@@ -6,6 +6,8 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import threading
+import time
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -22,6 +24,7 @@ from worker.settings import Settings
 
 NICE = 10
 LAST_LOOK_S = 30.0
+MOMENT_S = 3.0
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +39,13 @@ class Viewing:
         self._process.start()
         theirs.close()
 
-    def end(self) -> None:
+    def end(self, stopped: threading.Event) -> None:
+        """After the last look. Whoever is told to stop waits for it but a moment: others may draw it too."""
         self._going_on.close()
-        self._process.join(LAST_LOOK_S)
+        ends = time.monotonic() + LAST_LOOK_S
+        while self._process.is_alive() and not stopped.is_set() and time.monotonic() < ends:
+            self._process.join(0.2)
+        self._process.join(MOMENT_S)
 
     def kill(self) -> None:
         """Its last look may hang, and multiprocessing would wait for it at our exit."""

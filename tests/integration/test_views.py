@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.workers import Worker, end_all, eventually, finish, processes_of, run, worker
+from worker.viewing import LAST_LOOK_S
 
 
 @pytest.fixture(autouse=True)
@@ -55,3 +57,17 @@ def test_views_that_cannot_be_written_cost_a_line_and_no_answer(tmp_path: Path) 
     assert code == 0, said
     assert "WARNING the views of the run are not up to date: " in said
     assert (out / "final_results.json").exists()
+
+
+def test_a_last_look_that_hangs_holds_up_nobody_who_is_told_to_stop(tmp_path: Path) -> None:
+    queue, out = tmp_path / "queue", tmp_path / "out"
+    assert run("enqueue", queue, "--task", "shout", "one")[0] == 0
+    one = worker("run", queue, "--out", out, "--follow")
+    (views,) = eventually(lambda: views_of(one))
+    os.kill(views, signal.SIGSTOP)
+    began = time.monotonic()
+    one.signal_group(signal.SIGTERM)
+    code, said = finish(one)
+    assert code == 0, said
+    assert time.monotonic() - began < LAST_LOOK_S / 2
+    eventually(lambda: not processes_of(one.mark))
