@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from worker.clock import Clock
+from worker.errors import WorkerError
 from worker.items import Json, Result
 from worker.queue import layout, parts
 from worker.queue.answers import DamagedQueueError, read_shard
@@ -209,16 +210,21 @@ class Claims:
     def _win(self, wanted: Sequence[Free]) -> list[Holding]:
         """Rule 2: the beat lists a claim before its create is sent; having won, look for a commit first.
 
-        Whatever goes wrong, the beat must not go on listing a claim that nobody works on."""
+        Whatever goes wrong, the beat must not go on listing a claim that nobody works on; what was won before
+        it is ours all the same."""
         past = [self._past(one.shard, one.epoch) if one.epoch > 2 else [] for one in wanted]
         self._held.update((one.shard, one.epoch) for one in wanted)
         self._say()
         won: dict[str, Holding] = {}
         try:
             self._unheard = not self._life.beat_now()
-            if not self._unheard:
-                found = [self._create(*pair) for pair in zip(wanted, past, strict=True)]
-                won = {holding.shard.name: holding for holding in found if holding}
+            for free, before in zip(wanted, past, strict=True) if not self._unheard else ():
+                if holding := self._create(free, before):
+                    won[free.shard] = holding
+        except WorkerError as error:
+            if not won:
+                raise
+            log.warning("%d shards of %d are taken: %s", len(won), len(wanted), error)
         finally:
             for one in wanted:
                 if one.shard not in won:
