@@ -37,7 +37,7 @@ from worker.errors import MachineError
 from worker.items import Answer, Failure, Item, Json, Result
 from worker.looking import Looking
 from worker.pool import Prepared, Preparing
-from worker.queue.beat import ENDED
+from worker.queue.beat import ENDED, IDLE
 from worker.queue.holding import Holding, commit
 from worker.queue.text import unwritable
 from worker.tasks.task import MapTask
@@ -393,7 +393,7 @@ class Loop:
 
     def _tick(self) -> None:
         if time.monotonic() - self._ticked >= 1.0:
-            self._tell("working" if self._hands or self._careful else "idle")
+            self._tell("working" if self._hands or self._careful else IDLE)
 
     def _tell(self, state: str) -> None:
         self._ticked = time.monotonic()

@@ -17,7 +17,8 @@ from worker.queue.intake import at_once
 from worker.queue.store import Store
 from worker.queue.text import decode
 
-LIVE_TTLS = 2
+LATE_TTLS = 1.75
+"""behind its time a beat may be"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,7 @@ class Watcher:
             age = max(0.0, self._clock.wall() - seen.beat.at)
             if seen.moved is not None:
                 age = self._clock.now() - seen.moved
-            live = age < LIVE_TTLS * seen.beat.ttl and seen.beat.info.get("state") != ENDED
+            live = age < seen.beat.pause + LATE_TTLS * seen.beat.ttl and seen.beat.info.get("state") != ENDED
             if live or seen.beat.claims & held:
                 lines.append(WorkerLine(seen.beat.worker, live, age, seen.beat.info))
         return lines
