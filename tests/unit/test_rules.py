@@ -211,6 +211,19 @@ def test_a_silent_worker_loses_its_shard_after_the_ttl_and_not_before() -> None:
     assert bench.ttl <= bench.clock.time - began <= bench.ttl + 2
 
 
+def test_of_many_dead_claims_those_not_tried_in_one_take_are_not_watched_for_another_ttl() -> None:
+    bench = Bench(items=6, shard_size=1)
+    for number in range(6):
+        bench.take(bench.worker(f"dead{number}"))
+    contender = bench.worker("z")
+    while not contender._free:
+        contender._look()
+        bench.clock.sleep(15)
+    for free in contender._free[-2:]:  # others are faster
+        bench.store.create(layout.claim(free.shard, 2), b'{"worker":"other"}')
+    assert bench.wait(contender, 20) is not None
+
+
 def test_a_beating_worker_keeps_its_shard() -> None:
     bench = Bench(items=1)
     bench.take(bench.worker("a"))

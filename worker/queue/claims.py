@@ -195,8 +195,7 @@ class Claims:
         return watch.see(state, self._clock.now(), self._pace)
 
     def _free_contested(self, shard: str, epoch: int, reason: str) -> None:
-        del self._contested[shard]
-        self._watches.pop((shard, epoch), None)
+        del self._contested[shard]  # its watch stays: what is not tried now is not watched for another TTL
         self._free.append(Free(shard, epoch + 1, reason))
 
     def _holder(self, shard: str, epoch: int) -> Mapping[str, Json]:
