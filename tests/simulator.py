@@ -20,7 +20,7 @@ from worker.errors import StoreAwayError
 from worker.items import Answer, Item, Result
 from worker.queue import layout
 from worker.queue.answers import read_done
-from worker.queue.beat import Beat, Claim, Heart
+from worker.queue.beat import IDLE, Beat, Claim, Heart
 from worker.queue.claims import Claims
 from worker.queue.finals import final_answers
 from worker.queue.holding import Holding, release
@@ -295,9 +295,12 @@ class Simulation:
     """a dying worker's parent lives to write `.released`"""
     seconds_per_item: float = 10.0
     ttl: float = 60.0
+    replaced: bool = True
+    """after a machine's death another one comes"""
 
     def __post_init__(self) -> None:
         self.world = World(self.seed, self.faults, self.ttl)
+        self.machines: dict[str, Machine] = {}
         self.clock = SimulatedClock(self.world)
         self.store = self._make_store()
         self.shards: list[Shard] = cut(
@@ -328,15 +331,18 @@ class Simulation:
     # workers
 
     def _start(self, name: str, delay: float) -> None:
-        machine = Machine(name)
+        machine = self.machines[name] = Machine(name)
         heart = Heart(self.store, name, self.ttl, self.clock)  # type: ignore[arg-type]
+        heart.info = {"state": IDLE}
         machine.fall_silent = lambda: self._suspect(heart)
         life = SimulatedLife(heart, self.clock)
 
         def beating() -> None:
             while True:
                 heart.beat()
-                self.clock.sleep(self.ttl / 4)
+                beaten = self.clock.now()
+                while (left := beaten + heart.pause - self.clock.now()) > 0:  # a claim may end a rest
+                    self.clock.sleep(min(left, self.ttl / 4))
 
         def working() -> None:
             self._work(Claims(self.store, life, self.clock, self.seed))  # type: ignore[arg-type]
@@ -346,7 +352,8 @@ class Simulation:
             if machine.dead:
                 self.deaths += 1
                 self._bury(heart)
-                self._start(name.split("+")[0] + f"+{self.deaths}", self.world.random.uniform(1, 20))
+                if self.replaced:
+                    self._start(name.split("+")[0] + f"+{self.deaths}", self.world.random.uniform(1, 20))
             elif not self._all_done():
                 self.world.at(self.world.time + 5, supervise)
 
@@ -378,7 +385,7 @@ class Simulation:
     def _work(self, claims: Claims) -> None:
         while not self._all_done():
             try:
-                holdings = claims.take_many(self._together())
+                holdings = [] if claims.rests() else claims.take_many(self._together())
             except StoreAwayError:
                 self.clock.sleep(1.0)
                 continue

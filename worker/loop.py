@@ -38,7 +38,7 @@ from worker.faults import Faults
 from worker.items import Answer, Failure, Item, Json, Result
 from worker.looking import Looking
 from worker.pool import Prepared, Preparing
-from worker.queue.beat import ENDED
+from worker.queue.beat import ENDED, IDLE
 from worker.queue.holding import Holding, commit
 from worker.queue.text import unwritable
 from worker.tasks.task import MapTask
@@ -362,7 +362,7 @@ class Loop:
 
     def _tick(self) -> None:
         if time.monotonic() - self._ticked >= TICK_S:
-            self._tell("working" if self._hands or self._careful else "idle")
+            self._tell("working" if self._hands or self._careful else IDLE)
 
     def _tell(self, state: str) -> None:
         self._ticked = time.monotonic()

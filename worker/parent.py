@@ -221,7 +221,7 @@ class Incarnation:
                 self._bell.wait(1.0)  # somebody waits: soon again, though not by a retry
                 continue
             if self._asked == asked:
-                self._bell.wait(self._settings.ttl / 4)
+                self._bell.wait(self._heart.pause)
 
     # watching
 
@@ -262,7 +262,7 @@ class Incarnation:
         patience = self._settings.patience_s
         if isinstance(trouble, StoreFullError):
             patience = min(patience, FULL_PATIENCE)
-        return trouble if trouble and self.silence_s > patience + END_MOST_S else None
+        return trouble if self._heart.trouble_s > patience + END_MOST_S else None
 
     def _hear(self, line: Line) -> bool:
         """True: the loop goes round."""

@@ -10,6 +10,7 @@ from worker.errors import UsageError
 from worker.items import Failure
 from worker.queue import layout
 from worker.queue.answers import DamagedQueueError
+from worker.queue.beat import IDLE
 from worker.queue.eta import eta
 from worker.queue.gist import Seconds
 from worker.queue.progress import Watcher
@@ -133,6 +134,16 @@ def test_a_dead_worker_is_listed_only_while_its_claim_stands(queue: QueueUnderTe
     assert [(w.id, w.live) for w in progress.workers] == [("dead", False)]
     assert progress.rate_per_s == 0
     assert progress.eta_s is None
+
+
+def test_a_worker_that_waits_is_live_though_it_beats_rarely_but_not_for_ever(
+    queue: QueueUnderTest, clock: HandClock
+) -> None:
+    queue.shard("a")
+    queue.beat("waits", at=clock.wall_time - 29 * 60, state=IDLE)
+    queue.beat("waited", at=clock.wall_time - 33 * 60, state=IDLE)
+    queue.beat("worked", at=clock.wall_time - 3 * 60, state="working")
+    assert [w.id for w in Watcher(queue.store, clock).look().workers] == ["waits"]
 
 
 def test_a_worker_whose_clock_is_wrong_lives_when_it_moves(queue: QueueUnderTest, clock: HandClock) -> None:

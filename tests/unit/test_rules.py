@@ -165,16 +165,28 @@ def test_of_several_claims_those_that_others_won_are_listed_no_longer() -> None:
     assert {shard for shard, _ in bench.lives["slow"].heart.claims} == ours
 
 
-def test_an_outage_between_several_claims_leaves_none_listed() -> None:
+def test_an_outage_before_the_first_of_several_claims_leaves_none_listed() -> None:
     bench = Bench(items=8, shard_size=2)
     claims = bench.worker("a")
     claims._look()
-    bench.store.lose.add(layout.claim(claims._free[-2].shard, 1))
+    bench.store.lose.add(layout.claim(claims._free[-1].shard, 1))
     with pytest.raises(StoreAwayError):
         claims.take_many(4)
     assert not bench.lives["a"].heart.claims
     again = [claims.take() for _ in range(4)]
-    assert sorted(one.epoch for one in again if one) == [1, 1, 2, 2]
+    assert sorted(one.epoch for one in again if one) == [1, 1, 1, 2]
+
+
+def test_an_outage_between_several_claims_leaves_those_that_were_won_before_it() -> None:
+    bench = Bench(items=8, shard_size=2)
+    claims = bench.worker("a")
+    claims._look()
+    bench.store.lose.add(layout.claim(claims._free[-3].shard, 1))
+    won = claims.take_many(4)
+    assert bench.lives["a"].heart.claims == {(one.shard.name, 1) for one in won}
+    again = [claims.take() for _ in range(2)]
+    assert [one.epoch for one in won] == [1, 1]
+    assert sorted(one.epoch for one in again if one) == [1, 2]
 
 
 def test_what_was_held_before_is_taken_alone() -> None:
@@ -197,6 +209,19 @@ def test_a_silent_worker_loses_its_shard_after_the_ttl_and_not_before() -> None:
     heir = bench.wait(bench.worker("b"), 10 * bench.ttl)
     assert heir is not None
     assert bench.ttl <= bench.clock.time - began <= bench.ttl + 2
+
+
+def test_of_many_dead_claims_those_not_tried_in_one_take_are_not_watched_for_another_ttl() -> None:
+    bench = Bench(items=6, shard_size=1)
+    for number in range(6):
+        bench.take(bench.worker(f"dead{number}"))
+    contender = bench.worker("z")
+    while not contender._free:
+        contender._look()
+        bench.clock.sleep(15)
+    for free in contender._free[-2:]:  # others are faster
+        bench.store.create(layout.claim(free.shard, 2), b'{"worker":"other"}')
+    assert bench.wait(contender, 20) is not None
 
 
 def test_a_beating_worker_keeps_its_shard() -> None:

@@ -24,7 +24,7 @@ from worker.jobs.attempts import Attempts
 from worker.jobs.stopping import StopFlag
 from worker.jobs.workspace import Claim, TakenOverError, Workspace
 from worker.looking import Looking
-from worker.queue.beat import ENDED
+from worker.queue.beat import ENDED, IDLE
 from worker.queue.holding import Holding
 from worker.queue.store import Store
 from worker.queue.text import unwritable
@@ -80,7 +80,7 @@ class JobLoop:
         self._handing_back = threading.Lock()
 
     def run(self) -> None:
-        while not self._stop and self._looking.goes_on(busy=False):
+        while self._goes_on():
             taken = self._clerk.now(self._looking.take)
             for holding in taken:
                 self._holding = holding
@@ -90,6 +90,9 @@ class JobLoop:
             if not taken:
                 self._nap(self._looking.poll)
         self.hand_back()
+
+    def _goes_on(self) -> bool:
+        return not self._stop and self._looking.goes_on(busy=False)
 
     def stop(self, reason: str, time_left: float) -> None:
         self._stop.set(reason, time_left * self.share_of_time)
@@ -256,7 +259,7 @@ class JobLoop:
 
     def _tick(self) -> None:
         if time.monotonic() - self._ticked >= 1.0:
-            self._tell("working" if self._holding else "idle")
+            self._tell("working" if self._holding else IDLE)
 
     def _tell(self, state: str) -> None:
         self._ticked = time.monotonic()
@@ -271,6 +274,6 @@ class JobLoop:
 
     def _nap(self, seconds: float) -> None:
         until = time.monotonic() + seconds
-        while not self._stop and (left := until - time.monotonic()) > 0:
+        while self._goes_on() and (left := until - time.monotonic()) > 0:
             self._stop.wait(min(1.0, left))
             self._tick()

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable
 
 RUN = "run.json"
+LOOKOUT = "lookout.json"
 INBOX = "inbox/"
 ITEMS = "items/"
 CLAIMS = "claims/"

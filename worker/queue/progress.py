@@ -17,7 +17,8 @@ from worker.queue.intake import at_once
 from worker.queue.store import Store
 from worker.queue.text import decode
 
-LIVE_TTLS = 2
+LATE_TTLS = 1.75
+"""behind its time a beat may be"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +176,7 @@ class Watcher:
             age = max(0.0, self._clock.wall() - seen.beat.at)
             if seen.moved is not None:
                 age = self._clock.now() - seen.moved
-            live = age < LIVE_TTLS * seen.beat.ttl and seen.beat.info.get("state") != ENDED
+            live = age < seen.beat.pause + LATE_TTLS * seen.beat.ttl and seen.beat.info.get("state") != ENDED
             holds = bool(seen.beat.claims & held)
             if live or holds:
                 lines.append(WorkerLine(seen.beat.worker, live, age, seen.beat.info, holds))
