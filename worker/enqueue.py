@@ -16,7 +16,6 @@ from worker.queue.recipe import Recipe, Run, freeze, require
 from worker.queue.store import Store, open_store
 from worker.queue.text import encode
 from worker.redact import redact
-from worker.sources import find, resolve
 from worker.tasks import params, registry
 from worker.tasks.task import JobTask
 
@@ -49,6 +48,8 @@ def agree(store: Store, wanted: Wanted) -> Run:
 
 def enqueue(store: Store, wanted: Wanted, paths: Sequence[str], root: str | None) -> Enqueued:
     """Nothing is frozen before the inputs are found: a mistyped path leaves no recipe behind."""
+    from worker.sources import find, resolve  # late: a worker that only works looks for no inputs
+
     recipe = _recipe(store, wanted)
     task = registry.find(recipe.task)
     named = find(paths, task, recipe.params, root, intake.roots(store))

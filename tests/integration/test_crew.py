@@ -35,12 +35,11 @@ def queue_of(folder: Path, *task: object) -> Path:
 
 
 def working_processes(one: Worker) -> list[int]:
-    """Those that the parent spawned and that say that they work: one a member."""
+    """Those that the nursery forked and that say that they work: one a member."""
     found = []
     for pid in processes_of(one.mark):
         with suppress(OSError):
-            line = Path(f"/proc/{pid}/cmdline").read_bytes()
-            if b"spawn_main" in line:
+            if Path(f"/proc/{pid}/comm").read_text() == "worker-loop\n":
                 found.append(pid)
     return found
 

@@ -13,7 +13,8 @@ from worker.errors import UnfinishedError, UsageError
 from worker.items import Answer, Failure
 from worker.queue import layout
 from worker.queue.answers import DamagedQueueError
-from worker.report.collect import collect, default_out
+from worker.report.collect import collect
+from worker.report.files import default_out
 
 BROKEN = Failure("broken", "it does not open")
 

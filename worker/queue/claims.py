@@ -127,9 +127,12 @@ class Claims:
 
     def _list(self) -> None:
         self._free.clear()
-        shards = {layout.shard_of(e.name) for e in self._store.list(layout.ITEMS)} - self._damaged
-        self._done |= {layout.shard_of(e.name) for e in self._store.list(layout.DONE)}
-        newest = newest_claims(e.name for e in self._store.list(layout.CLAIMS))
+        items, done, claims = self._store.at_once(
+            self._store.list, (layout.ITEMS, layout.DONE, layout.CLAIMS)
+        )
+        shards = {layout.shard_of(e.name) for e in items} - self._damaged
+        self._done |= {layout.shard_of(e.name) for e in done}
+        newest = newest_claims(e.name for e in claims)
         self.finished = not shards - self._done
         self.shards, self.shards_done = len(shards), len(self._done)
         self._contested = {}
@@ -217,7 +220,8 @@ class Claims:
         try:
             self._unheard = not self._life.beat_now()
             if not self._unheard:
-                found = [self._create(*pair) for pair in zip(wanted, past, strict=True)]
+                pairs = list(zip(wanted, past, strict=True))
+                found = self._store.at_once(lambda pair: self._create(*pair), pairs)
                 won = {holding.shard.name: holding for holding in found if holding}
         finally:
             for one in wanted:
@@ -247,7 +251,8 @@ class Claims:
         return self._store.create(layout.claim(shard, epoch), encode(body), durable=self._of_jobs)
 
     def _open(self, shard: str, epoch: int, careful: bool, past: list[Epoch]) -> Holding | None:
-        if self._store.head(layout.done(shard)):
+        # nobody commits without a claim, and before the first there was none
+        if epoch > 1 and self._store.head(layout.done(shard)):
             return None
         names, answers = self._inherit(shard) if epoch > 1 else ([], {})
         return Holding(
@@ -259,7 +264,7 @@ class Claims:
             inherited=names,
             answers=answers,
             killers=killers(past, frozenset(answers), reported_only=self._of_jobs),
-            hand=self._set_hand,
+            hand=self._set_hands,
             forget=self._forget,
         )
 
@@ -304,8 +309,8 @@ class Claims:
             )
         return past
 
-    def _set_hand(self, shard: str, hand: tuple[str, ...]) -> None:
-        self._hands[shard] = hand
+    def _set_hands(self, hands: Mapping[str, tuple[str, ...]]) -> None:
+        self._hands.update(hands)
         self._say()
 
     def _forget(self, shard: str) -> None:

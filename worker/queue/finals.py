@@ -10,9 +10,8 @@ from typing import Any
 from worker.items import Result
 from worker.queue import parts
 from worker.queue.answers import Done, read_done
-from worker.queue.intake import at_once
 from worker.queue.protocol import Candidate
-from worker.queue.store import Store
+from worker.queue.store import Store, at_once
 
 _Ranked = tuple[str, str, tuple[bool, int, str], bytes]
 """input, item, rank, line"""

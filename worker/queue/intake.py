@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from worker.items import Item
 from worker.queue import layout
 from worker.queue.answers import read_shard
 from worker.queue.cuts import agreed_size, size_now
 from worker.queue.shards import Shard, cut
-from worker.queue.store import Store
+from worker.queue.store import Store, at_once
 from worker.queue.text import decode, encode
-
-AT_ONCE = 16
-"""requests in flight: a blob store answers one by one slowly, many at once gladly"""
-
-WAITING = 64 * AT_ONCE
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +72,9 @@ def _waiting(store: Store) -> set[str]:
 
 def finish_retries(store: Store) -> None:
     """Write the shards of a retry whose author died after the record and before the last shard."""
-    names = {layout.shard_of(e.name) for e in store.list(layout.ITEMS)}
-    for entry in store.list(layout.RETRIES):
+    retries = store.list(layout.RETRIES)
+    names = {layout.shard_of(e.name) for e in store.list(layout.ITEMS)} if retries else set()
+    for entry in retries:
         record = decode(store.get(entry.name) or b'{"shards":{}}')
         for name, text in record["shards"].items():
             if name not in names:
@@ -106,12 +97,3 @@ def _read(store: Store, names: Iterable[str]) -> list[Shard]:
 
 def _write(store: Store, shards: Sequence[Shard]) -> None:
     store.create_all((layout.items(shard.name), shard.data) for shard in shards)
-
-
-def at_once(call: Callable[[T], R], values: Sequence[T]) -> list[R]:
-    """Many requests in flight, answers in order; of a million values only so many wait in the pool."""
-    answers: list[R] = []
-    with ThreadPoolExecutor(min(AT_ONCE, len(values)) or 1) as pool:
-        for start in range(0, len(values), WAITING):
-            answers += pool.map(call, values[start : start + WAITING])
-    return answers

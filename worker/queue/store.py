@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -19,7 +20,11 @@ from worker.errors import StoreAwayError, StoreDeniedError, StoreFullError, Usag
 
 log = logging.getLogger("worker.store")
 T = TypeVar("T")
+R = TypeVar("R")
 
+AT_ONCE = 16
+"""requests in flight: a blob store answers one by one slowly, many at once gladly"""
+WAITING = 64 * AT_ONCE
 MANY = 256
 """objects of one create_all: what is tried again as one, and lies in memory at once"""
 CHUNK = 8 << 20
@@ -131,6 +136,10 @@ class Store:
                 _check(name)
             self._ask(None, partial(self._backend.create_all, some))
 
+    def at_once(self, call: Callable[[T], R], values: Sequence[T]) -> list[R]:
+        """Calls that ask this store, many in flight."""
+        return at_once(call, values)
+
     def put(self, name: str, data: bytes, *, retry: bool = True, durable: bool = True) -> None:
         """Overwrite, whole or not at all."""
         self._ask(name, lambda: self._backend.put(name, data, durable=durable), retry=retry)
@@ -229,6 +238,17 @@ def open_store(url: str, *, patience: float = 20.0, make: bool = False) -> Store
     else:
         raise UsageError(f"{scheme}:// is no store; give one of: {SCHEMES}")
     return Store(backend, patience=patience)
+
+
+def at_once(call: Callable[[T], R], values: Sequence[T]) -> list[R]:
+    """Many requests in flight, answers in order; of a million values only so many wait in the pool."""
+    if len(values) < 2:
+        return [call(value) for value in values]
+    answers: list[R] = []
+    with ThreadPoolExecutor(min(AT_ONCE, len(values))) as pool:
+        for start in range(0, len(values), WAITING):
+            answers += pool.map(call, values[start : start + WAITING])
+    return answers
 
 
 def _check(name: str) -> None:

@@ -15,10 +15,9 @@ from worker.queue.answers import DamagedQueueError
 from worker.queue.beat import Beat
 from worker.queue.claims import newest_claims
 from worker.queue.finals import read_finals
-from worker.queue.intake import at_once
 from worker.queue.progress import read_taken, refused_lines
 from worker.queue.recipe import Run
-from worker.queue.store import Store
+from worker.queue.store import Store, at_once
 from worker.report.files import refuse_other, relative_paths, write_json, write_whole
 from worker.report.html import Report, render
 from worker.report.performance import performance
@@ -40,16 +39,6 @@ class Collected:
     @property
     def report(self) -> Path:
         return self.out / "report.html"
-
-
-def default_out(url: str) -> Path:
-    """Beside a local queue; in this folder for one that lies elsewhere."""
-    scheme, separator, place = url.partition("://")
-    if not separator or scheme == "file":
-        folder = Path(place if separator else url)
-        folder = folder if folder.name not in ("", "..") else folder.resolve()
-        return folder.with_name(f"{folder.name}-results")
-    return Path(place.partition("?")[0].rstrip("/").rpartition("/")[2] + "-results")
 
 
 def collect(store: Store, out: Path) -> Collected:
