@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from typing import Any
@@ -65,6 +65,9 @@ class TalkativeStore:
     def create_all(self, objects: Iterable[tuple[str, bytes]]) -> None:
         for name, data in objects:
             self.create(name, data)
+
+    def at_once(self, call: Callable[[Any], Any], values: Sequence[Any]) -> list[Any]:
+        return [call(value) for value in values]
 
     @contextmanager
     def outage(self) -> Iterator[None]:

@@ -10,7 +10,7 @@ import heapq
 import random
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -28,6 +28,7 @@ from worker.queue.shards import Shard, cut
 from worker.queue.store import Entry
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Died(BaseException):
@@ -215,6 +216,10 @@ class SimulatedStore:
             return [self._entry(name) for name in sorted({n for _, n in seen}) if name.startswith(prefix)]
 
         return self._call("list", look, write=False)
+
+    def at_once(self, call: Callable[[T], R], values: Sequence[T]) -> list[R]:
+        """One by one, in the order given: a run repeats."""
+        return [call(value) for value in values]
 
     # faults
 

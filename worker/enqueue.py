@@ -19,7 +19,6 @@ from worker.queue.store import Store, open_store
 from worker.queue.superseded import key, supersede
 from worker.queue.text import encode
 from worker.redact import redact
-from worker.sources import find, resolve
 from worker.tasks import params, registry
 from worker.tasks.task import JobTask
 
@@ -56,6 +55,8 @@ def agree(store: Store, wanted: Wanted) -> Run:
 
 def enqueue(store: Store, wanted: Wanted, paths: Sequence[str], root: str | None) -> Enqueued:
     """Nothing is frozen before the inputs are found: a mistyped path leaves no recipe behind."""
+    from worker.sources import find, resolve  # late: a worker that only works looks for no inputs
+
     recipe = _recipe(store, wanted)
     task = registry.find(recipe.task)
     named = find(paths, task, recipe.params, root, intake.roots(store))

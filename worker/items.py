@@ -68,6 +68,8 @@ class Result:
     """the answer's files: file name → object of the queue that holds it"""
     run: Mapping[str, Json] = field(default_factory=dict)
     """seconds, worker, attempt: never part of final_results.json"""
+    line: bytes = field(default=b"", init=False, compare=False, repr=False)
+    """as it stands in a part, once somebody asked (parts.line); replace() leaves it out"""
 
     @property
     def ok(self) -> bool:

@@ -26,7 +26,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence, Set
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from worker.appetite import Appetite
@@ -39,13 +39,13 @@ from worker.items import Answer, Failure, Item, Json, Result
 from worker.looking import Looking
 from worker.pool import Prepared, Preparing
 from worker.queue.beat import ENDED, IDLE
-from worker.queue.holding import Holding, commit
-from worker.queue.text import unwritable
+from worker.queue.holding import Holding, begin, commit
+from worker.queue.parts import unwritable
 from worker.tasks.task import MapTask
 
-SHORT_S = 0.25
-"""a shard that is done in less costs more to take and to commit than to answer"""
-TOGETHER_MOST = 8
+TOGETHER_S = 2.0
+"""so many shards as are done in less are taken and committed together: one beat, and one wait for a disk"""
+TOGETHER_MOST = 32
 TICK_S = 1.0
 
 log = logging.getLogger(__name__)
@@ -232,7 +232,9 @@ class Loop:
         return [self._ready.popleft() for _ in range(min(self._batch, len(self._ready)))]
 
     def _nap(self) -> float:
-        """Nothing is under way and nothing is ready: until the next look at the queue."""
+        """Nothing is under way and nothing is ready: until the next look at the queue, if there is one."""
+        if not self._looking.goes_on(busy=False):
+            return 0.0
         return max(0.0, min(1.0, self._take_at - time.monotonic()))
 
     def _answer(self, batch: Sequence[Prepared]) -> list[Result]:
@@ -240,10 +242,9 @@ class Loop:
         self._answered = time.monotonic()
         if not batch:
             return []
-        for hand in self._hands:
-            mine = [one for one in batch if one.item.id in hand.open]
-            begun = [one.item for one in mine if not isinstance(one.outcome, Failure)]
-            self._clerk.later(hand.holding.begin, begun)
+        begun = {one.item.id: one.item for one in batch if not isinstance(one.outcome, Failure)}
+        mine = [(hand.holding, [begun[i] for i in begun.keys() & hand.open]) for hand in self._hands]
+        self._clerk.later(begin, mine)
         return self._results(batch)
 
     def _results(self, batch: Sequence[Prepared]) -> list[Result]:
@@ -282,10 +283,11 @@ class Loop:
 
     def _result(self, one: Prepared, outcome: object, spent: float) -> Result:
         assert isinstance(outcome, Answer | Failure)
-        if isinstance(outcome, Answer) and (why := unwritable(outcome.keys)):
-            outcome = Failure("error", f"its answer cannot be written: {why}")
         run = {"seconds": round(one.seconds + spent, 3), "worker": self._worker}
-        return Result(one.item.id, one.item.input, outcome, run=run)
+        result = Result(one.item.id, one.item.input, outcome, run=run)
+        if result.ok and (why := unwritable(result)):
+            return replace(result, outcome=Failure("error", f"its answer cannot be written: {why}"))
+        return result
 
     # parts, done
 
@@ -296,10 +298,11 @@ class Loop:
         final = [result for result in results if self._faults.is_final(result)]
         self._again({result.item for result in results} - {result.item for result in final})
         filled: list[Holding] = []
+        answered = {result.item: result for result in final}
         for hand in self._hands:
-            if mine := [result for result in final if result.item in hand.open]:
-                hand.open.difference_update(result.item for result in mine)
-                self._clerk.later(hand.holding.add, mine)
+            if mine := answered.keys() & hand.open:
+                hand.open -= mine
+                self._clerk.later(hand.holding.add, [answered[item] for item in mine])
                 if not hand.open:
                     filled.append(hand.holding)
         if filled:
@@ -319,14 +322,15 @@ class Loop:
     def _fill(self, filled: Sequence[Holding], now: float) -> None:
         """Shards are answered. Where that takes no time, more of them are taken and committed at once."""
         self._full += filled
-        short = (now - self._full_at) / len(filled) < SHORT_S
-        self._together = min(2 * self._together, TOGETHER_MOST) if short else 1
+        each = max((now - self._full_at) / len(filled), 1e-9)
+        self._together = max(1, min(2 * self._together, int(TOGETHER_S / each), TOGETHER_MOST))
         self._full_at = now
 
     def _commit(self) -> None:
         full, self._full = self._full, []  # first: another thread may be handing back
         if full:
             self._committed = True
+            self._take_at = 0.0  # that may have been the last shard
             self._clerk.later(commit, full)
 
     def _again(self, ids: Set[str]) -> None:

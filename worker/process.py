@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import threading
@@ -18,31 +17,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from worker.blame import in_one_line
-from worker.child import STOP_SIGNALS
 from worker.cli import logs
 from worker.clock import Clock
 from worker.errors import MachineError, StoreAwayError, StoreFullError, UnfinishedError, WorkerError
 from worker.inputs import OpenInput, present_roots
 from worker.items import Json
-from worker.jobs.loop import JobLoop
-from worker.link import Alive, End, Heard, Line, RemoteLife, Stop
+from worker.link import Alive, End, Heard, Line, RemoteLife, Start, Stop
 from worker.looking import Looking
 from worker.loop import Loop
 from worker.passing import Passing
 from worker.pool import Pool
-from worker.queue import lines
 from worker.queue.claims import Claims
 from worker.queue.inbox import Inbox, Read, read_lines
 from worker.queue.intake import finish_retries, roots
 from worker.queue.recipe import Run, require
 from worker.queue.store import Store, open_store
 from worker.settings import Settings
-from worker.sources import Resolver
 from worker.tasks import params, registry
 from worker.tasks.registry import AnyTask
 from worker.tasks.task import JobTask, MapTask
 
 if TYPE_CHECKING:
+    from worker.jobs.loop import JobLoop
     from worker.viewing import Viewing
 
 SOCKET_FOLDER_MOST = 60
@@ -51,18 +47,17 @@ SOCKET_FOLDER_MOST = 60
 log = logging.getLogger(__name__)
 
 
-def main(pipe: Connection[Any, Any], settings: Settings, worker: str, scratch: Path) -> None:
-    """The target of multiprocessing.Process. It ends with an End on the pipe, or it died."""
+def main(pipe: Connection[Any, Any]) -> None:
+    """What a process of the nursery does. It ends with an End on the pipe, or it died."""
+    start: Start = pipe.recv()
+    settings, scratch = start.settings, start.scratch
     os.environ.update(settings.environment)  # before anything that looks for devices is imported
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)  # a Ctrl-C reaches the whole group; the parent decides
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     logs.set_up(settings.log, debug=settings.debug, member=settings.member)
     if len(tempfile.gettempdir()) > SOCKET_FOLDER_MOST:
         tempfile.tempdir = "/tmp"
     line = Line(pipe)
     try:
-        _work(line, settings, worker, scratch)
+        _work(line, settings, start.worker, scratch)
         line.send(End(0))
     except WorkerError as error:
         if settings.debug:
@@ -88,6 +83,7 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
     open_input = OpenInput(places, scratch, None if settings.root else settings.queue)
 
     def alive(info: dict[str, Json]) -> None:
+        life.tell()
         device = settings.device_name or settings.device
         line.send(Alive({**info, "device": device, "host": os.uname().nodename}))
 
@@ -100,6 +96,8 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
     pool: Pool | Passing | None = None
     loop: Loop | JobLoop
     if isinstance(task, JobTask):
+        from worker.jobs.loop import JobLoop  # late: most workers do no jobs
+
         opening = open_input if task.takes == "files" else nullcontext
         loop = JobLoop(task, store, looking, opening, alive, worker=worker, scratch=scratch)
     else:
@@ -173,6 +171,9 @@ def _pool(task: MapTask[Any, Any], open_input: OpenInput, settings: Settings) ->
 
 def _inbox(store: Store, run: Run, task_type: type[AnyTask], settings: Settings, clock: Clock) -> Inbox:
     def read(content: bytes) -> Read:
+        from worker.queue import lines  # late: most queues have no inbox
+        from worker.sources import Resolver
+
         # whoever enqueued meanwhile may have brought another root
         places = present_roots(roots(store), settings.root) if task_type.takes == "files" else ()
         resolve = Resolver(task_type, run.fingerprint, places)

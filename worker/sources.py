@@ -15,9 +15,9 @@ from worker.errors import ItemError, StoreAwayError, UsageError
 from worker.inputs import Known, Root, clean, inside, is_of_the_file, is_url
 from worker.items import Item, Json
 from worker.queue import lines
-from worker.queue.intake import in_order
 from worker.queue.lines import Refused, Wish
 from worker.queue.protocol import item_id
+from worker.queue.store import in_order
 from worker.tasks.registry import AnyTask
 
 LISTS = (".txt", ".lst", ".jsonl")

@@ -266,7 +266,6 @@ def working_process(one: Worker) -> int:
     """The one of its processes that goes round the loop; 0: it is not there."""
     for pid in processes_of(one.mark):
         with suppress(OSError):
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
-            if parent_of(pid) == one.pid and b"spawn_main" in command:
+            if Path(f"/proc/{pid}/comm").read_text() == "worker-loop\n":
                 return pid
     return 0

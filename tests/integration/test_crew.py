@@ -26,13 +26,11 @@ def queue_of(folder: Path, *task: object) -> Path:
 
 
 def working_processes(one: Worker) -> list[int]:
-    """Those that the parent spawned and that say that they work: one a member."""
+    """Those that the nursery forked and that say that they work: one a member."""
     found = []
     for pid in processes_of(one.mark):
         with suppress(OSError):
-            line = Path(f"/proc/{pid}/cmdline").read_bytes()
-            status = Path(f"/proc/{pid}/status").read_text()
-            if b"spawn_main" in line and f"PPid:\t{one.pid}\n" in status:
+            if Path(f"/proc/{pid}/comm").read_text() == "worker-loop\n":
                 found.append(pid)
     return found
 

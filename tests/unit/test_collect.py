@@ -17,7 +17,8 @@ from worker.items import Answer, Failure
 from worker.queue import layout
 from worker.queue.answers import DamagedQueueError
 from worker.queue.finals import read_finals
-from worker.report.collect import collect, default_out, finished_shards
+from worker.report.collect import collect, finished_shards
+from worker.report.files import default_out
 
 BROKEN = Failure("broken", "it does not open")
 

@@ -60,7 +60,7 @@ def crew_of(stop: Ear, *endings: Ending | Exception | None) -> tuple[Crew, list[
         return members[-1]
 
     shares = [Settings("queue", device_name=f"cuda:{number}") for number in range(len(endings))]
-    return Crew(shares, stop, 1.0, lambda _: None, recruit), members
+    return Crew(shares, stop, lambda _: None, recruit), members
 
 
 def test_cards_go_round_and_the_first_draws_the_views() -> None:

@@ -16,6 +16,7 @@ from worker.items import Answer, Failure, Item, Result
 from worker.looking import Looking
 from worker.loop import Loop
 from worker.passing import Passing
+from worker.pool import Prepared
 from worker.queue import layout
 from worker.queue.answers import read_done
 from worker.queue.inbox import Inbox
@@ -167,6 +168,20 @@ def test_short_shards_are_taken_and_committed_together() -> None:
     beats = sum(name == layout.worker("a") for name in bench.store.written())
     assert beats < len(bench.shards) / 2
     assert not bench.lives["a"].heart.claims
+
+
+def test_when_all_is_done_nobody_waits_for_another_look() -> None:
+    factory = Factory(Bench(items=2, shard_size=2), Told(fine))
+    poll, waits = factory.pool.poll, []
+
+    def watched(timeout: float) -> list[Prepared]:
+        if not factory.loop._taking and not factory.loop._looking.goes_on(busy=False):
+            waits.append(timeout)
+        return poll(timeout)
+
+    factory.pool.poll = watched  # type: ignore[method-assign]
+    factory.run()
+    assert set(waits) == {0.0}
 
 
 def test_what_is_answered_when_a_stop_comes_is_committed() -> None:

@@ -15,9 +15,8 @@ from worker.items import Failure, Result
 from worker.queue import layout, parts
 from worker.queue.answers import DamagedQueueError, missing_part, read_done, read_shard
 from worker.queue.gist import Gist, Seconds
-from worker.queue.intake import at_once
 from worker.queue.protocol import Candidate, first_answers
-from worker.queue.store import Store
+from worker.queue.store import Store, at_once
 from worker.queue.superseded import Gone, Superseded
 from worker.queue.text import decode
 

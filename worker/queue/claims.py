@@ -149,10 +149,12 @@ class Claims:
     def _list(self) -> None:
         self._free.clear()
         shards = {layout.shard_of(e.name) for e in self._store.list(layout.ITEMS)} - self._damaged
+        newest: dict[str, Newest] = {}
         if not shards <= self._done:
-            self._done |= {layout.shard_of(e.name) for e in self._store.list(layout.DONE)}
+            done, claims = self._store.at_once(self._store.list, (layout.DONE, layout.CLAIMS))
+            self._done |= {layout.shard_of(e.name) for e in done}
+            newest = newest_claims(e.name for e in claims)
         self.finished = shards <= self._done
-        newest = {} if self.finished else newest_claims(e.name for e in self._store.list(layout.CLAIMS))
         self.shards, self.shards_done = len(shards), len(self._done)
         self._contested = {}
         self._watches = {k: w for k, w in self._watches.items() if newest.get(k[0]) == Newest(k[1], False)}
@@ -246,13 +248,16 @@ class Claims:
         won: dict[str, Holding] = {}
         try:
             self._unheard = not self._life.beat_now()
-            for free, before in zip(wanted, past, strict=True) if not self._unheard else ():
-                if holding := self._create(free, before):
-                    won[free.shard] = holding
-        except WorkerError as error:
-            if not won:
-                raise
-            log.warning("%d shards of %d are taken: %s", len(won), len(wanted), error)
+            if not self._unheard:
+                pairs = list(zip(wanted, past, strict=True))
+                found = self._store.at_once(lambda pair: self._try_create(*pair), pairs)
+                won = {one.shard.name: one for one in found if isinstance(one, Holding)}
+                for error in found:
+                    if isinstance(error, WorkerError):
+                        if not won:
+                            raise error
+                        log.warning("%d shards of %d are taken: %s", len(won), len(wanted), error)
+                        break
         finally:
             for one in wanted:
                 if one.shard not in won:
@@ -261,6 +266,12 @@ class Claims:
             self._pace = POLL_LEAST
             self._lookout.worked()
         return list(won.values())
+
+    def _try_create(self, free: Free, past: list[Epoch]) -> Holding | WorkerError | None:
+        try:
+            return self._create(free, past)
+        except WorkerError as error:
+            return error
 
     def _create(self, free: Free, past: list[Epoch]) -> Holding | None:
         shard, epoch, reason = free
@@ -284,7 +295,8 @@ class Claims:
         return self._store.create(layout.claim(shard, epoch), encode(body), durable=self._of_jobs)
 
     def _open(self, shard: str, epoch: int, careful: bool, past: list[Epoch]) -> Holding | None:
-        if self._store.head(layout.done(shard)):
+        # nobody commits without a claim, and before the first there was none
+        if epoch > 1 and self._store.head(layout.done(shard)):
             return None
         names, answers = self._inherit(shard) if epoch > 1 else ({}, {})
         return Holding(
@@ -296,7 +308,7 @@ class Claims:
             inherited=names,
             answers=answers,
             killers=killers(past, frozenset(answers), reported_only=self._of_jobs),
-            hand=self._set_hand,
+            hand=self._set_hands,
             forget=self._forget,
         )
 
@@ -342,8 +354,8 @@ class Claims:
             )
         return past
 
-    def _set_hand(self, shard: str, hand: tuple[str, ...]) -> None:
-        self._hands[shard] = hand
+    def _set_hands(self, hands: Mapping[str, tuple[str, ...]]) -> None:
+        self._hands.update(hands)
         self._say()
 
     def _forget(self, shard: str) -> None:

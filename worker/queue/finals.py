@@ -14,9 +14,8 @@ from worker.errors import UsageError
 from worker.items import Result
 from worker.queue import parts
 from worker.queue.answers import Done, read_done
-from worker.queue.intake import in_order
 from worker.queue.protocol import Candidate
-from worker.queue.store import Store
+from worker.queue.store import Store, in_order
 from worker.queue.superseded import Superseded, without
 
 _TABLE = """

@@ -28,7 +28,7 @@ class Holding:
         inherited: Mapping[str, int],
         answers: Mapping[str, Result],
         killers: frozenset[str],
-        hand: Callable[[str, tuple[str, ...]], None],
+        hand: Callable[[Mapping[str, tuple[str, ...]]], None],
         forget: Callable[[str], None],
     ) -> None:
         self.shard = shard
@@ -74,7 +74,7 @@ class Holding:
         """Name the items that the device begins, so that a death can be laid at their door.
 
         False: the shard is careful (rule 7) and no beat that names them was acknowledged; do not begin."""
-        self._set_hand(tuple(item.id for item in items if item.id not in self.answered))
+        begin([(self, items)])
         return self._life.beat_now() if self.careful else True
 
     def add(self, results: Sequence[Result]) -> None:
@@ -82,7 +82,7 @@ class Holding:
         for result in results:
             if self._take(result):
                 self._buffer.append(result)
-        self._set_hand(tuple(i for i in self._hand if i not in self.answered))
+        _set_hands({self: tuple(i for i in self._hand if i not in self.answered)})
 
     def flush(self) -> None:
         """Write what is buffered as one part. Only acknowledged parts are ever listed (rule 1)."""
@@ -155,11 +155,6 @@ class Holding:
         """It is committed, or somebody else has it: what we wrote stays."""
         self._forget(self.shard.name)
 
-    def _set_hand(self, hand: tuple[str, ...]) -> None:
-        if hand != self._hand:
-            self._hand = hand
-            self._tell_hand(self.shard.name, hand)
-
     def _store_files(self) -> None:
         for number, result in enumerate(self._buffer):
             if isinstance(result.outcome, Answer) and result.outcome.files:
@@ -168,6 +163,19 @@ class Holding:
                 names = {name: layout.file(content) for name, content in result.outcome.files.items()}
                 stored = Answer(result.outcome.keys)
                 self._buffer[number] = replace(result, outcome=stored, files={**result.files, **names})
+
+
+def begin(batch: Sequence[tuple[Holding, Sequence[Item]]]) -> None:
+    """Name the items of each shard that the device begins now: one word for all."""
+    _set_hands({h: tuple(item.id for item in items if item.id not in h.answered) for h, items in batch})
+
+
+def _set_hands(hands: Mapping[Holding, tuple[str, ...]]) -> None:
+    changed = {holding: hand for holding, hand in hands.items() if hand != holding._hand}
+    for holding, hand in changed.items():
+        holding._hand = hand
+    if changed:
+        next(iter(changed))._tell_hand({holding.shard.name: hand for holding, hand in changed.items()})
 
 
 def commit(full: Sequence[Holding]) -> None:

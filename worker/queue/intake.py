@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from worker.items import Item
 from worker.queue import layout
@@ -15,14 +12,8 @@ from worker.queue.cuts import agreed_size, size_now
 from worker.queue.listing import Listing
 from worker.queue.protocol import Sizes
 from worker.queue.shards import Packed, Shard, cut
-from worker.queue.store import Store
+from worker.queue.store import Store, in_order
 from worker.queue.text import decode, encode
-
-AT_ONCE = 16
-"""requests in flight: a blob store answers one by one slowly, many at once gladly"""
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +82,9 @@ def _waiting(store: Store) -> set[str]:
 
 def finish_retries(store: Store) -> None:
     """Write the shards of a retry whose author died after the record and before the last shard."""
-    names = {layout.shard_of(e.name) for e in store.list(layout.ITEMS)}
-    for entry in store.list(layout.RETRIES):
+    retries = store.list(layout.RETRIES)
+    names = {layout.shard_of(e.name) for e in store.list(layout.ITEMS)} if retries else set()
+    for entry in retries:
         record = decode(store.get(entry.name) or b'{"shards":{}}')
         for name, text in record["shards"].items():
             if name not in names:
@@ -115,20 +107,3 @@ def _read(store: Store, names: Iterable[str]) -> Iterator[Shard]:
 
 def _write(store: Store, shards: Sequence[Shard]) -> None:
     store.create_all((layout.items(shard.name), shard.data) for shard in shards)
-
-
-def at_once(call: Callable[[T], R], values: Iterable[T]) -> list[R]:
-    """Many requests in flight, answers in order."""
-    return list(in_order(call, values))
-
-
-def in_order(call: Callable[[T], R], values: Iterable[T]) -> Iterator[R]:
-    """The same where there are too many to be held: no more answers wait than requests are in flight."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        running: deque[Future[R]] = deque()
-        for value in values:
-            running.append(pool.submit(call, value))
-            if len(running) > 2 * AT_ONCE:
-                yield running.popleft().result()
-        while running:
-            yield running.popleft().result()

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 from worker.items import Answer, Failure, Json, Result
-from worker.queue.text import decode, decode_lines, encode
+from worker.queue.text import UNWRITABLE, decode, decode_lines, encode
 
 
 def pack(results: Sequence[Result]) -> bytes:
@@ -25,7 +25,19 @@ def unpack(data: bytes) -> list[Result] | None:
 
 
 def line(result: Result) -> bytes:
-    return encode(_record(result))
+    """Made once: whether it can be written is asked first, and it is written later."""
+    if not result.line:
+        object.__setattr__(result, "line", encode(_record(result)))
+    return result.line
+
+
+def unwritable(result: Result) -> str:
+    """Why it is no JSON of ours; empty: it is."""
+    try:
+        line(result)
+    except UNWRITABLE as error:
+        return " ".join(str(error).split())
+    return ""
 
 
 def read_line(data: bytes) -> Result:

@@ -13,8 +13,7 @@ from worker.queue.beat import ENDED, Beat
 from worker.queue.census import Census, FailedItem
 from worker.queue.claims import newest_claims
 from worker.queue.eta import eta
-from worker.queue.intake import at_once
-from worker.queue.store import Store
+from worker.queue.store import Store, at_once
 from worker.queue.text import decode
 
 LATE_TTLS = 1.75

@@ -79,9 +79,10 @@ def require(store: Store) -> Run:
 def freeze(store: Store, recipe: Recipe, sizes: Sizes) -> Run:
     """Write run.json, or find the same recipe there; another recipe is refused (rule 9)."""
     run = Run(fingerprint=recipe.fingerprint, recipe=recipe, shard_size=sizes.usual, shard_least=sizes.least)
-    if load(store) is None:
+    frozen = load(store)
+    if frozen is None:
         store.create(layout.RUN, encode(run.model_dump()))
-    frozen = require(store)
+        frozen = require(store)
     if frozen.fingerprint != run.fingerprint:
         raise UsageError(
             f"{store.url} already holds another recipe ({differences(frozen.recipe, recipe)}): "

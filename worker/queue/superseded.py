@@ -9,8 +9,7 @@ from dataclasses import replace
 from worker.items import Item, Json
 from worker.queue import layout
 from worker.queue.answers import Done, read_shard
-from worker.queue.intake import at_once
-from worker.queue.store import Store
+from worker.queue.store import Store, at_once
 from worker.queue.text import decode, dumps, encode
 
 Gone = Mapping[str, Collection[str]]

@@ -11,9 +11,8 @@ from worker.errors import UsageError
 from worker.items import Item, Result
 from worker.queue import layout, parts
 from worker.queue.answers import read_done, read_shard
-from worker.queue.intake import at_once
 from worker.queue.protocol import Candidate, first_answers
-from worker.queue.store import Store
+from worker.queue.store import Store, at_once
 from worker.queue.superseded import Superseded
 
 T = TypeVar("T")

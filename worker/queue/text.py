@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 
 from worker.items import Json
 
+UNWRITABLE = (TypeError, ValueError, RecursionError)
+"""what encode raises of a value that is no JSON of ours"""
 _encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
@@ -22,7 +24,7 @@ def unwritable(value: Json) -> str:
     """Why a value is no JSON of ours; empty: it is."""
     try:
         encode(dict(value) if isinstance(value, Mapping) else value)
-    except (TypeError, ValueError, RecursionError) as error:
+    except UNWRITABLE as error:
         return " ".join(str(error).split())
     return ""
 

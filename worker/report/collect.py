@@ -14,10 +14,9 @@ from worker.queue.answers import DamagedQueueError
 from worker.queue.beat import Beat
 from worker.queue.claims import newest_claims
 from worker.queue.finals import FinalAnswers, read_finals
-from worker.queue.intake import at_once, in_order
 from worker.queue.progress import read_taken, refused_lines
 from worker.queue.recipe import Run
-from worker.queue.store import Store
+from worker.queue.store import Store, at_once, in_order
 from worker.queue.superseded import Superseded
 from worker.report.files import refuse_other, relative_paths, write_json, write_whole
 from worker.report.html import ROWS_MOST, Report, render
@@ -40,16 +39,6 @@ class Collected:
     @property
     def report(self) -> Path:
         return self.out / "report.html"
-
-
-def default_out(url: str) -> Path:
-    """Beside a local queue; in this folder for one that lies elsewhere."""
-    scheme, separator, place = url.partition("://")
-    if not separator or scheme == "file":
-        folder = Path(place if separator else url)
-        folder = folder if folder.name not in ("", "..") else folder.resolve()
-        return folder.with_name(f"{folder.name}-results")
-    return Path(place.partition("?")[0].rstrip("/").rpartition("/")[2] + "-results")
 
 
 def collect(store: Store, out: Path) -> Collected:
