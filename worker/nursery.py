@@ -17,10 +17,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import Any, Self
 
-from worker.child import STOP_SIGNALS
+from worker.child import STOP_SIGNALS, name_process
 from worker.errors import MachineError, UnfinishedError
 
 FORK = multiprocessing.get_context("fork")
@@ -98,12 +97,6 @@ class Nursery:
         raise MachineError(f"no process can be started: {os.strerror(-pid)}")
 
 
-def name_process(name: str) -> None:
-    """For ps and top."""
-    with suppress(OSError):
-        Path("/proc/self/comm").write_text(name)
-
-
 def _serve(asked: socket.socket, asking: socket.socket, work: Work) -> None:
     asking.close()
     name_process("worker-nursery")
@@ -134,7 +127,10 @@ def _serve(asked: socket.socket, asking: socket.socket, work: Work) -> None:
             for one in [one for one in alive if not one.is_alive()]:
                 _write(alive.pop(one), one.exitcode or 0)
         if asked in ready:
-            word, handles, _, _ = socket.recv_fds(asked, 1, 2)
+            try:
+                word, handles, _, _ = socket.recv_fds(asked, 1, 2)
+            except OSError:
+                word = b""
             if not word:
                 os._exit(0)  # the parent ended; those that work find out by themselves
             pipe, status = handles
@@ -147,7 +143,8 @@ def _serve(asked: socket.socket, asking: socket.socket, work: Work) -> None:
                 os.close(status)
                 answer = -(error.errno or 0)
             os.close(pipe)
-            asked.send(NUMBER.pack(answer))
+            with suppress(OSError):  # it ended meanwhile: the next word is empty
+                asked.send(NUMBER.pack(answer))
 
 
 def _write(status: int, number: int) -> None:

@@ -1,6 +1,6 @@
 """The process that works: it opens the task's device and goes round the loop until there is nothing left.
 
-The small parent (parent.py) started it, beats for it, and tells it over the pipe when to stop.
+A small parent (parent.py) had it started, beats for it, and tells it over the pipe when to stop.
 """
 
 from __future__ import annotations

@@ -8,13 +8,11 @@ import multiprocessing
 import os
 import threading
 import time
-from contextlib import suppress
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 from worker.blame import in_one_line
-from worker.child import die_with_the_worker
+from worker.child import die_with_the_worker, name_process
 from worker.cli import logs
 from worker.errors import WorkerError
 from worker.queue.recipe import Run
@@ -48,14 +46,13 @@ class Viewing:
         self._process.join(MOMENT_S)
 
     def kill(self) -> None:
-        """Its last look may hang, and multiprocessing would wait for it at our exit."""
+        """Its last look may hang: not even a dead process ends while a file server does not answer."""
         self._process.kill()
-        self._process.join()
+        self._process.join(MOMENT_S)
 
 
 def _draw(going_on: Connection[Any, Any], run: Run, settings: Settings) -> None:
-    with suppress(OSError):  # for ps and top
-        Path("/proc/self/comm").write_text("worker-views")
+    name_process("worker-views")
     die_with_the_worker()
     os.nice(NICE)
     logs.set_up(settings.log, debug=settings.debug, member=settings.member)
