@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from worker import models
 from worker.errors import UsageError
 from worker.queue import intake, layout
 from worker.queue.inbox import keep
@@ -42,6 +44,8 @@ def agree(store: Store, wanted: Wanted) -> Run:
     """Freeze the wanted recipe, or find the one that stands."""
     recipe = _recipe(store, wanted)
     task = registry.find(recipe.task)
+    if wanted.model and recipe.revision and models.is_file(recipe.revision):
+        models.keep(store, Path(wanted.model), recipe.revision)
     # a job has its shard, and so its checkpoints, to itself
     size = 1 if issubclass(task, JobTask) else shard_size(task.seconds_per_item)
     return freeze(store, recipe, size)
@@ -71,13 +75,14 @@ def _recipe(store: Store, wanted: Wanted) -> Recipe:
             )
         return require(store).recipe
     task = registry.find(wanted.task)
+    choice = models.choose(task, wanted.engine, wanted.model, wanted.revision)
     return Recipe(
         task=task.name,
         version=task.version,
         params=params.parse_settings(task, wanted.settings).model_dump(mode="json"),
-        engine=wanted.engine,
-        model=wanted.model,
-        revision=wanted.revision,
+        engine=choice.engine if choice else None,
+        model=choice.model if choice else None,
+        revision=choice.revision if choice else None,
     )
 
 

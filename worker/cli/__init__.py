@@ -22,6 +22,8 @@ COMMANDS = {
     "status": "progress, rate, time left, workers and failures",
     "collect": "write results, summary and report into a folder",
     "retry": "ask again for items that failed, or for those named",
+    "evaluate": "score results against labels",
+    "compare": "where two runs agree, and one run made of both",
     "tasks": "what can be done, and with which parameters",
 }
 STOPPED = 75

@@ -18,6 +18,7 @@ ROOTS = "roots/"
 CUTS = "cuts/"
 FILES = "files/"
 JOBS = "jobs/"
+MODELS = "models/"
 
 
 def shard(sha256: str, count: int) -> str:
@@ -88,6 +89,11 @@ def file(content: bytes) -> str:
 
 def file_of(sha256: str) -> str:
     return f"{FILES}{sha256}"
+
+
+def model(sha256: str) -> str:
+    """A model that is one file."""
+    return f"{MODELS}{sha256}"
 
 
 def jobs(shard: str) -> str:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from worker.items import Answer, Failure, Item, Json, Result
 
 if TYPE_CHECKING:
+    from worker.engines.choice import Choice
     from worker.jobs.stopping import StopFlag
     from worker.jobs.workspace import Workspace
 
@@ -35,6 +36,8 @@ class Task(Generic[P]):
     """of its prompts and rules; part of the recipe, so that old and new answers never mix"""
     params_type: ClassVar[type[Params]] = Params
     takes: ClassVar[Literal["files", "values"]] = "files"
+    engines: ClassVar[Mapping[str, str]] = {}
+    """those that can answer it, `module:Class` by name, the one that needs nothing first"""
     suffixes: ClassVar[frozenset[str]] = frozenset()
     """endings (".mp4") that a folder is searched for; empty: every file"""
     seconds_per_item: ClassVar[float] = 1.0
@@ -42,8 +45,10 @@ class Task(Generic[P]):
     item_limit_s: ClassVar[float] = 600.0
     """for so long a worker may be silent over one item: then what works on it is killed"""
 
-    def __init__(self, params: P) -> None:
+    def __init__(self, params: P, choice: Choice | None = None) -> None:
         self.params = params
+        self.choice = choice
+        """the engine and its model; None: the task uses none, or only its results are looked at"""
 
     def open(self, device: str) -> None:
         """Load models and warm up, once, before the first claim."""

@@ -1,0 +1,56 @@
+"""What is said of an emergence, in Chinese and in English. The keys of the output are the same in both."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from worker.ghosts.danger import Risk
+from worker.ghosts.incident import Evidence, Incident, ObjectKind, Side
+
+Lang = Literal["zh", "en"]
+
+KINDS: dict[ObjectKind, dict[Lang, str]] = {
+    "person": {"zh": "行人", "en": "pedestrian"},
+    "rider": {"zh": "骑车人", "en": "rider"},
+    "vehicle": {"zh": "车辆", "en": "vehicle"},
+    "unknown": {"zh": "未知物体", "en": "something moving"},
+}
+SIDES: dict[Side, dict[Lang, str]] = {
+    "left": {"zh": "从左侧", "en": "from the left"},
+    "right": {"zh": "从右侧", "en": "from the right"},
+    "ahead": {"zh": "在前方", "en": "ahead"},
+}
+RISKS: dict[Risk, dict[Lang, str]] = {
+    "high": {"zh": "高", "en": "high"},
+    "medium": {"zh": "中", "en": "medium"},
+    "low": {"zh": "低", "en": "low"},
+}
+IMPACTS: dict[Risk, dict[Lang, str]] = {
+    "high": {"zh": "主车需要紧急制动或避让", "en": "the car must brake at once or swerve"},
+    "medium": {"zh": "主车需要明显减速", "en": "the car must slow down clearly"},
+    "low": {"zh": "主车需要注意观察", "en": "the driver must watch it"},
+}
+
+
+def describe(incident: Incident, lang: Lang) -> str:
+    """One sentence that says no more than the evidence does."""
+    evidence = incident.evidence
+    kind, side = KINDS[incident.kind][lang], SIDES[evidence.side][lang]
+    if lang == "zh":
+        said = f"{kind}{side}突然出现"
+    else:
+        said = f"a {kind} appears suddenly {side}" if incident.kind != "unknown" else f"{kind} appears {side}"
+    return said + "".join(_details(evidence, lang))
+
+
+def _details(evidence: Evidence, lang: Lang) -> list[str]:
+    said = []
+    if evidence.hidden_by is not None:
+        what = evidence.hidden_by_kind or ""
+        said.append(
+            f"，此前被遮挡（{what}）" if lang == "zh" else f", hidden before by: {what or 'an object'}"
+        )
+    if evidence.time_to_collision_s is not None:
+        left = f"{evidence.time_to_collision_s:.1f}"
+        said.append(f"，约{left}秒后可能碰撞" if lang == "zh" else f", about {left} s from a collision")
+    return said
