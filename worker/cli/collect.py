@@ -16,7 +16,8 @@ def command(queue: str, out: Path | None) -> int:
     Exit code 1: some items failed, or lines of the inbox were refused."""
     from worker.cli.outcome import outcome
     from worker.queue.store import open_store
-    from worker.report.collect import collect, default_out
+    from worker.report.collect import collect
+    from worker.report.files import default_out
 
     collected = collect(open_store(queue), out or default_out(queue))
     click.echo("\n".join(outcome(collected)))

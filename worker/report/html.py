@@ -24,7 +24,7 @@ ROWS_MOST = 5000
 """a browser shows so many at once without a pause; all stand in final_results.json"""
 TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")
 """characters that turn the order of letters around: gpj.exe would look like exe.jpg"""
-HEADLINES = {"task", "fingerprint", "total", "ok", "failed", "failures", "refused"}
+HEADLINES = {"task", "fingerprint", "total", "ok", "failed", "failures", "refused", "superseded"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,8 @@ def _cards(report: Report) -> Iterator[str]:
     yield _card("items", summary["total"])
     yield _card("ok", summary["ok"], "good")
     yield _card("failed", summary["failed"], "bad" if summary["failed"] else "")
+    if summary.get("superseded"):
+        yield _card("superseded", summary["superseded"])
     if went.get("wall_s") is not None:
         yield _card("wall", spoken(went["wall_s"]))
     if went.get("items_per_s") is not None:

@@ -9,6 +9,7 @@ WORDS = {
     "items": ("items", "项目"),
     "ok": ("answered", "成功"),
     "failed": ("failed", "失败"),
+    "superseded": ("superseded", "已被替换"),
     "wall": ("from start to end", "总用时"),
     "rate": ("items a second", "项/秒"),
     "waited": ("device waited", "设备等待"),

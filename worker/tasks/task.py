@@ -101,7 +101,8 @@ class JobTask(Task[P]):
     item_limit_s: ClassVar[float] = 3600.0
     """a job that says nothing for so long (progress, a checkpoint) hangs, and is killed"""
     keep: ClassVar[int] = 2
-    """how many checkpoints are kept, besides the best one and the one it went on from"""
+    """how many checkpoints are kept, besides the best one and the one it went on from; once it is answered,
+    the newest and the best. 0: one, and none once it is answered"""
 
     def run(self, item: Item, workspace: Workspace, stop: StopFlag) -> Answer | Failure:  # noqa: ARG002
         """All of it. When `stop` is set: make a checkpoint and raise Stopped; the next worker goes on there.
