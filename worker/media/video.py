@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 from av import VideoFrame
 from av.container import InputContainer
 from PIL import Image
@@ -17,6 +16,7 @@ from worker.media.container import opened
 from worker.media.film import Film
 from worker.media.luma import Luma, is_dark, is_same, luma
 from worker.media.pace import Pace
+from worker.media.rgb import ToRgb
 from worker.media.stretches import Stretches
 
 
@@ -66,12 +66,10 @@ class _Walk:
         self.film = Film(container, limits.max_pixels)
         self.limits = limits
         self.sampler = Sampler(sheet_frames, self.film.stated_s) if sheet_frames else None
+        self.to_rgb = ToRgb(_thumb_size)
         self.pace = Pace()
         self.black = Stretches(limits.min_black_s)
         self.frozen = Stretches(limits.min_frozen_s)
-        self.broken = 0
-        """damaged frames"""
-        self.first_break = 0.0
         self.sizes: list[tuple[int, int]] = []
         self.rotation = 0
         self.still: Luma | None = None
@@ -79,18 +77,10 @@ class _Walk:
 
     def go(self) -> None:
         for packet in self.film.packets():
-            try:
-                for frame in self.film.decode(packet):
-                    self.see_frame(frame)
-            except av.FFmpegError:
-                self._see_break(self.pace.last)
-        if self.film.broke_off:
-            self._see_break(self.pace.last)
+            for time, frame in self.film.decode(packet):
+                self.see_frame(time, frame)
 
-    def see_frame(self, frame: VideoFrame) -> None:
-        time = self._time_of(frame)
-        if frame.is_corrupt:
-            self._see_break(time)
+    def see_frame(self, time: float, frame: VideoFrame) -> None:
         if not self.sizes or self.sizes[-1] != (frame.width, frame.height):
             self.sizes.append((frame.width, frame.height))
             self.rotation = frame.rotation
@@ -105,7 +95,7 @@ class _Walk:
         self.pace.see(time)
         until = time + 1 / self.film.rate
         if self.sampler and self.sampler.wants(until):
-            self.sampler.take(Thumb(time, _thumb(frame)), until)
+            self.sampler.take(Thumb(time, Image.fromarray(self.to_rgb(frame))), until)
 
     def findings(self) -> VideoFindings:
         pace = self.pace
@@ -136,17 +126,13 @@ class _Walk:
             raise truncation
         if not frames:
             raise ItemError("damaged", "not one frame can be decoded")
-        if self.broken > self.limits.damaged_frames:
-            raise ItemError("damaged", self._damage())
-
-    def _damage(self) -> str:
-        total = max(self.film.packets_seen, self.pace.frames)
-        return f"{self.broken} of {total} frames damaged, the first at {self.first_break:.1f} s"
+        if self.film.broken > self.limits.damaged_frames:
+            raise ItemError("damaged", self.film.damage(self.pace.frames))
 
     def _warnings(self) -> Iterator[str]:
         pace = self.pace
-        if self.broken:
-            yield self._damage()
+        if self.film.broken:
+            yield self.film.damage(self.pace.frames)
         if self.film.stated_s is None:
             yield "the file states no length: a missing end would go unnoticed"
         if pace.has_hole:
@@ -156,17 +142,6 @@ class _Walk:
         shape = self.film.stream.sample_aspect_ratio
         if shape and shape != 1:
             yield f"pixels are not square ({shape.numerator}:{shape.denominator})"
-
-    def _see_break(self, time: float) -> None:
-        if self.broken == 0:
-            self.first_break = max(0.0, time)
-        self.broken += 1
-
-    def _time_of(self, frame: VideoFrame) -> float:
-        ticks = self.film.ticks_of(frame)
-        if ticks is None:
-            return self.pace.last + 1 / self.film.rate if self.pace.frames else 0.0
-        return self.film.seconds(ticks)
 
     def _black_level(self, frame: VideoFrame) -> float:
         full_range = frame.color_range == 2 or frame.format.name.startswith("yuvj")
@@ -180,12 +155,6 @@ def _container_name(container: InputContainer) -> str:
     return "mov" if container.metadata.get("major_brand", "").startswith("qt") else "mp4"
 
 
-def _thumb(frame: VideoFrame) -> Image.Image:
-    turned = frame.rotation % 180 != 0
-    shown = (frame.height, frame.width) if turned else (frame.width, frame.height)
-    width = thumb_width(*shown)
-    height = max(2, round(width * shown[1] / shown[0]))
-    if turned:
-        width, height = height, width
-    image = Image.fromarray(frame.reformat(width, height, "rgb24").to_ndarray())
-    return image.rotate(frame.rotation, expand=True) if frame.rotation else image
+def _thumb_size(width: int, height: int) -> tuple[int, int]:
+    wide = thumb_width(width, height)
+    return wide, max(2, round(wide * height / width))
