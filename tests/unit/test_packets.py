@@ -48,3 +48,7 @@ def test_no_keyframe_before_means_from_the_start() -> None:
 def test_two_frames_at_one_time_cannot_be_told_apart() -> None:
     assert not PacketTable([0, 1, 1], [1, 0, 0], [0] * 3).trusted
     assert PacketTable([0, 1, 2], [1, 0, 0], [0] * 3).trusted
+
+
+def test_a_table_of_nothing_shown_is_not_trusted() -> None:
+    assert not PacketTable([0, 1], [1, 0], [1, 1]).trusted

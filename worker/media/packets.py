@@ -38,7 +38,7 @@ class PacketTable:
         self.shown: NDArray[np.int64] = shown[np.argsort(self.ticks[shown], kind="stable")]
         """the packets whose frames are shown, in the order shown"""
         known = self.ticks[self.shown]
-        self.trusted = trusted and bool((np.diff(known) > 0).all()) and bool(self.keys.any())
+        self.trusted = trusted and known.size > 0 and bool((np.diff(known) > 0).all())
         """the times are good enough to know frames by"""
 
     def runs(self, wanted: Sequence[int]) -> Iterator[Run]:
