@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests import media
 from tests.films import FILMS
@@ -85,6 +87,17 @@ def test_white_is_white_when_scaled(tmp_path: Path, pixels: str) -> None:
 
     path = media.film(tmp_path / "a.mp4", white, frames=3, pixels=pixels)
     assert sample(path, n=1, size=(64, 40)).frames.min() >= 254
+
+
+def test_a_scaled_frame_is_near_to_pillows_of_the_whole(tmp_path: Path) -> None:
+    def fields(n: int) -> media.Drawing:
+        return np.kron(media.moving(n)[::8, ::8], np.ones((8, 8, 1), np.uint8))
+
+    path = media.film(tmp_path / "a.mp4", fields, frames=5)
+    whole = sample(path, n=5).frames
+    pillow = [Image.fromarray(frame).resize((70, 42), Image.Resampling.BICUBIC) for frame in whole]
+    difference = np.stack(pillow).astype(float) - sample(path, n=5, size=(70, 42)).frames
+    assert 20 * np.log10(255 / np.sqrt((difference**2).mean())) > 38  # swscale's own defaults: 28
 
 
 def test_a_colour_matrix_nobody_knows_is_no_reason_to_fail(tmp_path: Path) -> None:
@@ -170,3 +183,13 @@ def test_a_picture_beyond_the_limit_is_refused(tmp_path: Path) -> None:
 def test_one_has_to_say_how_many(tmp_path: Path, wish: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="how many"):
         sample(tmp_path / "a.mp4", **wish)
+
+
+def test_real_clips_give_the_frames_of_a_full_decode() -> None:
+    root = os.environ.get("WORKER_TEST_DATA")
+    if not root:
+        pytest.skip("WORKER_TEST_DATA is not set")
+    clips = sorted(Path(root, "dada").glob("*.avi"))[:4]
+    assert clips
+    for clip in clips:
+        assert same_as_full_decode(clip, sample(clip, n=16))
