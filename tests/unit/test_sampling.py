@@ -15,7 +15,7 @@ from PIL import Image
 from tests import media
 from tests.films import FILMS
 from worker.errors import ItemError
-from worker.media import sampling
+from worker.media import packets, sampling
 from worker.media.film import Film
 from worker.media.rgb import ToRgb
 from worker.media.sampling import Frames, sample
@@ -43,15 +43,15 @@ def why(path: Path, **options: Any) -> ItemError:
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Every packet that is given to a decoder."""
-    packets: list[object] = []
+    given: list[object] = []
     decode = Film.decode
 
     def counted(film: Film, packet: Any, **options: Any) -> Any:
-        packets.append(packet)
+        given.append(packet)
         return decode(film, packet, **options)
 
     monkeypatch.setattr(Film, "decode", counted)
-    return packets
+    return given
 
 
 @pytest.mark.parametrize("name", FILMS)
@@ -173,6 +173,16 @@ def test_frames_that_fill_all_memory_are_refused_before_they_do(
     path = media.film(tmp_path / "a.mp4")
     assert len(sample(path, n=4).frames) == 4
     assert why(path, n=5).kind == "too-large"
+
+
+def test_a_film_without_end_is_refused_before_it_fills_all_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = media.film(tmp_path / "a.mp4")
+    monkeypatch.setattr(packets, "_MOST", 60)
+    assert sample(path, n=4).total == 60
+    monkeypatch.setattr(packets, "_MOST", 59)
+    assert why(path).kind == "too-long"
 
 
 def test_a_picture_beyond_the_limit_is_refused(tmp_path: Path) -> None:
