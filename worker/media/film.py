@@ -33,6 +33,7 @@ class Film:
 
     def __init__(self, container: InputContainer, max_pixels: int = MAX_PIXELS) -> None:
         self.container = container
+        self.is_avi, self.is_mp4 = container.format.name == "avi", "mp4" in container.format.name
         self.stream = _picture_stream(container)
         self.codec = self.stream.codec_context
         self.base = self.stream.time_base or Fraction(1, av.time_base)
@@ -43,8 +44,8 @@ class Film:
         self.stated_s = _stated_length(container, self.stream)
         """None: the file does not say how long it is"""
         self.packets_seen = 0
-        self._ends: dict[int, tuple[int, Fraction]] = {}
-        """where the last packet of each stream ends"""
+        self._ends: dict[int, int] = {}
+        """where the last packet of each stream ends, in its ticks"""
         self.broken = 0
         """damaged frames"""
         self.first_break_s = 0.0
@@ -84,18 +85,19 @@ class Film:
 
     def _count(self, packet: Packet[Stream]) -> Packet[Stream]:
         ticks = packet.pts if packet.pts is not None else packet.dts
-        if ticks is not None and packet.time_base is not None:
-            end = ticks + (packet.duration or 0)
+        if ticks is not None:
             # in the stream's own units: a fraction for each packet would cost as much as reading it
-            if end > self._ends.get(packet.stream_index, (0,))[0]:
-                self._ends[packet.stream_index] = end, packet.time_base
+            end = ticks + (packet.duration or 0)
+            if end > self._ends.get(packet.stream_index, 0):
+                self._ends[packet.stream_index] = end
         self.packets_seen += packet.stream is self.stream and packet.size > 0
         return packet
 
     @property
     def reached_s(self) -> float:
         """where the last packet of any stream ends"""
-        return max((float(end * base) - self.start_s for end, base in self._ends.values()), default=0.0)
+        bases = ((self.container.streams[n].time_base or 0, end) for n, end in self._ends.items())
+        return max((float(end * base) - self.start_s for base, end in bases), default=0.0)
 
     def decode(
         self, packet: Packet[Any] | None, *, wanted: bool = True
@@ -184,14 +186,6 @@ class Film:
         """Does every packet say when its frame is shown?"""
         kept = self.is_mp4 or self.is_avi or self.container.format.name.startswith("matroska")
         return kept and not self.hides_times
-
-    @property
-    def is_avi(self) -> bool:
-        return self.container.format.name == "avi"
-
-    @property
-    def is_mp4(self) -> bool:
-        return "mp4" in self.container.format.name
 
     def truncation(self, frames: int, end_s: float) -> ItemError | None:
         """Asked behind the last packet: is less there than the file says? So many frames were readable,
