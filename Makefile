@@ -83,7 +83,7 @@ clean: ## remove what setup and the tests made; answers stay
 	@touch $@
 
 .venv/bench.stamp: env/locks/bench.txt .venv/dev.stamp
-	@echo "Adding the queues that ours is measured against to .venv"
+	@echo "Adding what ours is measured against to .venv"
 	@$(PIP) --no-deps -r env/locks/bench.txt
 	@touch $@
 

@@ -70,8 +70,6 @@ class MediaCheck(MapTask[MediaCheckParams, Answer]):
         file, params = item.file, self.params_of(item)
         if file is None:
             raise ItemError("missing", "there is no file to look at")
-        if file.stat().st_size == 0:
-            raise ItemError("empty", "the file is empty (0 bytes)")
         return _picture(file, params) if is_picture(file) else _video(file, params)
 
     def answer(self, samples: Sequence[Answer]) -> Sequence[Answer | Failure]:
