@@ -126,10 +126,13 @@ def test_a_run_is_summed_up(told: type[Told], tmp_path: Path) -> None:
     yes = ask(media.film(tmp_path / "a.mp4"), lang="en")
     told.found = []
     no = ask(tmp_path / "a.mp4", lang="en")
-    task = GhostProbing(GhostProbingParams())
+    task = GhostProbing(GhostProbingParams(lang="en"))
     results = [Result(str(n), str(n), one) for n, one in enumerate((yes, no, no, Failure("truncated", "")))]
     summary = task.summarise(results)
     assert (summary["success_rate"], summary["detection_rate"]) == (0.75, 0.3333)
     assert (summary["detected"], summary["incidents"], summary["risk_levels"]) == (1, 1, {"high": 1})
     assert task.row(results[0])["When"] == "0.4s"
+    (moment,) = task.moments(results[0])
+    assert (moment.start_s, moment.end_s, moment.level, moment.title) == (0.4, 0.9, "high", "rider · high")
+    assert task.moments(results[1]) == []
     assert task.summarise([])["success_rate"] is None

@@ -55,7 +55,7 @@ def report(results: Sequence[Result], out: Path, **own: object) -> Report:
         **own,
     }
     went = performance((Spent(r.input, r.seconds, None, 1) for r in results), [], 1)
-    return Report(summary, results, row, went, provenance(queue.run, "queue", [], [], {}), out)
+    return Report(summary, results, row, lambda _: (), went, provenance(queue.run, "queue", [], [], {}), out)
 
 
 def result(input: str, outcome: Answer | Failure, files: Mapping[str, str] | None = None) -> Result:

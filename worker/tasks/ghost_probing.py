@@ -11,10 +11,10 @@ from worker.engines.choice import engine_type
 from worker.errors import ItemError
 from worker.ghosts.danger import risk
 from worker.ghosts.incident import Box, Incident
-from worker.ghosts.words import IMPACTS, KINDS, RISKS, describe
+from worker.ghosts.words import COLUMNS, IMPACTS, KINDS, RISKS, YES_NO, describe, evidence_line
 from worker.items import Answer, Failure, Item, Json, Result
 from worker.media.endings import VIDEOS
-from worker.tasks.task import MapTask, Params
+from worker.tasks.task import MapTask, Moment, Params
 
 if TYPE_CHECKING:
     from worker.engines.engine import Finder
@@ -93,14 +93,32 @@ class GhostProbing(MapTask[GhostProbingParams, Answer]):
         assert isinstance(result.outcome, Answer)
         keys = result.outcome.keys
         incidents = keys["incidents"]
-        return {
-            "Ghost": "yes" if keys["ghost_probing_detected"] else "no",
-            "When": ", ".join(one["start_time"] for one in incidents),
-            "What": ", ".join(one["object_type"] for one in incidents),
-            "Risk": ", ".join(one["risk_level"] for one in incidents),
-            "Length": f"{keys['duration_s']:.1f} s",
-            "Notes": keys["partial"] or "",
-        }
+        yes, no = YES_NO[self.params.lang]
+        values = (
+            yes if keys["ghost_probing_detected"] else no,
+            ", ".join(one["start_time"] for one in incidents),
+            ", ".join(one["object_type"] for one in incidents),
+            ", ".join(one["risk_level"] for one in incidents),
+            f"{keys['duration_s']:.1f} s",
+            keys["partial"] or "",
+        )
+        return dict(zip(COLUMNS[self.params.lang], values, strict=True))
+
+    def moments(self, result: Result) -> Sequence[Moment]:
+        assert isinstance(result.outcome, Answer)
+        keys = result.outcome.keys
+        return [
+            Moment(
+                start_s=float(one["start_time"].removesuffix("s")),
+                end_s=float(one["end_time"].removesuffix("s")),
+                of_s=keys["duration_s"],
+                title=f"{one['object_type']} · {one['risk_level']}",
+                lines=(one["description"], one["impact"], evidence_line(one["evidence"], self.params.lang)),
+                level=next(level for level, said in RISKS.items() if one["risk_level"] in said.values()),
+                pictures=[f"{number}-{at}.jpg" for at in range(1, KEY_FRAMES + 1)],
+            )
+            for number, one in enumerate(keys["incidents"], 1)
+        ]
 
     @property
     def _chosen(self) -> str:
