@@ -43,6 +43,11 @@ class GhostProbing(MapTask[GhostProbingParams, Answer]):
         "motion": "worker.engines.motion:Motion",
         "detector": "worker.engines.detector:Detector",
     }
+    headlines: ClassVar = {
+        "detected": ("clips with a ghost", "检出鬼探头的片段"),
+        "detection_rate": ("detection rate", "检出率"),
+        "success_rate": ("success rate", "处理成功率"),
+    }
     seconds_per_item = 4.0
     batch = 16
 
