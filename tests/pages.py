@@ -61,6 +61,7 @@ def ghost_page(
         provenance=provenance(QueueUnderTest().run, "queue", [], [], {}),
         out=folder,
         headlines=task.headlines,
+        notice=task.notices["motion"],
         score=_score(results) if labelled else None,
     )
     page = folder / "report.html"

@@ -3,25 +3,10 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
 from pathlib import Path
 
 from tests.streams import camera
-from tests.workers import answers, eventually, finish, worker
-from worker.queue import layout
-from worker.queue.answers import read_done
-from worker.queue.store import open_store
-
-
-def answered_at(queue: Path) -> Mapping[str, float]:
-    """Input → when its answer was in the queue."""
-    store = open_store(str(queue))
-    found = {}
-    for entry in store.list(layout.DONE):
-        shard = layout.shard_of(entry.name)
-        for item in read_done(store, shard).shard.items:
-            found[item.input] = (queue / entry.name).stat().st_mtime
-    return found
+from tests.workers import answered_at, answers, eventually, finish, worker
 
 
 def test_a_camera_is_recorded_and_answered_until_both_are_stopped(tmp_path: Path) -> None:
@@ -40,6 +25,7 @@ def test_a_camera_is_recorded_and_answered_until_both_are_stopped(tmp_path: Path
     at_work.send_signal(signal.SIGTERM)
     code, said = finish(at_work)
     assert code == 0, said
+    assert (tmp_path / "queue-results" / "report.html").exists()
     found = answers(queue)
     assert sorted(found) == sorted(files)
     assert all(result.ok for result in found.values()), found

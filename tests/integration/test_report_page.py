@@ -72,11 +72,13 @@ def test_the_language_is_switched(page: Path) -> None:
         const heading = () => page.getElementById("failures").innerText;
         const card = () => page.querySelector(".headlines span").innerText;
         found.before = [heading(), card()];
+        found.notice = page.querySelector(".notice").innerText;
         page.getElementById("language").click();
         found.after = [heading(), card()];
         """,
     )
     assert found["before"] == ["Failures", "clips with a ghost"]
+    assert "no verdicts" in found["notice"]
     assert found["after"] == ["失败", "检出鬼探头的片段"]
 
 

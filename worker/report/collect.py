@@ -77,6 +77,7 @@ def collect(store: Store, out: Path, labels: Path | None = None) -> Collected:
                 provenance=origin,
                 out=out,
                 headlines=task.headlines,
+                notice=task.notices.get(run.recipe.engine or ""),
                 score=scored,
             ),
             getattr(task.params, "lang", LANGUAGES[0]),

@@ -47,6 +47,8 @@ class Report:
     """where files/ lies already"""
     headlines: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """the task's keys of the summary that are cards, and what these are called in English and in Chinese"""
+    notice: tuple[str, str] | None = None
+    """what a reader must know first, in English and in Chinese"""
     score: Mapping[str, Json] | None = None
     """against labels, if there are any"""
 
@@ -62,6 +64,7 @@ def render(report: Report, lang: str = "en") -> str:
         lang=lang,
         title=_text(summary["task"]),
         fingerprint=_text(summary["fingerprint"]),
+        notice=f'<p class="notice">{both(*report.notice)}</p>' if report.notice else "",
         headlines="".join(_headlines(report)),
         cards="".join(_cards(report)),
         share=f'<i style="flex:{int(summary["ok"])}"></i><i style="flex:{int(summary["failed"])}"></i>',

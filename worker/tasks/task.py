@@ -61,6 +61,8 @@ class Task(Generic[P]):
     headlines: ClassVar[Mapping[str, tuple[str, str]]] = {}
     """keys of its summary that stand large in the report: what they are called in English and in Chinese.
     A float is a share, and told in per cent"""
+    notices: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    """by engine: what a reader of its answers must know first, in English and in Chinese"""
     item_limit_s: ClassVar[float] = 600.0
     """for so long a worker may be silent over one item: then what works on it is killed"""
 
