@@ -12,6 +12,7 @@ from worker.clock import Clock
 from worker.inputs import Root
 from worker.items import Item
 from worker.queue import intake
+from worker.queue.inbox import keep
 from worker.queue.lines import Refused, Wish
 from worker.queue.protocol import Watch
 from worker.queue.recipe import Run
@@ -43,6 +44,7 @@ class Following:
         self._clock = clock
         self._watches: dict[str, Watch] = {}
         self._settled: set[str] = set()
+        self._unreadable: set[str] = set()
         self._compared = False
 
     @property
@@ -53,9 +55,11 @@ class Following:
         """Take what stands still; → new items."""
         still = [path for path in self._paths() if self._stands_still(path)]
         items = []
-        for found in (self._resolve(Wish(0, path, {})) for path in still):
+        for path in still:
+            found = self._resolve(Wish(0, path, {}))
             if isinstance(found, Refused):
                 log.warning("a file that came in %s", found.why)
+                keep(self._store, path.encode(errors="replace").decode(), found.why.encode(), [found])
             else:
                 items.append(found)
         new = self._add(items) if items else 0
@@ -76,10 +80,19 @@ class Following:
 
     def _paths(self) -> Iterator[str]:
         for folder in self._folders:
-            for name in folder.below(_unread):
+            for name in folder.below(self._unread):
                 path = f"{folder.location}/{name}"
                 if path not in self._settled and self._takes(name):
                     yield path
+
+    def _unread(self, error: OSError) -> None:
+        """A folder within that cannot be listed costs what is in it alone."""
+        place = str(error.filename)
+        if any(place == folder.location for folder in self._folders):
+            raise error
+        if place not in self._unreadable:
+            self._unreadable.add(place)
+            log.warning("%s cannot be read (%s); the others are followed", place, error.strerror)
 
     def _takes(self, name: str) -> bool:
         return not self._task.suffixes or Path(name).suffix.lower() in self._task.suffixes
@@ -100,14 +113,16 @@ def followed(following: Following) -> Iterator[None]:
     over = threading.Event()
 
     def watch() -> None:
+        told = ""
         while not over.is_set():
             try:
                 if new := following.look():
                     log.info("%d new in the folders that are followed", new)
-            except (
-                Exception
-            ) as error:  # a disk or a store that is away for a moment; the next look tries again
-                log.warning("the folders cannot be followed now: %s", error)
+                told = ""
+            except Exception as error:  # a disk or a store that is away; the next look tries again
+                if told != str(error):
+                    told = str(error)
+                    log.warning("the folders cannot be followed now: %s", told)
             over.wait(following.poll)
 
     thread = threading.Thread(target=watch, name="following", daemon=True)
@@ -117,7 +132,3 @@ def followed(following: Following) -> Iterator[None]:
     finally:
         over.set()
         thread.join(10)
-
-
-def _unread(error: OSError) -> None:
-    raise error

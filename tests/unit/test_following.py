@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,6 +12,7 @@ from tests.fakes import HandClock
 from worker.following import Following
 from worker.queue import layout
 from worker.queue.answers import read_shard
+from worker.queue.progress import read_taken, refused_lines
 from worker.queue.protocol import Sizes
 from worker.queue.recipe import Recipe, freeze
 from worker.queue.store import Store, open_store
@@ -68,6 +70,16 @@ def test_who_begins_again_takes_nothing_twice(tmp_path: Path) -> None:
     assert again.inputs == ["a.mp4", "b.mp4"]
 
 
+def test_a_name_that_is_no_text_is_refused_and_told_in_the_results(tmp_path: Path) -> None:
+    one = Followed(tmp_path)
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.mp4")).write_bytes(b"x")
+    (tmp_path / "a.mp4").write_bytes(b"a")
+    assert [one.look() for _ in range(6)] == [0, 0, 0, 1, 0, 0]
+    taken = read_taken(one.store, [entry.name for entry in one.store.list(layout.TAKEN)])
+    (refused,) = refused_lines(taken)
+    assert "not UTF-8" in str(refused["why"])
+
+
 def test_a_store_that_was_away_loses_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = Followed(tmp_path)
     (tmp_path / "a.mp4").write_bytes(b"x")
@@ -78,3 +90,21 @@ def test_a_store_that_was_away_loses_no_file(tmp_path: Path, monkeypatch: pytest
         with pytest.raises(OSError, match="away"):
             one.look()
     assert one.look() == 1
+
+
+def test_a_folder_that_cannot_be_listed_costs_what_is_in_it_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "shut").mkdir()
+    (tmp_path / "a.mp4").write_bytes(b"a")
+    scan = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("shut"):
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    one = Followed(tmp_path)
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert sum(one.look() for _ in range(5)) == 1
+    assert caplog.text.count("shut cannot be read (Permission denied)") == 1
