@@ -24,6 +24,7 @@ from worker.report.html import ROWS_MOST, Report, render
 from worker.report.performance import performance
 from worker.report.provenance import provenance
 from worker.report.record import document, encoded, record
+from worker.report.words import LANGUAGES
 from worker.tasks import params, registry
 
 
@@ -67,7 +68,19 @@ def collect(store: Store, out: Path, labels: Path | None = None) -> Collected:
         write_json(out / "performance.json", went)
         write_json(out / "provenance.json", origin)
         page = render(
-            Report(summary, plain.first(ROWS_MOST), task.row, task.moments, went, origin, out, scored)
+            Report(
+                summary=summary,
+                results=plain.first(ROWS_MOST),
+                row=task.row,
+                moments=task.moments,
+                performance=went,
+                provenance=origin,
+                out=out,
+                headlines=task.headlines,
+                notice=task.notices.get(run.recipe.engine or ""),
+                score=scored,
+            ),
+            getattr(task.params, "lang", LANGUAGES[0]),
         )
         write_whole(out / "report.html", [page.encode(errors="replace")])
         if scored:
