@@ -146,6 +146,8 @@ def command(
     if out:
         make_out(out, run.fingerprint)
     task_type = registry.find(run.recipe.task)
+    if notice := task_type.notices.get(run.recipe.engine or ""):
+        click.echo(notice[run.recipe.params.get("lang") == "zh"], err=True)
     group = context.find_root().params
     chosen = Settings(
         queue=queue,
