@@ -233,16 +233,20 @@ def _later_roots(queue: str) -> tuple[str, ...]:
 
 
 def lies_there(places: Sequence[str]) -> Callable[[Item], bool | None]:
-    """Has an item's file its content still? None: a place that may have it cannot be seen from here."""
+    """Has an item's file its content still? None: where it lay may be a place that has no such file now."""
     roots = [Root(location) for location in places]
 
-    def ask(item: Item) -> bool | None:
+    def known(root: Root, input: str) -> Known | None:
         try:
-            if any(root.present() and root.know(item.input) == Known(item.size, item.mark) for root in roots):
-                return True
-            return False if all(root.alive() for root in roots) else None
+            return root.know(input)
         except (OSError, WorkerError, ItemError):
             return None
+
+    def ask(item: Item) -> bool | None:
+        found = [known(root, item.input) for root in roots]
+        if Known(item.size, item.mark) in found:
+            return True
+        return None if None in found else False
 
     return ask
 

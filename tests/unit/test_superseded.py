@@ -148,6 +148,17 @@ def test_one_name_below_two_roots_is_two_files(run: Run) -> None:
     assert Watcher(run.store, Clock()).look().total == 3
 
 
+def test_what_was_moved_away_is_not_replaced_by_its_namesake_below_another_root(run: Run) -> None:
+    run.enqueue()
+    run.answer()
+    (run.folder / "in/b.text").unlink()
+    run.put("other/b.text", "another film")
+    assert run.enqueue("other").superseded == 0
+    run.answer()
+    assert len(run.collect().summary["failures"]) == 1
+    assert Watcher(run.store, Clock()).look().total == 3
+
+
 def test_a_place_that_is_not_there_now_may_hold_the_old_content(run: Run) -> None:
     run.put("other/a.text", "of another folder")
     run.enqueue()

@@ -15,7 +15,7 @@ from worker.queue.text import decode, dumps, encode
 Gone = Mapping[str, Collection[str]]
 """item → the shards that it was enqueued in"""
 LiesThere = Callable[[Item], bool | None]
-"""does its file have its content still? None: not all places can be seen from here"""
+"""does its file have its content still? None: it may lie elsewhere, or be moved away"""
 
 
 class Superseded:
