@@ -36,7 +36,7 @@ def command(
     """Add files, folders, globs, URLs or lists (.txt, .jsonl, -) to QUEUE.
 
     The first call freezes the recipe: the task, its parameters, the model."""
-    store = open_store(queue, make=task is not None)
+    store = open_store(queue, make=task is not None, named=True)
     wanted = Wanted(task, engine, model, revision, settings_of(settings, lang))
     enqueued = enqueue(store, wanted, paths, root)
     tell(enqueued, store.url)
