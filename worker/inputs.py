@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+NOT_FOUND = frozenset({"absent", "changed", "not-a-file"})
+"""failures that say where the file lay there was none, or another one"""
 MARK_WHOLE = 48 * 1024
 MARK_BLOCK = 16 * 1024
 OTHER = {

@@ -17,7 +17,7 @@ from worker.queue import layout
 from worker.queue.answers import read_shard
 from worker.queue.progress import Watcher
 from worker.queue.store import Store, open_store
-from worker.queue.superseded import Superseded, supersede
+from worker.queue.superseded import Replaced, Superseded, supersede
 from worker.queue.tally import Tally, pick
 from worker.report.collect import Collected, collect
 
@@ -127,13 +127,31 @@ def test_a_file_that_gets_its_old_content_back_counts_with_it(run: Run) -> None:
     assert len(run.store.list(layout.SUPERSEDED)) == 4
 
 
+def test_what_failed_while_another_content_lay_there_is_asked_for_again(run: Run) -> None:
+    run.enqueue()
+    run.put("in/b.text", "finer")
+    run.answer()
+    assert run.enqueue().again == 0
+    run.answer()
+    run.put("in/b.text", "fine")
+    enqueued = run.enqueue()
+    assert (enqueued.superseded, enqueued.again) == (1, 1)
+    run.answer()
+    assert run.collect().summary["failures"] == {"torn": 1}
+    assert run.results()["b.text"] == "fine"
+    run.put("in/a.text", "whole")
+    run.enqueue()
+    run.put("in/a.text", "torn")
+    assert run.enqueue().again == 0
+
+
 def test_an_enqueue_cut_off_before_the_record_is_made_good_by_the_next(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run.enqueue()
     run.put("in/a.text", "whole")
     with monkeypatch.context() as patch:
-        patch.setattr("worker.enqueue.supersede", lambda *_: 0)
+        patch.setattr("worker.enqueue.supersede", lambda *_: Replaced(0, frozenset()))
         run.enqueue()
     assert not Superseded(run.store).look()
     assert run.enqueue().superseded == 1
@@ -209,4 +227,4 @@ def test_what_nobody_can_see_supersedes_nothing(run: Run) -> None:
     run.put("in/a.text", "whole")
     run.enqueue()
     unseen: Callable[[Item], bool | None] = lambda _: None  # noqa: E731
-    assert supersede(run.store, {'["a.text",{}]'}, unseen) == 0
+    assert supersede(run.store, {'["a.text",{}]'}, unseen).gone == 0

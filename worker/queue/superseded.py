@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 from worker.items import Item, Json
 from worker.queue import layout
@@ -45,7 +46,14 @@ def key(item: Item) -> str:
     return dumps([item.input, dict(item.params)])
 
 
-def supersede(store: Store, brought: Collection[str], lies_there: LiesThere) -> int:
+class Replaced(NamedTuple):
+    gone: int
+    """items that count no longer"""
+    back: frozenset[str]
+    """items that count again: their file got its old content back"""
+
+
+def supersede(store: Store, brought: Collection[str], lies_there: LiesThere) -> Replaced:
     """Where the queue holds several contents of a file that was brought, the one that lies there now counts.
 
     `brought`: keys. Whoever comes last has seen the items of all, so two at once do no harm."""
@@ -62,10 +70,10 @@ def supersede(store: Store, brought: Collection[str], lies_there: LiesThere) -> 
                 now_gone |= old
                 there += now
         if not there:
-            return 0
+            return Replaced(0, frozenset())
         number = 1 + max(records, default=0)
         if store.create(layout.superseded(number), encode({"gone": now_gone, "there": there})):
-            return len(now_gone)
+            return Replaced(len(now_gone), frozenset(gone.keys() & there))
 
 
 def without(done: Done, gone: Gone) -> Done:
