@@ -64,20 +64,23 @@ def enqueue(store: Store, wanted: Wanted, paths: Sequence[str], root: str | None
     task = registry.find(recipe.task)
     named = find(paths, task, recipe.params, root, intake.roots(store))
     run = agree(store, wanted)
-    places: list[str] = []
+    places: dict[str, str] = {}
     if named.root is not None:
         # a URL may carry a secret; what is recorded names the place alone
         place = open_store(named.root).url if "?" in named.root else named.root
         intake.add_root(store, place)
-        places = [named.root, *(one for one in intake.roots(store) if one != place)]
-    found = resolve(named.wishes, task, run.fingerprint, places[:1])
+        places = {one: one for one in intake.roots(store)} | {place: named.root}
+    found = resolve(named.wishes, task, run.fingerprint, [named.root] if named.root is not None else [])
     refused: list[Refused] = []
     brought: set[str] = set()
     added = intake.add(store, run.sizes, _items(found, refused, brought if places else None))
     superseded = again = 0
-    if places and not _is_first(store, added):
-        superseded, back = supersede(store, brought, lies_there(places))
-        again = _ask_again(store, run.sizes, back)
+    if places:
+        intake.add_origin(store, place, added.shards)
+        if not _is_first(store, added):
+            origins = intake.origins(store) if len(places) > 1 else {}
+            superseded, back = supersede(store, brought, lies_there(places, origins))
+            again = _ask_again(store, run.sizes, back)
     _keep(store, paths, refused)
     return Enqueued(added, refused, named.skipped, superseded, again)
 

@@ -8,7 +8,7 @@ import logging
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -19,6 +19,7 @@ from worker.items import Item
 
 if TYPE_CHECKING:
     from worker.queue.store import Store
+    from worker.queue.superseded import LiesThere
 
 log = logging.getLogger(__name__)
 
@@ -234,9 +235,11 @@ def _later_roots(queue: str) -> tuple[str, ...]:
     return tuple(place for place in roots(open_store(queue)) if Root(place).present())
 
 
-def lies_there(places: Sequence[str]) -> Callable[[Item], bool | None]:
-    """Has an item's file its content still? None: where it lay may be a place that has no such file now."""
-    roots = [Root(location) for location in places]
+def lies_there(places: Mapping[str, str], origins: Mapping[str, Collection[str]]) -> LiesThere:
+    """Has an item's file its content still? None: a root that it may have lain below has no such file now.
+
+    `places`: the recorded roots, and where they are. `origins`: by shard, those that its files came from."""
+    roots = {name: Root(location) for name, location in places.items()}
 
     def known(root: Root, input: str) -> Known | None:
         try:
@@ -244,11 +247,12 @@ def lies_there(places: Sequence[str]) -> Callable[[Item], bool | None]:
         except (OSError, WorkerError, ItemError):
             return None
 
-    def ask(item: Item) -> bool | None:
-        found = [known(root, item.input) for root in roots]
-        if Known(item.size, item.mark) in found:
+    def ask(item: Item, shards: Collection[str]) -> bool | None:
+        found = {name: known(root, item.input) for name, root in roots.items()}
+        if Known(item.size, item.mark) in found.values():
             return True
-        return None if None in found else False
+        lay = {name for shard in shards for name in origins.get(shard, roots)}
+        return None if any(found.get(name) is None for name in lay) else False
 
     return ask
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from worker.queue import layout
 from worker.queue.answers import read_shard
 from worker.queue.progress import Watcher
 from worker.queue.store import Store, open_store
-from worker.queue.superseded import Replaced, Superseded, supersede
+from worker.queue.superseded import LiesThere, Replaced, Superseded, supersede
 from worker.queue.tally import Tally, pick
 from worker.report.collect import Collected, collect
 
@@ -48,12 +47,12 @@ class Run:
 
     def answer(self) -> None:
         """As a worker does: what lies there under another content fails as changed."""
-        lies = lies_there([str(self.folder / "in"), str(self.folder / "other")])
+        lies = lies_there({name: str(self.folder / name) for name in ("in", "other")}, {})
         done = {layout.shard_of(entry.name) for entry in self.store.list(layout.DONE)}
         for entry in self.store.list(layout.ITEMS):
             if layout.shard_of(entry.name) not in done:
                 shard = read_shard(self.store, layout.shard_of(entry.name))
-                results = [Result(i.id, i.input, self.outcome(i, bool(lies(i)))) for i in shard.items]
+                results = [Result(i.id, i.input, self.outcome(i, bool(lies(i, ())))) for i in shard.items]
                 self.queue.commit(shard, inline=results)
 
     def outcome(self, item: Item, lies: bool) -> Answer | Failure:
@@ -183,6 +182,25 @@ def test_a_place_that_is_not_there_now_may_hold_the_old_content(run: Run) -> Non
     run.enqueue("other")
     (run.folder / "other").rename(run.folder / "unplugged")
     run.put("in/a.text", "whole")
+    assert run.enqueue().superseded == 1
+    assert Watcher(run.store, Clock()).look().total == 3
+
+
+def test_a_file_is_replaced_though_another_root_has_none_of_its_name(run: Run) -> None:
+    run.enqueue()
+    run.put("other/c.text", "of another folder")
+    run.enqueue("other")
+    run.put("in/b.text", "finer")
+    assert run.enqueue().superseded == 1
+
+
+def test_whose_root_is_not_known_may_have_lain_below_any(run: Run) -> None:
+    run.enqueue()
+    for entry in run.store.list(layout.ORIGINS):
+        run.store.discard(entry.name)
+    run.put("other/c.text", "of another folder")
+    run.enqueue("other")
+    run.put("in/b.text", "finer")
     assert run.enqueue().superseded == 0
 
 
@@ -226,5 +244,5 @@ def test_what_nobody_can_see_supersedes_nothing(run: Run) -> None:
     run.enqueue()
     run.put("in/a.text", "whole")
     run.enqueue()
-    unseen: Callable[[Item], bool | None] = lambda _: None  # noqa: E731
+    unseen: LiesThere = lambda *_: None  # noqa: E731
     assert supersede(run.store, {'["a.text",{}]'}, unseen).gone == 0

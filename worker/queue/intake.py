@@ -96,6 +96,22 @@ def add_root(store: Store, location: str) -> None:
     store.create(layout.root(location), encode({"location": location}))
 
 
+def add_origin(store: Store, root: str, shards: Sequence[str]) -> None:
+    """Record below which root their inputs were seen."""
+    if shards:
+        store.create(layout.origin(root, shards), encode({"root": root, "shards": shards}))
+
+
+def origins(store: Store) -> dict[str, set[str]]:
+    """By shard, the roots; of one from the inbox, or whose author died, none is known."""
+    found: dict[str, set[str]] = {}
+    for data in store.at_once(store.get, [entry.name for entry in store.list(layout.ORIGINS)]):
+        record = decode(data or b'{"shards":[]}')
+        for shard in record["shards"]:
+            found.setdefault(shard, set()).add(record["root"])
+    return found
+
+
 def roots(store: Store) -> list[str]:
     records = (store.get(entry.name) for entry in store.list(layout.ROOTS))
     return [decode(record)["location"] for record in records if record]

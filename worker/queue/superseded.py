@@ -15,8 +15,8 @@ from worker.queue.text import decode, dumps, encode
 
 Gone = Mapping[str, Collection[str]]
 """item → the shards that it was enqueued in"""
-LiesThere = Callable[[Item], bool | None]
-"""does its file have its content still? None: it may lie elsewhere, or be moved away"""
+LiesThere = Callable[[Item, Collection[str]], bool | None]
+"""does an item's file (of these shards) have its content still? None: it may be elsewhere, or moved away"""
 
 
 class Superseded:
@@ -63,7 +63,7 @@ def supersede(store: Store, brought: Collection[str], lies_there: LiesThere) -> 
         now_gone: dict[str, list[str]] = {}
         there: list[str] = []
         for contents in _several(store, brought):
-            lies = [(item.id, shards, lies_there(item)) for item, shards in contents]
+            lies = [(item.id, shards, lies_there(item, shards)) for item, shards in contents]
             now = [item for item, _, seen in lies if seen]
             old = {item: shards for item, shards, seen in lies if seen is False and item not in gone}
             if now and (old or any(item in gone for item in now)):
