@@ -16,7 +16,7 @@ from worker.queue.lines import Refused
 from worker.queue.protocol import Sizes
 from worker.queue.recipe import Recipe, Run, freeze, require
 from worker.queue.store import Store, open_store
-from worker.queue.superseded import key, supersede
+from worker.queue.superseded import Contents, key, supersede
 from worker.queue.tally import Tally
 from worker.queue.text import encode
 from worker.redact import redact
@@ -73,13 +73,14 @@ def enqueue(store: Store, wanted: Wanted, paths: Sequence[str], root: str | None
     found = resolve(named.wishes, task, run.fingerprint, [named.root] if named.root is not None else [])
     refused: list[Refused] = []
     brought: set[str] = set()
-    added = intake.add(store, run.sizes, _items(found, refused, brought if places else None))
+    contents = Contents(store, brought)
+    added = intake.add(store, run.sizes, _items(found, refused, brought if places else None), contents.see)
     superseded = again = 0
     if places:
         intake.add_origin(store, place, added.shards)
         if not _is_first(store, added):
             origins = intake.origins(store) if len(places) > 1 else {}
-            superseded, back = supersede(store, brought, lies_there(places, origins))
+            superseded, back = supersede(store, contents, lies_there(places, origins))
             again = _ask_again(store, run.sizes, back)
     _keep(store, paths, refused)
     return Enqueued(added, refused, named.skipped, superseded, again)

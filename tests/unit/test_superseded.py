@@ -16,7 +16,7 @@ from worker.queue import layout
 from worker.queue.answers import read_shard
 from worker.queue.progress import Watcher
 from worker.queue.store import Store, open_store
-from worker.queue.superseded import LiesThere, Replaced, Superseded, supersede
+from worker.queue.superseded import Contents, LiesThere, Replaced, Superseded, supersede
 from worker.queue.tally import Tally, pick
 from worker.report.collect import Collected, collect
 
@@ -240,9 +240,24 @@ def test_the_first_list_of_a_queue_reads_nothing_back(run: Run, monkeypatch: pyt
     run.enqueue()
 
 
+def test_a_later_list_reads_each_shard_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.enqueue()
+    run.put("in/c.text", "new")
+    get, read = Store.get, []
+
+    def noted(store: Store, name: str) -> bytes | None:
+        if name.startswith(layout.ITEMS):
+            read.append(name)
+        return get(store, name)
+
+    monkeypatch.setattr(Store, "get", noted)
+    run.enqueue()
+    assert sorted(read) == [entry.name for entry in run.store.list(layout.ITEMS)]
+
+
 def test_what_nobody_can_see_supersedes_nothing(run: Run) -> None:
     run.enqueue()
     run.put("in/a.text", "whole")
     run.enqueue()
     unseen: LiesThere = lambda *_: None  # noqa: E731
-    assert supersede(run.store, {'["a.text",{}]'}, unseen).gone == 0
+    assert supersede(run.store, Contents(run.store, {'["a.text",{}]'}), unseen).gone == 0
