@@ -124,7 +124,7 @@ def command(
         from worker.metrics import refuse_taken
 
         refuse_taken(metrics)
-    store = open_store(queue, make=task is not None)
+    store = open_store(queue, make=task is not None, named=True)
     wanted = Wanted(task, engine, model, revision, settings_of(settings, lang))
     if paths:
         tell(enqueue(store, wanted, paths, root), store.url)
