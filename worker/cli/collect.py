@@ -25,6 +25,6 @@ def command(queue: str, out: Path | None, labels: Path | None) -> int:
     from worker.report.collect import collect
     from worker.report.files import default_out
 
-    collected = collect(open_store(queue), out or default_out(queue), labels)
+    collected = collect(open_store(queue, named=True), out or default_out(queue), labels)
     click.echo("\n".join(outcome(collected)))
     return 0 if collected.complete else 1

@@ -136,7 +136,7 @@ def command(
         from worker.metrics import refuse_taken
 
         refuse_taken(metrics)
-    store = open_store(queue, make=task is not None)
+    store = open_store(queue, make=task is not None, named=True)
     wanted = Wanted(task, engine, model, revision, settings_of(settings, lang))
     folders = _folders(store, task, paths) if follow else []
     if named := [path for path in paths if path not in folders]:

@@ -16,6 +16,7 @@ DONE = "done/"
 RETRIES = "retries/"
 TAKEN = "taken/"
 ROOTS = "roots/"
+ORIGINS = "origins/"
 CUTS = "cuts/"
 SUPERSEDED = "superseded/"
 FILES = "files/"
@@ -77,6 +78,11 @@ def taken(inbox_name: str, content: bytes) -> str:
 def root(location: str) -> str:
     """One place that enqueue saw the inputs at."""
     return f"{ROOTS}{hashlib.sha256(location.encode()).hexdigest()[:16]}.json"
+
+
+def origin(location: str, shards: Iterable[str]) -> str:
+    """These shards' inputs were seen below this root."""
+    return f"{ORIGINS}{hashlib.sha256(' '.join([location, *shards]).encode()).hexdigest()[:16]}.json"
 
 
 def cut(ids: Iterable[str]) -> str:
