@@ -37,7 +37,7 @@ COLUMNS: dict[Lang, tuple[str, ...]] = {
     "en": ("Ghost", "When", "What", "Risk", "Length", "Notes"),
 }
 PROPOSALS = (
-    "Proposals, no verdicts: motion knows neither what moves nor what hid it; a detector (--model FILE) does.",
+    "Proposals, no verdicts: motion knows neither what moves nor what hid it; a detector (--model) does.",
     "仅为提示，不是结论：motion 不知道是什么在动、被什么遮挡。请查看图片；用检测器（--model 文件）看得更准。",
 )
 """what the reader of a screen must know, in English and in Chinese"""
