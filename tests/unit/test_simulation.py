@@ -117,7 +117,7 @@ def test_the_simulator_notices_a_rule_that_is_taken_out(
     take_out(monkeypatch)
 
     def run_some() -> None:
-        for seed in range(200):
+        for seed in range(200, 600):
             Simulation(seed, HEAVY, poison=POISON if seed % 2 else frozenset()).run(until=LONG_ENOUGH)
 
     with pytest.raises((AssertionError, DamagedQueueError)):

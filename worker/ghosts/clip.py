@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from worker.engines.engine import Finder
 
 _OCCLUDER = (60, 120, 220)
+_WIDTH, _QUALITY = 480, 75
+"""of key frames, about 15 kB each: a thousand of them fit into a report that is mailed around"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ def _pictures(
         if chosen and time >= chosen[0].time - half:
             sighting = chosen.pop(0)
             boxes = _boxes(incident.evidence, sighting, size)
-            yield drawn(frame, boxes, caption=f"{sighting.time:.1f} s", width=640)
+            yield drawn(frame, boxes, caption=f"{sighting.time:.1f} s", width=_WIDTH, quality=_QUALITY)
 
 
 def _spread(track: Sequence[Sighting], most: int) -> list[Sighting]:

@@ -36,6 +36,12 @@ COLUMNS: dict[Lang, tuple[str, ...]] = {
     "zh": ("鬼探头", "时间", "对象", "风险", "时长", "备注"),
     "en": ("Ghost", "When", "What", "Risk", "Length", "Notes"),
 }
+PROPOSALS = (
+    "Proposals, no verdicts: motion knows neither what moves nor what hid it. Look at the pictures; "
+    "a detector (--model FILE) sees more.",
+    "仅为提示，不是结论：motion 不知道是什么在动、被什么遮挡。请查看图片；用检测器（--model 文件）看得更准。",
+)
+"""what the reader of a screen must know, in English and in Chinese"""
 YES_NO: dict[Lang, tuple[str, str]] = {"zh": ("是", "否"), "en": ("yes", "no")}
 
 

@@ -76,7 +76,9 @@ def _fitting(width: int) -> Callable[[int, int], tuple[int, int]]:
     return fit
 
 
-def drawn(frame: Rgb, boxes: Sequence[Box] = (), *, caption: str = "", width: int = 960) -> bytes:
+def drawn(
+    frame: Rgb, boxes: Sequence[Box] = (), *, caption: str = "", width: int = 960, quality: int = 85
+) -> bytes:
     """The frame as JPEG, as wide as that at most, with the boxes and their labels on it."""
     image = Image.fromarray(frame)
     if image.width > width:
@@ -89,7 +91,7 @@ def drawn(frame: Rgb, boxes: Sequence[Box] = (), *, caption: str = "", width: in
         draw.rectangle((left, top, right, bottom), outline=box.colour, width=line)
         _write(draw, box.label, (left, top - letter * 1.4 if top > letter * 1.4 else top), letter, box.colour)
     _write(draw, caption, (0, image.height - letter * 1.4), letter, _PLATE)
-    return jpeg(image)
+    return jpeg(image, quality)
 
 
 def _write(draw: ImageDraw.ImageDraw, text: str, at: tuple[float, float], size: int, colour: Colour) -> None:

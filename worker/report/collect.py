@@ -24,13 +24,19 @@ from worker.report.html import ROWS_MOST, Report, render
 from worker.report.performance import performance
 from worker.report.provenance import provenance
 from worker.report.record import document, encoded, record
+from worker.report.words import LANGUAGES
 from worker.tasks import params, registry
+
+ROWS_SHORT = 12
+"""so many items are told one by one where the command was given"""
 
 
 @dataclass(frozen=True, slots=True)
 class Collected:
     out: Path
     summary: Mapping[str, Json]
+    rows: Sequence[Mapping[str, str]] = ()
+    """of a short list: what was answered, as the report's table has it"""
 
     @property
     def complete(self) -> bool:
@@ -67,7 +73,19 @@ def collect(store: Store, out: Path, labels: Path | None = None) -> Collected:
         write_json(out / "performance.json", went)
         write_json(out / "provenance.json", origin)
         page = render(
-            Report(summary, plain.first(ROWS_MOST), task.row, task.moments, went, origin, out, scored)
+            Report(
+                summary=summary,
+                results=plain.first(ROWS_MOST),
+                row=task.row,
+                moments=task.moments,
+                performance=went,
+                provenance=origin,
+                out=out,
+                headlines=task.headlines,
+                notice=task.notices.get(run.recipe.engine or ""),
+                score=scored,
+            ),
+            getattr(task.params, "lang", LANGUAGES[0]),
         )
         write_whole(out / "report.html", [page.encode(errors="replace")])
         if scored:
@@ -76,7 +94,8 @@ def collect(store: Store, out: Path, labels: Path | None = None) -> Collected:
     except OSError as error:
         remedy = "free room there, or give another --out"
         raise UsageError(f"{error.filename or out}: {error.strerror}; {remedy}") from None
-    return Collected(out, summary)
+    short = plain if len(plain) <= ROWS_SHORT else ()
+    return Collected(out, summary, [{"": one.input, **task.row(one)} for one in short if one.ok])
 
 
 def finished_shards(store: Store) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from html import escape
 
 from worker.items import Result
 from worker.report.pictures import Pictures
@@ -14,7 +15,11 @@ Escape = Callable[[object], str]
 def moments(result: Result, found: Sequence[Moment], pictures: Pictures, heading: str, text: Escape) -> str:
     """All of one item, one below the other. `heading` is HTML already."""
     each = "".join(_moment(result, one, pictures, text) for one in found)
-    return f'<article class="box item"><h3>{heading}</h3>{each}</article>'
+    return f'<article class="box item" id="{anchor(result)}"><h3>{heading}</h3>{each}</article>'
+
+
+def anchor(result: Result) -> str:
+    return escape(f"item-{result.item}")
 
 
 def _moment(result: Result, one: Moment, pictures: Pictures, text: Escape) -> str:

@@ -28,7 +28,7 @@ def _tables(score: Mapping[str, Json], text: Text, table: Table) -> Iterator[str
     )
     yield table(
         [*map(word, ("what", "value", "interval", "always_yes", "always_no"))],
-        [[text(name.replace("_", " ")), *map(text, _figure(score, name))] for name in FIGURES]
+        [[word(name), *map(text, _figure(score, name))] for name in FIGURES]
         + [
             [
                 word("time_hits"),
@@ -45,19 +45,19 @@ def _tables(score: Mapping[str, Json], text: Text, table: Table) -> Iterator[str
                 text(one["clip"]),
                 text(one["label"]),
                 text(_times(one["label_times_s"])),
-                text(one["said"]),
+                word(one["said"]),
                 text(_spans(one)),
             ]
             for one in score["wrong"]
         ]
         yield table([*map(word, ("wrong", "label", "label_time", "said", "incidents"))], rows)
     left_out = [
-        *([one["clip"], one["failure"]] for one in score["failed"]),
-        *([clip, "not in the results"] for clip in score["missing"]),
-        *([f"{one['row']}: {one['text']}", one["why"]] for one in score["unusable_rows"]),
+        *([text(one["clip"]), text(one["failure"])] for one in score["failed"]),
+        *([text(clip), word("not_there")] for clip in score["missing"]),
+        *([text(f"{one['row']}: {one['text']}"), text(one["why"])] for one in score["unusable_rows"]),
     ]
     if left_out:
-        yield table([*map(word, ("left_out", "why"))], [[*map(text, row)] for row in left_out])
+        yield table([*map(word, ("left_out", "why"))], left_out)
 
 
 def _figure(score: Mapping[str, Json], name: str) -> list[str]:

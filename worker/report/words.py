@@ -25,6 +25,14 @@ WORDS = {
     "interval": ("95 %", "95% 区间"),
     "always_yes": ("always yes", "全判是"),
     "always_no": ("always no", "全判否"),
+    "precision": ("precision", "精确率"),
+    "recall": ("recall", "召回率"),
+    "f1": ("F1", "F1"),
+    "balanced_accuracy": ("balanced accuracy", "平衡准确率"),
+    "accuracy": ("accuracy", "准确率"),
+    "yes": ("yes", "是"),
+    "no": ("no", "否"),
+    "not_there": ("not in the results", "结果中没有"),
     "time_hits": ("found within 2 s of the label", "与标注时间相差 2 秒内"),
     "wrong": ("Wrong", "判错"),
     "label": ("Label", "标注"),
@@ -60,5 +68,8 @@ WORDS = {
 
 def word(name: str) -> str:
     """Both languages; the page shows one of them."""
-    en, zh = WORDS[name]
+    return both(*WORDS[name])
+
+
+def both(en: str, zh: str) -> str:
     return f'<span class="en">{escape(en)}</span><span class="zh" lang="zh">{escape(zh)}</span>'

@@ -11,7 +11,7 @@ from worker.engines.choice import engine_type
 from worker.errors import ItemError
 from worker.ghosts.danger import risk
 from worker.ghosts.incident import Box, Incident
-from worker.ghosts.words import COLUMNS, IMPACTS, KINDS, RISKS, YES_NO, describe, evidence_line
+from worker.ghosts.words import COLUMNS, IMPACTS, KINDS, PROPOSALS, RISKS, YES_NO, describe, evidence_line
 from worker.items import Answer, Failure, Item, Json, Result
 from worker.media.endings import VIDEOS
 from worker.tasks.task import MapTask, Moment, Params
@@ -43,6 +43,12 @@ class GhostProbing(MapTask[GhostProbingParams, Answer]):
         "motion": "worker.engines.motion:Motion",
         "detector": "worker.engines.detector:Detector",
     }
+    headlines: ClassVar = {
+        "detected": ("clips with a ghost", "检出鬼探头的片段"),
+        "detection_rate": ("detection rate", "检出率"),
+        "success_rate": ("success rate", "处理成功率"),
+    }
+    notices: ClassVar = {"motion": PROPOSALS}
     seconds_per_item = 4.0
     batch = 16
 

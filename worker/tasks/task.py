@@ -58,6 +58,11 @@ class Task(Generic[P]):
     """endings (".mp4") that a folder is searched for; empty: every file"""
     seconds_per_item: ClassVar[float] = 1.0
     """an estimate; it gives the shard size"""
+    headlines: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    """keys of its summary that stand large in the report: what they are called in English and in Chinese.
+    A float is a share, and told in per cent"""
+    notices: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    """by engine: what a reader of its answers must know first, in English and in Chinese"""
     item_limit_s: ClassVar[float] = 600.0
     """for so long a worker may be silent over one item: then what works on it is killed"""
 
