@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from worker.engines.engine import Finder, Frame
-from worker.ghosts.drift import CELL, COLUMNS, Cells, Drift, drift
+from worker.ghosts.drift import CELL, COLUMNS, EXPLAINED, Cells, Drift, drift
 from worker.ghosts.fixtures import Step, with_fixtures
 from worker.ghosts.incident import Box, Incident
 from worker.ghosts.intrusion import RULES, Rules, Scene, intrusions
@@ -22,8 +22,6 @@ from worker.ghosts.trails import Patch, Trail, Trails
 
 _VISIBLE = 2.0
 """mean gradient of a cell whose motion can be measured, in levels a pixel"""
-_EXPLAINED = 0.15
-"""a step whose background explains less of the picture is not judged"""
 _CUT = 45.0
 """levels by which the cells of two frames differ where one scene ends and another begins"""
 _TOP, _BOTTOM = 0.3, 0.92
@@ -66,16 +64,18 @@ class Motion(Finder):
     def watch(frames: Iterable[tuple[float, Frame]]) -> Watched:
         eye, trails = Eye(), Trails()
         speeds = deque[float](maxlen=_PACE_STEPS)
+        seen: Drift | None = None
         for step, fixed in with_fixtures(eye.steps(frames)):
             if step.cut:
                 trails.cut()
+                seen = None
                 continue
-            seen = drift(step.across, step.down, (step.texture > _VISIBLE) & ~fixed)
+            seen = drift(step.across, step.down, (step.texture > _VISIBLE) & ~fixed, seen)
             if seen is None:
                 trails.update(step.time, [])
                 continue
             speeds.append(seen.speed / COLUMNS / CELL / step.lasted)
-            found = patches(seen.inward, eye.scale) if seen.explained >= _EXPLAINED else []
+            found = patches(seen.inward, eye.scale) if seen.explained >= EXPLAINED else []
             for new in trails.update(step.time, found):
                 trails.begin(step.time, new, Trail(median(speeds), hider(new.box, seen, eye.scale)))
         return Watched(trails.all, eye.scene)

@@ -17,6 +17,8 @@ Cells = npt.NDArray[np.float64]
 
 COLUMNS = 60
 """cells across the picture"""
+EXPLAINED = 0.15
+"""a background that explains less of the picture is none"""
 CELL = 8
 """pixels a side, where the motion of pictures is measured"""
 
@@ -45,29 +47,64 @@ class Drift:
     """share of the picture that moves as the background should"""
     speed: float
     """pixels by which the middle one of the background's cells moved"""
+    background: Cells
+    """the eight numbers that say how it moves"""
 
 
-def drift(across: Cells, down: Cells, visible: npt.NDArray[np.bool_]) -> Drift | None:
+def drift(
+    across: Cells, down: Cells, visible: npt.NDArray[np.bool_], before: Drift | None = None
+) -> Drift | None:
     """From where the content of each cell went, in pixels; None: there is too little to see.
 
-    `visible`: cells with something in them whose motion can be measured."""
+    `visible`: cells with something in them whose motion can be measured.
+    `before`: of the last step. A camera does not change its motion at once, and who fills half of the picture
+    is not taken for the world if it was known a moment ago."""
+    if np.count_nonzero(visible) < _LEAST_CELLS:
+        return None
+    found = _drift(across, down, visible, before.background) if before else None
+    if found is None or found.explained < EXPLAINED:
+        found = _drift(across, down, visible, None)
+    return found
+
+
+def _drift(across: Cells, down: Cells, visible: npt.NDArray[np.bool_], background: Cells | None) -> Drift:
+    """Weights by what the background leaves over, the background by the weights, and so on."""
     grid = _grid(*across.shape)
     u, v, seen = across.ravel(), down.ravel(), visible.ravel().astype(float)
-    if seen.sum() < _LEAST_CELLS:
-        return None
-    weight = seen
+    weight = seen if background is None else _rest(grid, u, v, background).weight * seen
     for _ in range(_ROUNDS):
-        model = _solved(grid, weight, u, v)
-        du, dv = u - grid.across @ model, v - grid.down @ model
-        tolerance = _FINEST + _SHARE * np.hypot(u - du, v - dv)
-        off = np.hypot(du, dv) / tolerance
-        weight = seen / (1 + off**2) ** 2 * np.where(du * grid.inwards < 0, _OUTWARD, 1)
-    pace = np.hypot(u - du, v - dv)
-    towards, sure = du * grid.inwards / tolerance, seen * (pace < _WILDEST)
-    inward, outward = (sure * np.clip(one - 1, 0, _MOST) for one in (towards, -towards))
-    there, shape = seen > 0, across.shape
-    explained, speed = float((off[there] < 1).mean()), float(np.median(pace[there]))
-    return Drift(inward.reshape(shape), outward.reshape(shape), explained, speed)
+        background = _solved(grid, weight, u, v)
+        rest = _rest(grid, u, v, background)
+        weight = rest.weight * seen
+    sure = seen * (rest.pace < _WILDEST)
+    inward, outward = (
+        (sure * np.clip(sign * rest.inwards - 1, 0, _MOST)).reshape(across.shape) for sign in (1, -1)
+    )
+    there = seen > 0
+    explained, speed = float((rest.off[there] < 1).mean()), float(np.median(rest.pace[there]))
+    assert background is not None
+    return Drift(inward, outward, explained, speed, background)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """What a background leaves over, in tolerances."""
+
+    pace: Cells
+    """pixels by which each cell should have moved"""
+    off: Cells
+    inwards: Cells
+    weight: Cells
+    """what the cell counts for another try"""
+
+
+def _rest(grid: _Grid, u: Cells, v: Cells, background: Cells) -> _Rest:
+    across, down = grid.across @ background, grid.down @ background
+    pace = np.hypot(across, down)
+    tolerance = _FINEST + _SHARE * pace
+    off = np.hypot(u - across, v - down) / tolerance
+    inwards = (u - across) * grid.inwards / tolerance
+    return _Rest(pace, off, inwards, np.where(inwards < 0, _OUTWARD, 1) / (1 + off**2) ** 2)
 
 
 @dataclass(frozen=True, slots=True)

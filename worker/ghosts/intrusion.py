@@ -45,7 +45,7 @@ class Rules:
 
 
 RULES = {
-    "balanced": Rules(strength=120, steps=2, inside=0.05, growth=1.5, speed=0.02),
+    "balanced": Rules(strength=120, steps=2, inside=0.05, growth=2.5, speed=0.01),
     "high": Rules(strength=10, steps=3, inside=0.05, growth=0.0, speed=0.0),
 }
 
@@ -97,9 +97,9 @@ def _side(trail: Trail, scene: Scene) -> Side:
 
 
 def _growth(trail: Trail) -> float:
-    """Of its box, in its first second."""
-    first, last = trail.first, trail.within(EARLY_S)[-1].box
-    return last.width * last.height / (first.width * first.height)
+    """Of its box, in its first second, up to where it was largest: behind the middle it leaves again."""
+    largest = max(one.box.width * one.box.height for one in trail.within(EARLY_S))
+    return largest / (trail.first.width * trail.first.height)
 
 
 def _expansion(trail: Trail) -> float:
