@@ -19,6 +19,7 @@ from PIL import Image
 
 from worker.cli import COMMANDS, group
 from worker.errors import MachineError, UnfinishedError, WorkerError
+from worker.ghosts import demo as drives
 from worker.media.demo import make
 from worker.queue import layout
 from worker.settings import Settings
@@ -156,8 +157,9 @@ def test_the_parameters_of_media_check_are_those_of_its_page() -> None:
 
 
 def test_the_demonstration_says_what_the_readme_shows(tmp_path: Path) -> None:
-    make(tmp_path / "run" / "demo")
-    arguments = ["run", "run/queue", "--task", "media-check", "--out", "run/results", "run/demo"]
+    demo, queue = "run/demo-ghost-probing", "run/ghost-probing-queue"
+    drives.make(tmp_path / demo)
+    arguments = ["run", queue, "--task", "ghost-probing", "--out", "run/ghost-probing-results", demo]
     ended = worker(tmp_path, *arguments)
     assert ended.returncode == 1, ended.stderr
     shown = untimed(blocks(READMES[0], "text")[0])
