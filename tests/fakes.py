@@ -111,9 +111,10 @@ class Bench:
             self.store.create(layout.items(shard.name), shard.data)
         self.lives: dict[str, HandLife] = {}
 
-    def worker(self, name: str) -> Claims:
-        self.lives[name] = HandLife(self.store, self.clock, name, self.ttl)
-        return Claims(self.store, self.lives[name], self.clock, seed=1)  # type: ignore[arg-type]
+    def worker(self, name: str, host: str = "") -> Claims:
+        life = self.lives[name] = HandLife(self.store, self.clock, name, self.ttl)
+        life.heart.info = {"host": host or name}
+        return Claims(self.store, life, self.clock, seed=1, host=host or name)  # type: ignore[arg-type]
 
     def take(self, claims: Claims) -> Holding:
         holding = claims.take()

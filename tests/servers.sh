@@ -1,12 +1,26 @@
 #!/usr/bin/env bash
-# Installs the blob store emulator that the tests talk to, unless it is there.
+# Installs what the tests talk to, unless it is there: a blob store's emulator, and a browser.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-if [ -e .cache/azurite/node_modules/azurite ]; then exit 0; fi
-if ! command -v npm >/dev/null; then
-    echo "tests/servers.sh: npm is not here, so the tests that need Azurite are skipped; install Node.js" >&2
-    exit 0
-fi
-mkdir -p .cache/azurite
-npm install --prefix .cache/azurite --no-audit --no-fund --loglevel=error azurite@3
+azurite() {
+    if [ -e .cache/azurite/node_modules/azurite ]; then return; fi
+    if ! command -v npm >/dev/null; then
+        echo "tests/servers.sh: npm is not here, so the tests that need Azurite are skipped; install Node.js" >&2
+        return
+    fi
+    mkdir -p .cache/azurite
+    npm install --prefix .cache/azurite --no-audit --no-fund --loglevel=error azurite@3
+}
+
+browser() {
+    if command -v chromium >/dev/null || command -v google-chrome >/dev/null; then return; fi
+    if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null \
+        && { apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium; } >/dev/null 2>&1; then
+        return
+    fi
+    echo "tests/servers.sh: no Chromium here, so the tests that open the report are skipped; install chromium" >&2
+}
+
+azurite
+browser

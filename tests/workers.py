@@ -120,6 +120,17 @@ def answers(queue: str | Path) -> dict[str, Result]:
     return {one.input: one for one in found}
 
 
+def answered_at(queue: Path) -> dict[str, float]:
+    """Input → when its answer was in a queue that is a folder."""
+    store = open_store(str(queue))
+    found = {}
+    for entry in store.list(layout.DONE):
+        shard = layout.shard_of(entry.name)
+        for item in read_done(store, shard).shard.items:
+            found[item.input] = (queue / entry.name).stat().st_mtime
+    return found
+
+
 def counts(queue: str | Path) -> dict[str, int]:
     """How many objects of each kind a queue has: {"items": 3, "done": 3, …}"""
     found: dict[str, int] = {}

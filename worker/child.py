@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.blame import failure_of, in_one_line
+from worker.engines.choice import Choice
 from worker.errors import ItemError
 from worker.items import Failure, Item, Json
 from worker.tasks import params, registry
@@ -38,6 +39,7 @@ class Setup:
 
     task_name: str
     params: Mapping[str, Json]
+    choice: Choice | None
     open_item: OpenItem
     memory_gb: float
     environment: Mapping[str, str]
@@ -88,7 +90,7 @@ class _Preparer:
     @cached_property
     def task(self) -> MapTask[Any, Any]:
         task_type = registry.find(self._setup.task_name)
-        task = task_type(params.validate(task_type, self._setup.params))
+        task = task_type(params.validate(task_type, self._setup.params), self._setup.choice)
         assert isinstance(task, MapTask)
         return task
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from worker import models
 from worker.errors import UsageError
-from worker.inputs import lies_there
+from worker.inputs import NOT_FOUND, lies_there
 from worker.items import Item
 from worker.queue import intake, layout
 from worker.queue.inbox import keep
@@ -16,7 +18,8 @@ from worker.queue.lines import Refused
 from worker.queue.protocol import Sizes
 from worker.queue.recipe import Recipe, Run, freeze, require
 from worker.queue.store import Store, open_store
-from worker.queue.superseded import key, supersede
+from worker.queue.superseded import Contents, key, supersede
+from worker.queue.tally import Tally
 from worker.queue.text import encode
 from worker.redact import redact
 from worker.tasks import params, registry
@@ -42,12 +45,16 @@ class Enqueued:
     """ending → how many files of that the task does not take"""
     superseded: int
     """items that count no longer, for their file has another content by now"""
+    again: int
+    """items asked for again: they failed for want of the content that lies there now"""
 
 
 def agree(store: Store, wanted: Wanted) -> Run:
     """Freeze the wanted recipe, or find the one that stands."""
     recipe = _recipe(store, wanted)
     task = registry.find(recipe.task)
+    if wanted.model and recipe.revision and models.is_file(recipe.revision):
+        models.keep(store, Path(wanted.model), recipe.revision)
     # a job has its shard, and so its checkpoints, to itself
     sizes = Sizes(1) if issubclass(task, JobTask) else Sizes.of(task.seconds_per_item)
     return freeze(store, recipe, sizes)
@@ -61,26 +68,41 @@ def enqueue(store: Store, wanted: Wanted, paths: Sequence[str], root: str | None
     task = registry.find(recipe.task)
     named = find(paths, task, recipe.params, root, intake.roots(store))
     run = agree(store, wanted)
-    places: list[str] = []
+    places: dict[str, str] = {}
     if named.root is not None:
         # a URL may carry a secret; what is recorded names the place alone
         place = open_store(named.root).url if "?" in named.root else named.root
         intake.add_root(store, place)
-        places = [named.root, *(one for one in intake.roots(store) if one != place)]
-    found = resolve(named.wishes, task, run.fingerprint, places[:1])
+        places = {one: one for one in intake.roots(store)} | {place: named.root}
+    found = resolve(named.wishes, task, run.fingerprint, [named.root] if named.root is not None else [])
     refused: list[Refused] = []
     brought: set[str] = set()
-    added = intake.add(store, run.sizes, _items(found, refused, brought if places else None))
-    superseded = _supersede(store, brought, added, places) if places else 0
+    contents = Contents(store, brought)
+    added = intake.add(store, run.sizes, _items(found, refused, brought if places else None), contents.see)
+    superseded = again = 0
+    if places:
+        intake.add_origin(store, place, added.shards)
+        if not _is_first(store, added):
+            origins = intake.origins(store) if len(places) > 1 else {}
+            superseded, back = supersede(store, contents, lies_there(places, origins))
+            again = _ask_again(store, run.sizes, back)
     _keep(store, paths, refused)
-    return Enqueued(added, refused, named.skipped, superseded)
+    return Enqueued(added, refused, named.skipped, superseded, again)
 
 
-def _supersede(store: Store, brought: set[str], added: Added, places: Sequence[str]) -> int:
-    held = {layout.shard_of(entry.name) for entry in store.list(layout.ITEMS)}
-    if held <= set(added.shards):
-        return 0  # the first list of a queue supersedes nothing
-    return supersede(store, brought, lies_there(places))
+def _is_first(store: Store, added: Added) -> bool:
+    """The first list of a queue supersedes nothing."""
+    return {layout.shard_of(entry.name) for entry in store.list(layout.ITEMS)} <= set(added.shards)
+
+
+def _ask_again(store: Store, sizes: Sizes, back: Collection[str]) -> int:
+    """An item whose file has its content back may have been tried while another one lay there."""
+    if not back:
+        return 0
+    look = Tally(store, lambda result: result.kind).look()
+    return intake.retry(
+        store, sizes, [look.items[i] for i in sorted(back) if look.answers.get(i) in NOT_FOUND]
+    )
 
 
 def _items(
@@ -104,15 +126,14 @@ def _recipe(store: Store, wanted: Wanted) -> Recipe:
             )
         return require(store).recipe
     task = registry.find(wanted.task)
-    if (wanted.engine or wanted.model or wanted.revision) and not task.engines:
-        raise UsageError(f"task {task.name} uses no model: leave --engine, --model and --revision out")
+    choice = models.choose(task, wanted.engine, wanted.model, wanted.revision)
     return Recipe(
         task=task.name,
         version=task.version,
         params=params.parse_settings(task, wanted.settings).model_dump(mode="json"),
-        engine=wanted.engine,
-        model=wanted.model,
-        revision=wanted.revision,
+        engine=choice.engine if choice else None,
+        model=choice.model if choice else None,
+        revision=choice.revision if choice else None,
     )
 
 

@@ -8,7 +8,7 @@ import logging
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -19,9 +19,12 @@ from worker.items import Item
 
 if TYPE_CHECKING:
     from worker.queue.store import Store
+    from worker.queue.superseded import LiesThere
 
 log = logging.getLogger(__name__)
 
+NOT_FOUND = frozenset({"absent", "changed", "not-a-file"})
+"""failures that say where the file lay there was none, or another one"""
 MARK_WHOLE = 48 * 1024
 MARK_BLOCK = 16 * 1024
 OTHER = {
@@ -232,17 +235,24 @@ def _later_roots(queue: str) -> tuple[str, ...]:
     return tuple(place for place in roots(open_store(queue)) if Root(place).present())
 
 
-def lies_there(places: Sequence[str]) -> Callable[[Item], bool | None]:
-    """Has an item's file its content still? None: a place that may have it cannot be seen from here."""
-    roots = [Root(location) for location in places]
+def lies_there(places: Mapping[str, str], origins: Mapping[str, Collection[str]]) -> LiesThere:
+    """Has an item's file its content still? None: a root that it may have lain below has no such file now.
 
-    def ask(item: Item) -> bool | None:
+    `places`: the recorded roots, and where they are. `origins`: by shard, those that its files came from."""
+    roots = {name: Root(location) for name, location in places.items()}
+
+    def known(root: Root, input: str) -> Known | None:
         try:
-            if any(root.present() and root.know(item.input) == Known(item.size, item.mark) for root in roots):
-                return True
-            return False if all(root.alive() for root in roots) else None
+            return root.know(input)
         except (OSError, WorkerError, ItemError):
             return None
+
+    def ask(item: Item, shards: Collection[str]) -> bool | None:
+        found = {name: known(root, item.input) for name, root in roots.items()}
+        if Known(item.size, item.mark) in found.values():
+            return True
+        lay = {name for shard in shards for name in origins.get(shard, roots)}
+        return None if any(found.get(name) is None for name in lay) else False
 
     return ask
 

@@ -24,6 +24,7 @@ from typing import Any, Protocol
 
 from worker import child
 from worker.child import Begun, OpenItem, Reply, Setup
+from worker.engines.choice import Choice
 from worker.items import Failure, Item, Json
 from worker.tasks import registry
 
@@ -72,6 +73,7 @@ class Pool:
         task_name: str,
         params: Mapping[str, Json],
         size: int,
+        choice: Choice | None = None,
         *,
         limit_s: float,
         memory_gb: float,
@@ -79,7 +81,7 @@ class Pool:
     ) -> None:
         self._size = size
         self._limit_s = limit_s
-        self._setup = Setup(task_name, dict(params), open_item, memory_gb, THREADS | os.environ)
+        self._setup = Setup(task_name, dict(params), choice, open_item, memory_gb, THREADS | os.environ)
         self._waiting: deque[_Entry] = deque()
         self._children: list[_Child] = []
         self._finished: list[Prepared] = []

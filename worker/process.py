@@ -25,6 +25,7 @@ from worker.items import Json
 from worker.link import Alive, End, Heard, Line, RemoteLife, Start, Stop
 from worker.looking import Looking
 from worker.loop import Loop
+from worker.models import choice_of
 from worker.passing import Passing
 from worker.pool import Pool
 from worker.queue.claims import Claims
@@ -76,7 +77,9 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
     store = open_store(settings.queue, patience=settings.patience_s)
     run = require(store)
     task_type = registry.find(run.recipe.task)
-    task = task_type(params.validate(task_type, run.recipe.params))
+    task = task_type(
+        params.validate(task_type, run.recipe.params), choice_of(store, run.recipe, scratch / "models")
+    )
     places = present_roots(roots(store), settings.root) if task.takes == "files" else ()
     clock = Clock()
     life = RemoteLife(worker, settings.ttl, clock, line)
@@ -163,6 +166,7 @@ def _pool(task: MapTask[Any, Any], open_input: OpenInput, settings: Settings) ->
         task.name,
         task.params.model_dump(mode="json"),
         settings.children,
+        task.choice,
         limit_s=settings.item_limit_s or task.item_limit_s,
         memory_gb=settings.item_memory_gb or task.item_memory_gb,
         open_item=open_input if task.takes == "files" else nullcontext,

@@ -49,7 +49,7 @@ def find(
     direct = [path for path in named if path not in lists]
     listed = [wish for path in lists for wish in _listed(path, task, params, anchored=root is None)]
     inputs = direct + [wish.input for wish in listed if isinstance(wish, Wish)]
-    base = Root(root or _known(inputs, known) or _common(inputs or ["."]))
+    base = Root(root or _known(inputs, known) or common_folder(inputs or ["."]))
     if not base.present():
         raise UsageError(f"--root {root} is not a folder of this machine")
     if not _is_text(base.location):
@@ -192,7 +192,7 @@ def _expand(path: str) -> list[str]:
     raise UsageError(f"{kind} {path}")
 
 
-def _common(paths: Sequence[str]) -> str:
+def common_folder(paths: Sequence[str]) -> str:
     """The folder or prefix that all of them lie below: what item names are relative to."""
     urls = {is_url(path) for path in paths}
     if urls == {True, False}:

@@ -23,6 +23,8 @@ MEASUREMENTS = {
     "traffic": (),
     "memory": (),
     "tails": (),
+    "video": (),
+    "live": (),
     "million": ("1000000",),
 }
 """each is a module here that prints Markdown, with what it is given"""

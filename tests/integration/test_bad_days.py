@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.battle import working_process
 from tests.servers import Door, Server
 from tests.workers import (
     ROOT,
@@ -300,6 +302,28 @@ def test_a_server_that_holds_its_breath_for_longer_than_the_ttl(azurite: Server)
         time.sleep(2.0)
     finally:
         azurite.process.send_signal(signal.SIGCONT)
+    code, said = finish(process)
+    assert code == 0, said
+    assert_calm(said)
+    assert kinds(queue) == dict.fromkeys(inputs, "ok")
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_folder_that_is_away_for_a_while(queue: Path, dies: bool) -> None:
+    """As one on a disk that is mounted again; and the working process may die meanwhile."""
+    inputs, away = [f"{n:02d}" for n in range(18)], queue.with_name("away")
+    assert run("enqueue", queue, *SLEEPY, *inputs)[0] == 0
+    process = worker("run", queue, *TTL)
+    eventually(lambda: done(queue))
+    pid = eventually(lambda: working_process(process))
+    queue.rename(away)
+    if dies:
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: "another one starts" in process.said)
+    time.sleep(2.0)
+    assert process.poll() is None
+    assert not queue.exists()
+    away.rename(queue)
     code, said = finish(process)
     assert code == 0, said
     assert_calm(said)

@@ -19,6 +19,7 @@ from PIL import Image
 
 from worker.cli import COMMANDS, group
 from worker.errors import MachineError, UnfinishedError, WorkerError
+from worker.ghosts import demo as drives
 from worker.media.demo import make
 from worker.queue import layout
 from worker.settings import Settings
@@ -48,6 +49,21 @@ def commands(page: Path) -> Iterator[list[str]]:
             words = shlex.split(line, comments=True)
             if words and Path(words[0]).name == "worker":
                 yield words[1:]
+
+
+# the example of docs/films.md
+
+
+def test_the_example_of_reading_films_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path / "demo")
+    monkeypatch.chdir(tmp_path / "demo" / "clips")
+    (example,) = blocks(ROOT / "docs" / "films.md", "python")
+    told: dict[str, Any] = {}
+    exec(example, told)
+    assert told["found"].frames.shape == (32, 224, 224, 3)
+    assert told["few"].times == (0.0, 0.48, 1.0, 1.48, 2.0, 2.48, 3.0, 3.48)
+    assert told["proof"][4:8] == b"ftyp"
+    assert told["picture"].startswith(b"\xff\xd8")
 
 
 # the examples of docs/tasks.md
@@ -141,8 +157,9 @@ def test_the_parameters_of_media_check_are_those_of_its_page() -> None:
 
 
 def test_the_demonstration_says_what_the_readme_shows(tmp_path: Path) -> None:
-    make(tmp_path / "run" / "demo")
-    arguments = ["run", "run/queue", "--task", "media-check", "--out", "run/results", "run/demo"]
+    demo, queue = "run/demo-ghost-probing", "run/ghost-probing-queue"
+    drives.make(tmp_path / demo)
+    arguments = ["run", queue, "--task", "ghost-probing", "--out", "run/ghost-probing-results", demo]
     ended = worker(tmp_path, *arguments)
     assert ended.returncode == 1, ended.stderr
     shown = untimed(blocks(READMES[0], "text")[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def report(results: Sequence[Result], out: Path, **own: object) -> Report:
         **own,
     }
     went = performance((Spent(r.input, r.seconds, None, 1) for r in results), [], 1)
-    return Report(summary, results, row, went, provenance(queue.run, "queue", [], [], {}), out)
+    return Report(summary, results, row, lambda _: (), went, provenance(queue.run, "queue", [], [], {}), out)
 
 
 def result(input: str, outcome: Answer | Failure, files: Mapping[str, str] | None = None) -> Result:
@@ -97,7 +98,7 @@ def test_small_pictures_are_inside_and_large_ones_are_links(tmp_path: Path) -> N
     (image,) = [a for tag, a in page.tags if tag == "img"]
     assert str(image["src"]).startswith("files/50_")
     assert image["loading"] == "lazy"
-    assert len([a for tag, a in page.tags if tag == "a"]) == 2
+    assert len([a for tag, a in page.tags if tag == "a" and "title" in a]) == 2
 
 
 def test_both_languages_are_there_and_one_is_shown(tmp_path: Path) -> None:
@@ -117,3 +118,11 @@ def test_a_hundred_thousand_results_make_a_page_that_still_opens(tmp_path: Path)
     assert text.count("<bdi>") <= ROWS_MOST + 5
     assert len(text) < 2_000_000
     assert "100,000: final_results.json" in text
+
+
+def test_what_a_task_calls_its_headlines_stands_large_and_once(tmp_path: Path) -> None:
+    one = report([result("a", Answer({}))], tmp_path, found_rate=0.128, other=3)
+    page = render(replace(one, headlines={"found_rate": ("found", "检出"), "absent": ("x", "x")}))
+    assert '<b>12.8%</b><span><span class="en">found</span>' in page
+    assert "found_rate" not in page
+    assert "<td>other</td><td>3</td>" in page

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import errno
+import gc
 import hashlib
+import resource
+import sys
 import threading
 import tracemalloc
 from collections import deque
@@ -23,6 +25,7 @@ from worker.items import Item, Result
 from worker.queue import intake, layout, listing, parts
 from worker.queue.answers import read_shard
 from worker.queue.protocol import Sizes
+from worker.queue.shards import line
 from worker.queue.store import Store, open_store
 from worker.queue.text import decode, encode
 
@@ -234,13 +237,23 @@ def test_a_long_list_is_not_held_in_memory(store: Store, monkeypatch: pytest.Mon
     assert peak < 10e6
 
 
-def test_a_list_that_finds_no_room_is_one_clear_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(listing.SpooledTemporaryFile, "write", full)
-    with pytest.raises(UsageError, match=r"No space left.*set TMPDIR"):
-        intake.add(store, Sizes(2), items("a"))
+@pytest.mark.parametrize("beyond", [1_000, 20_000])  # found out when all is read again, or before
+def test_a_list_that_finds_no_room_is_one_clear_error(
+    store: Store, monkeypatch: pytest.MonkeyPatch, beyond: int
+) -> None:
+    room, (least, most) = 1 << 16, resource.getrlimit(resource.RLIMIT_FSIZE)
+    unheard: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", unheard.append)
+    monkeypatch.setattr(listing, "MEMORY_MOST", 1_000)
+    listed = items(*range((room + beyond) // len(line(items("0")[0]))))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, most))
+    try:
+        with pytest.raises(UsageError, match=r"File too large.*set TMPDIR"):
+            intake.add(store, Sizes(2), listed)
+        gc.collect()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (least, most))
+    assert unheard == []
     assert shards(store) == []
 
 

@@ -19,10 +19,13 @@ LONG = 50
 class Watching:
     """One works on the only shard for ever; some wait, each asking when its time has come."""
 
-    def __init__(self, *names: str) -> None:
+    def __init__(self, *names: str, beside: tuple[str, ...] = ()) -> None:
+        """`beside`: those on the machine of the busy one."""
         self.bench = Bench(items=1)
         self.bench.take(self.bench.worker("busy"))
-        self.claims: dict[str, Claims] = {name: self.bench.worker(name) for name in names}
+        self.claims: dict[str, Claims] = {
+            name: self.bench.worker(name, "busy" if name in beside else name) for name in names
+        }
         self.due = dict.fromkeys(names, 0.0)
         self.looks = dict.fromkeys(names, 0)
         self.won: dict[str, float] = {}
@@ -123,6 +126,24 @@ def test_of_two_that_look_out_the_one_with_the_lower_name_stays() -> None:
         claims._lookout._ours = True
     watching.due = dict.fromkeys(watching.due, 0.0)
     watching.go_on(10)
+    watching.go_on(10)
+    assert watching.awake == {"a"}
+
+
+def test_when_a_machine_is_gone_that_also_waited_somebody_elsewhere_looks() -> None:
+    watching = Watching("a", "b", "c", "d", beside=("a", "b"))
+    watching.go_on(LONG)
+    watching.go_on(10)
+    assert watching.awake == {watching.lookout} == {"c"}
+    died, ttl = watching.bench.clock.time, watching.bench.ttl
+    watching.claims = {name: watching.claims[name] for name in "cd"}
+    watching.go_on(2, beating=False)
+    assert watching.won["c"] - died <= 1.5 * ttl
+
+
+def test_where_everybody_is_on_a_machine_that_works_one_looks_all_the_same() -> None:
+    watching = Watching("a", "b", "c", "d", beside=("a", "b", "c", "d"))
+    watching.go_on(LONG)
     watching.go_on(10)
     assert watching.awake == {"a"}
 

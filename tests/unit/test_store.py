@@ -315,11 +315,23 @@ def test_a_root_that_is_gone_is_not_an_empty_store(root: Path) -> None:
     store.put("a", b"")
     root.rename(root.with_name("moved"))
     for question in (store.get, store.head, store.list, store.discard):
-        with pytest.raises(StoreDeniedError, match="the folder is gone"):
+        with pytest.raises(StoreAwayError, match="the folder is gone"):
             question("a")
-    with pytest.raises(StoreDeniedError):
+    with pytest.raises(StoreAwayError):
         store.put("a", b"")
+    with pytest.raises(StoreAwayError):
+        open_store(str(root), patience=0).get("a")
     assert not root.exists()
+
+
+def test_a_root_that_comes_back_within_our_patience_was_away(root: Path) -> None:
+    moved = root.with_name("moved")
+    store = Store(Directory(root), sleep=lambda _: moved.rename(root) and None, clock=Time())
+    store.put("a/b", b"x")
+    root.rename(moved)
+    store.put("a/b", b"y")
+    root.rename(moved)
+    assert store.get("a/b") == b"y"
 
 
 def test_list_leaves_out_temporaries_and_links_to_folders(root: Path, tmp_path: Path) -> None:
@@ -371,7 +383,7 @@ def test_other_mounts_are_fine(kind: str) -> None:
 
 def test_an_absent_folder_is_made_only_when_asked(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such folder; make it, or check the path"):
-        open_store(str(tmp_path / "new"))
+        open_store(str(tmp_path / "new"), named=True)
     assert open_store(f"file://{tmp_path}/new", make=True).list() == []
 
 

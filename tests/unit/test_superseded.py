@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from worker.queue import layout
 from worker.queue.answers import read_shard
 from worker.queue.progress import Watcher
 from worker.queue.store import Store, open_store
-from worker.queue.superseded import Superseded, supersede
+from worker.queue.superseded import Contents, LiesThere, Replaced, Superseded, supersede
 from worker.queue.tally import Tally, pick
 from worker.report.collect import Collected, collect
 
@@ -48,12 +47,12 @@ class Run:
 
     def answer(self) -> None:
         """As a worker does: what lies there under another content fails as changed."""
-        lies = lies_there([str(self.folder / "in"), str(self.folder / "other")])
+        lies = lies_there({name: str(self.folder / name) for name in ("in", "other")}, {})
         done = {layout.shard_of(entry.name) for entry in self.store.list(layout.DONE)}
         for entry in self.store.list(layout.ITEMS):
             if layout.shard_of(entry.name) not in done:
                 shard = read_shard(self.store, layout.shard_of(entry.name))
-                results = [Result(i.id, i.input, self.outcome(i, bool(lies(i)))) for i in shard.items]
+                results = [Result(i.id, i.input, self.outcome(i, bool(lies(i, ())))) for i in shard.items]
                 self.queue.commit(shard, inline=results)
 
     def outcome(self, item: Item, lies: bool) -> Answer | Failure:
@@ -127,13 +126,31 @@ def test_a_file_that_gets_its_old_content_back_counts_with_it(run: Run) -> None:
     assert len(run.store.list(layout.SUPERSEDED)) == 4
 
 
+def test_what_failed_while_another_content_lay_there_is_asked_for_again(run: Run) -> None:
+    run.enqueue()
+    run.put("in/b.text", "finer")
+    run.answer()
+    assert run.enqueue().again == 0
+    run.answer()
+    run.put("in/b.text", "fine")
+    enqueued = run.enqueue()
+    assert (enqueued.superseded, enqueued.again) == (1, 1)
+    run.answer()
+    assert run.collect().summary["failures"] == {"torn": 1}
+    assert run.results()["b.text"] == "fine"
+    run.put("in/a.text", "whole")
+    run.enqueue()
+    run.put("in/a.text", "torn")
+    assert run.enqueue().again == 0
+
+
 def test_an_enqueue_cut_off_before_the_record_is_made_good_by_the_next(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run.enqueue()
     run.put("in/a.text", "whole")
     with monkeypatch.context() as patch:
-        patch.setattr("worker.enqueue.supersede", lambda *_: 0)
+        patch.setattr("worker.enqueue.supersede", lambda *_: Replaced(0, frozenset()))
         run.enqueue()
     assert not Superseded(run.store).look()
     assert run.enqueue().superseded == 1
@@ -148,12 +165,42 @@ def test_one_name_below_two_roots_is_two_files(run: Run) -> None:
     assert Watcher(run.store, Clock()).look().total == 3
 
 
+def test_what_was_moved_away_is_not_replaced_by_its_namesake_below_another_root(run: Run) -> None:
+    run.enqueue()
+    run.answer()
+    (run.folder / "in/b.text").unlink()
+    run.put("other/b.text", "another film")
+    assert run.enqueue("other").superseded == 0
+    run.answer()
+    assert len(run.collect().summary["failures"]) == 1
+    assert Watcher(run.store, Clock()).look().total == 3
+
+
 def test_a_place_that_is_not_there_now_may_hold_the_old_content(run: Run) -> None:
     run.put("other/a.text", "of another folder")
     run.enqueue()
     run.enqueue("other")
     (run.folder / "other").rename(run.folder / "unplugged")
     run.put("in/a.text", "whole")
+    assert run.enqueue().superseded == 1
+    assert Watcher(run.store, Clock()).look().total == 3
+
+
+def test_a_file_is_replaced_though_another_root_has_none_of_its_name(run: Run) -> None:
+    run.enqueue()
+    run.put("other/c.text", "of another folder")
+    run.enqueue("other")
+    run.put("in/b.text", "finer")
+    assert run.enqueue().superseded == 1
+
+
+def test_whose_root_is_not_known_may_have_lain_below_any(run: Run) -> None:
+    run.enqueue()
+    for entry in run.store.list(layout.ORIGINS):
+        run.store.discard(entry.name)
+    run.put("other/c.text", "of another folder")
+    run.enqueue("other")
+    run.put("in/b.text", "finer")
     assert run.enqueue().superseded == 0
 
 
@@ -193,9 +240,24 @@ def test_the_first_list_of_a_queue_reads_nothing_back(run: Run, monkeypatch: pyt
     run.enqueue()
 
 
+def test_a_later_list_reads_each_shard_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.enqueue()
+    run.put("in/c.text", "new")
+    get, read = Store.get, []
+
+    def noted(store: Store, name: str) -> bytes | None:
+        if name.startswith(layout.ITEMS):
+            read.append(name)
+        return get(store, name)
+
+    monkeypatch.setattr(Store, "get", noted)
+    run.enqueue()
+    assert sorted(read) == [entry.name for entry in run.store.list(layout.ITEMS)]
+
+
 def test_what_nobody_can_see_supersedes_nothing(run: Run) -> None:
     run.enqueue()
     run.put("in/a.text", "whole")
     run.enqueue()
-    unseen: Callable[[Item], bool | None] = lambda _: None  # noqa: E731
-    assert supersede(run.store, {'["a.text",{}]'}, unseen) == 0
+    unseen: LiesThere = lambda *_: None  # noqa: E731
+    assert supersede(run.store, Contents(run.store, {'["a.text",{}]'}), unseen).gone == 0

@@ -22,7 +22,10 @@ COMMANDS = {
     "enqueue": "add files, folders, globs, URLs or lists to a queue",
     "status": "progress, rate, time left, workers and failures",
     "collect": "write results, summary and report into a folder",
+    "record": "cut a live stream into files that overlap, for run --follow",
     "retry": "ask again for items that failed, or for those named",
+    "evaluate": "score results against labels",
+    "compare": "where two runs agree, and one run made of both",
     "tasks": "what can be done, and with which parameters",
 }
 STOPPED = 75

@@ -36,7 +36,7 @@ def command(
     """Add files, folders, globs, URLs or lists (.txt, .jsonl, -) to QUEUE.
 
     The first call freezes the recipe: the task, its parameters, the model."""
-    store = open_store(queue, make=task is not None)
+    store = open_store(queue, make=task is not None, named=True)
     wanted = Wanted(task, engine, model, revision, settings_of(settings, lang))
     enqueued = enqueue(store, wanted, paths, root)
     tell(enqueued, store.url)
@@ -50,11 +50,10 @@ def tell(enqueued: Enqueued, queue: str) -> None:
     known = f", {added.known} were there already" if added.known else ""
     refused = f", {len(enqueued.refused)} refused" if enqueued.refused else ""
     superseded = f", {enqueued.superseded} supersede an older content" if enqueued.superseded else ""
+    again = f", {enqueued.again} asked for again" if enqueued.again else ""
     skipped = f"; {_skipped(enqueued.skipped)}" if enqueued.skipped else ""
-    click.echo(
-        f"{queue}: {added.new} new items in {len(added.shards)} shards{known}{superseded}{refused}{skipped}",
-        err=True,
-    )
+    new = f"{added.new} new items in {len(added.shards)} shards"
+    click.echo(f"{queue}: {new}{known}{superseded}{again}{refused}{skipped}", err=True)
 
 
 def _skipped(counts: Mapping[str, int]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from worker.cli.table import clean, table
 from worker.items import Json
@@ -22,7 +22,14 @@ def outcome(collected: Collected) -> list[str]:
     if summary["superseded"]:
         rows.append(["superseded", f"{summary['superseded']:,}"])
     own = {key: value for key, value in summary.items() if key not in HEADLINES}
-    return [*table(rows), *findings(own), f"see {collected.report}"]
+    return [*_told(collected.rows), *table(rows), *findings(own), f"see {collected.report}"]
+
+
+def _told(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    if not any(columns):
+        return []
+    return [*table([columns, *([clean(redact(row.get(c, ""))) for c in columns] for row in rows)]), ""]
 
 
 def findings(own: Mapping[str, Json]) -> list[str]:

@@ -21,7 +21,7 @@ def command(queue: str, items: tuple[str, ...], failed: bool, fresh: bool) -> No
 
     if failed and items:
         raise click.UsageError("give --failed or items, not both")
-    store = open_store(queue)
+    store = open_store(queue, named=True)
     run = recipe.require(store)
     look = Tally(store, lambda result: result.kind).look()
     wanted = pick(look, items)

@@ -27,10 +27,12 @@ from worker.crew import Crew, divide, together
 from worker.enqueue import Wanted, agree, enqueue
 from worker.errors import UnfinishedError, UsageError
 from worker.evictions import events_url
+from worker.following import STILL_S, Following, followed
 from worker.nursery import Nursery
 from worker.parent import Ending, Parent
 from worker.queue import layout
 from worker.queue.progress import Watcher
+from worker.queue.recipe import require
 from worker.queue.store import Store, open_store
 from worker.report.files import default_out, make_out
 from worker.settings import Settings
@@ -66,7 +68,16 @@ log = logging.getLogger(__name__)
 @click.option(
     "--ttl", type=Duration(), default="60", show_default=True, help="silence after which work is taken over"
 )
-@click.option("--follow", is_flag=True, help="go on until stopped; new work is taken as it comes")
+@click.option(
+    "--follow", is_flag=True, help="go on until stopped; new work is taken as it comes, into the folders too"
+)
+@click.option(
+    "--still",
+    type=Duration(),
+    default=STILL_S,
+    show_default=True,
+    help="a file in a followed folder is whole when it has not changed for so long",
+)
 @click.option("--idle-exit", type=Duration(), help="leave after so long without work")
 @click.option("--stop-after", type=Duration(), help="stop early enough to be done by then: 90s, 15m, 12h")
 @click.option(
@@ -101,6 +112,7 @@ def command(
     item_memory: float | None,
     ttl: float,
     follow: bool,
+    still: float,
     idle_exit: float | None,
     stop_after: float | None,
     grace: float,
@@ -124,14 +136,18 @@ def command(
         from worker.metrics import refuse_taken
 
         refuse_taken(metrics)
-    store = open_store(queue, make=task is not None)
+    store = open_store(queue, make=task is not None, named=True)
     wanted = Wanted(task, engine, model, revision, settings_of(settings, lang))
-    if paths:
-        tell(enqueue(store, wanted, paths, root), store.url)
+    folders = _folders(store, task, paths) if follow else []
+    if named := [path for path in paths if path not in folders]:
+        tell(enqueue(store, wanted, named, root), store.url)
     run = agree(store, wanted)
+    following = Following(store, run, folders, root, still, Clock()) if folders else None
     if out:
         make_out(out, run.fingerprint)
     task_type = registry.find(run.recipe.task)
+    if notice := task_type.notices.get(run.recipe.engine or ""):
+        click.echo(notice[run.recipe.params.get("lang") == "zh"], err=True)
     group = context.find_root().params
     chosen = Settings(
         queue=queue,
@@ -152,11 +168,17 @@ def command(
     limit = item_limit or task_type.item_limit_s
     with StopListener(grace=grace, stop_after=stop_after, events_url=events_url(os.environ)) as stop:
         crew = Crew(divide(chosen, workers, cards), stop, Ticker(), partial(Parent, nursery, limit))
-        with _measured(metrics, crew):
+        with _measured(metrics, crew), followed(following) if following else nullcontext():
             ending = together(crew.run())
         if stop.current:  # one Ctrl-C more than needed must not cost the exit code
             signal.signal(signal.SIGINT, signal.SIG_IGN)
     return finish(ending, store, out or (default_out(queue) if paths else None), on_done)
+
+
+def _folders(store: Store, task: str | None, paths: Sequence[str]) -> list[str]:
+    """Those of the paths that files may come into."""
+    takes = registry.find(task or require(store).recipe.task).takes
+    return [path for path in paths if takes == "files" and Path(path).is_dir()]
 
 
 def _cards(gpus: str) -> list[Card]:

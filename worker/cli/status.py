@@ -24,7 +24,7 @@ def command(queue: str, watch: bool, json: bool) -> None:
     from worker.redact import redact_json
 
     clock = Clock()
-    watcher = Watcher(open_store(queue), clock)
+    watcher = Watcher(open_store(queue, named=True), clock)
     screen = Screen(sys.stdout, in_place=watch and not json)
     while True:
         progress = watcher.look()

@@ -89,7 +89,7 @@ def _labelled(image: Image.Image, text: str) -> Image.Image:
     return image
 
 
-def jpeg(image: Image.Image) -> bytes:
+def jpeg(image: Image.Image, quality: int = 85) -> bytes:
     out = io.BytesIO()
-    image.save(out, "JPEG", quality=85)
+    image.save(out, "JPEG", quality=quality)
     return out.getvalue()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -21,6 +22,8 @@ from worker.queue.protocol import Epoch, Watch, first_answers, killers, needs_ca
 from worker.queue.store import Store
 from worker.queue.text import decode, encode
 
+HOST = os.uname().nodename
+"""as beats name it"""
 POLL_LEAST = 0.25
 LOOKS_BETWEEN_LISTS = 4
 HOLDERS_FEW = 4
@@ -52,7 +55,14 @@ class Claims:
     """One worker's view of the queue, and the shards it holds."""
 
     def __init__(
-        self, store: Store, life: Life, clock: Clock, seed: int | None = None, *, of_jobs: bool = False
+        self,
+        store: Store,
+        life: Life,
+        clock: Clock,
+        seed: int | None = None,
+        *,
+        of_jobs: bool = False,
+        host: str = HOST,
     ) -> None:
         self._pace = POLL_LEAST
         """between two looks, while we look ourselves"""
@@ -67,6 +77,9 @@ class Claims:
         self._clock = clock
         self._random = random.Random(seed)
         self._of_jobs = of_jobs
+        self._host = host
+        self._apart = True
+        """the last look saw no holder on this machine"""
         self._held: dict[str, int] = {}
         self._hands: dict[str, tuple[str, ...]] = {}
         self._done: set[str] = set()
@@ -93,7 +106,7 @@ class Claims:
             self._lookout.worked()
             return False
         calm = not self._free and self._longest_still < self.ttl / 2
-        self._rest = self._lookout.rest(calm)
+        self._rest = self._lookout.rest(calm, self._apart)
         return self._rest > 0
 
     def take(self) -> Holding | None:
@@ -175,6 +188,7 @@ class Claims:
             for shard, epoch in self._contested.items()
         }
         beats = self._read_beats(sorted({*holders.values()} - {self._life.worker}))
+        self._apart = all(beat is None or beat.info.get("host") != self._host for beat in beats.values())
         moved = False
         for (shard, epoch), holder in holders.items():
             if holder == self._life.worker:  # a create of ours that we had given up for lost (rule 2)

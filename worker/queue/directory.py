@@ -44,7 +44,9 @@ class Directory:
 
     remedy = "check that the folder is there, and that you may write to it"
 
-    def __init__(self, root: Path, *, make: bool = False, mounts: str | None = None) -> None:
+    def __init__(
+        self, root: Path, *, make: bool = False, named: bool = False, mounts: str | None = None
+    ) -> None:
         self.root = root.absolute()
         self.url = str(root)
         refuse_mount(self.root, MOUNTS.read_text() if mounts is None and MOUNTS.exists() else mounts or "")
@@ -56,7 +58,7 @@ class Directory:
                     _sync(folder.parent)
             except OSError as error:
                 raise UsageError(f"{self.url}: {error.strerror}; give a folder that can be made") from None
-        if not self.root.is_dir():
+        if named and not self.root.is_dir():
             raise UsageError(f"{self.url}: no such folder; make it, or check the path")
         self._durable: set[Path] = set()
 
@@ -168,7 +170,7 @@ class Directory:
             return
         if folder == self.root:
             if not folder.is_dir():
-                raise StoreDeniedError("the folder is gone")
+                raise StoreAwayError("the folder is gone")
         else:
             self._make(folder.parent, durable)
             with suppress(FileExistsError):
@@ -188,7 +190,7 @@ class Directory:
                     raise FileNotFoundError(error.filename) from None
         except FileNotFoundError:
             if not self.root.is_dir():
-                raise StoreDeniedError("the folder is gone") from None
+                raise StoreAwayError("the folder is gone") from None
             raise
 
 

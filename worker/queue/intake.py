@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from worker.items import Item
@@ -25,27 +25,35 @@ class Added:
     """every shard that these items stand in by now, as far as they are new"""
 
 
-def add(store: Store, sizes: Sizes, items: Iterable[Item]) -> Added:
+def add(
+    store: Store, sizes: Sizes, items: Iterable[Item], see: Callable[[Shard], object] = lambda _: None
+) -> Added:
     """Cut items into shards and write those that are new (rule 9).
 
     The cut is made of all items first: whoever brings the same list at the same time, or comes after a
     crash half-way, finds the same shards under the same names. Only what is left then is compared item
     by item with what the queue holds already. `sizes` are those of run.json: what items took since then
-    may say another (rule 8).
+    may say another (rule 8). `see` is told of each shard that is read.
     """
     listing = Listing(items)
     size = agreed_size(store, sizes, listing.ids)
     there = {layout.shard_of(e.name) for e in store.list(layout.ITEMS)}
-    known: frozenset[str] = frozenset()
+    known: set[str] = set()
     if there:
         if all(shard.name in there for shard in listing.cut(size)):
             return Added(0, listing.given, ())
-        ids = listing.ids
-        known = frozenset(i.id for shard in _read(store, there) for i in shard.items if i.id in ids)
+        for shard in _read(store, there):
+            see(shard)
+            known.update(item.id for item in shard.items if item.id in listing.ids)
     names: list[str] = []
     store.create_all(_noted(listing.cut(size, known), names))
     new = len(listing.ids) - len(known)
     return Added(new, listing.given - new, tuple(names))
+
+
+def append(store: Store, sizes: Sizes, items: Sequence[Item]) -> None:
+    """Of one who knows that they are new. Were they not, they would be answered twice, and count once."""
+    _write(store, cut(items, sizes.of_list(len(items))))
 
 
 def _noted(shards: Iterable[Packed], names: list[str]) -> Iterator[tuple[str, bytes]]:
@@ -94,6 +102,22 @@ def finish_retries(store: Store) -> None:
 def add_root(store: Store, location: str) -> None:
     """Record where the inputs were seen; a machine that sees them elsewhere says so with --root."""
     store.create(layout.root(location), encode({"location": location}))
+
+
+def add_origin(store: Store, root: str, shards: Sequence[str]) -> None:
+    """Record below which root their inputs were seen."""
+    if shards:
+        store.create(layout.origin(root, shards), encode({"root": root, "shards": shards}))
+
+
+def origins(store: Store) -> dict[str, set[str]]:
+    """By shard, the roots; of one from the inbox, or whose author died, none is known."""
+    found: dict[str, set[str]] = {}
+    for data in store.at_once(store.get, [entry.name for entry in store.list(layout.ORIGINS)]):
+        record = decode(data or b'{"shards":[]}')
+        for shard in record["shards"]:
+            found.setdefault(shard, set()).add(record["root"])
+    return found
 
 
 def roots(store: Store) -> list[str]:

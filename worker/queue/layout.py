@@ -16,10 +16,12 @@ DONE = "done/"
 RETRIES = "retries/"
 TAKEN = "taken/"
 ROOTS = "roots/"
+ORIGINS = "origins/"
 CUTS = "cuts/"
 SUPERSEDED = "superseded/"
 FILES = "files/"
 JOBS = "jobs/"
+MODELS = "models/"
 
 
 def shard(sha256: str, count: int) -> str:
@@ -78,6 +80,11 @@ def root(location: str) -> str:
     return f"{ROOTS}{hashlib.sha256(location.encode()).hexdigest()[:16]}.json"
 
 
+def origin(location: str, shards: Iterable[str]) -> str:
+    """These shards' inputs were seen below this root."""
+    return f"{ORIGINS}{hashlib.sha256(' '.join([location, *shards]).encode()).hexdigest()[:16]}.json"
+
+
 def cut(ids: Iterable[str]) -> str:
     """How large the shards of this list are."""
     return f"{CUTS}{hashlib.sha256(' '.join(ids).encode()).hexdigest()[:16]}.json"
@@ -95,6 +102,11 @@ def file(content: bytes) -> str:
 
 def file_of(sha256: str) -> str:
     return f"{FILES}{sha256}"
+
+
+def model(sha256: str) -> str:
+    """A model that is one file."""
+    return f"{MODELS}{sha256}"
 
 
 def jobs(shard: str) -> str:

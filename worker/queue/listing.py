@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from itertools import islice
 from tempfile import SpooledTemporaryFile
 
@@ -25,22 +26,27 @@ class Listing:
             self.given += 1
             if item.id not in self._ids:
                 self._ids[item.id] = None
-                self._keep(line(item))
+                with self._room():
+                    self._lines.write(line(item))
 
     @property
     def ids(self) -> Collection[str]:
         return self._ids.keys()
 
     def cut(self, size: int, without: Collection[str] = frozenset()) -> Iterator[Packed]:
-        self._lines.seek(0)
+        with self._room():
+            self._lines.seek(0)  # writes what is still in a buffer
         lines = (one for item, one in zip(self._ids, self._lines, strict=True) if item not in without)
         while some := list(islice(lines, size)):
             yield packed(some)
 
-    def _keep(self, data: bytes) -> None:
+    @contextmanager
+    def _room(self) -> Iterator[None]:
         try:
-            self._lines.write(data)
+            yield
         except OSError as error:
+            with suppress(OSError):
+                self._lines.close()  # else it tries to write once more when it is collected, and tells of it
             remedy = "make room there, or set TMPDIR"
             raise UsageError(
                 f"the list does not fit into the temporary folder ({error.strerror}): {remedy}"

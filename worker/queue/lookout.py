@@ -29,12 +29,15 @@ class Word:
     counter: int
     calm: bool
     """nothing is free, and nobody who holds a shard is silent"""
+    apart: bool = True
+    """nobody who holds a shard is on its machine, and would be gone with it"""
 
     @staticmethod
     def decode(data: bytes) -> Word | None:
         try:
             record = decode(data)
-            return Word(str(record["worker"]), int(record["counter"]), bool(record["calm"]))
+            calm, apart = bool(record["calm"]), bool(record.get("apart", True))
+            return Word(str(record["worker"]), int(record["counter"]), calm, apart)
         except (ValueError, KeyError, TypeError):
             return None
 
@@ -56,15 +59,17 @@ class Lookout:
         self._word: Word | None = None
         """as we last saw it, or said it"""
         self._ours = False
+        self._apart = True
         self._counter = 0
 
     def worked(self) -> None:
         self._since = self._word = None
         self._ours = False
 
-    def rest(self, calm: bool) -> float:
-        """How long we may leave it to somebody else; 0: look. `calm`: what our own last look says."""
+    def rest(self, calm: bool, apart: bool) -> float:
+        """How long to leave it to somebody else; 0: look. `calm`, `apart`: what our own last look says."""
         now = self._clock.now()
+        self._apart = apart
         if self._since is None:
             self._since = self._awake = now
         rest = min(REST_SHARE * (now - self._since), REST_MOST_TTLS * self._ttl)
@@ -95,18 +100,21 @@ class Lookout:
     def _looks_out(self, before: Word | None, spent: float) -> bool:
         """Somebody else spoke since we last asked, and went on speaking as far as its words tell.
 
-        Of two who look out the one with the lower name stays."""
+        Of two who look out the one that is apart stays, else the one with the lower name; and who is apart
+        leaves it to nobody who is not."""
         word = self._word
         if word is None or before is None or word == before or word.worker == self._worker:
             return False
         words = word.counter - before.counter
         if word.worker == before.worker and words < int(WORDS_LEAST * spent / self._ttl):
             return False
-        return not self._ours or word.worker < self._worker
+        if self._ours:
+            return (not word.apart, word.worker) < (not self._apart, self._worker)
+        return word.apart or not self._apart
 
     def _say(self, calm: bool) -> None:
         self._counter += 1
-        self._word, self._ours = Word(self._worker, self._counter, calm), True
+        self._word, self._ours = Word(self._worker, self._counter, calm, self._apart), True
         self._store.put(layout.LOOKOUT, encode(asdict(self._word)), durable=False)
 
     def _read(self) -> Word | None:

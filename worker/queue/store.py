@@ -228,8 +228,11 @@ class Store:
         return f"{self.url}/{name}" if name else self.url
 
 
-def open_store(url: str, *, patience: float = 20.0, make: bool = False) -> Store:
-    """The store at a folder's path or an address; `make` creates the folder if it is absent."""
+def open_store(url: str, *, patience: float = 20.0, make: bool = False, named: bool = False) -> Store:
+    """The store at a folder's path or an address; `make` creates the folder if it is absent.
+
+    `named`: a person has named it just now: an absent folder is a mistake; else one that is away.
+    """
     scheme, separator, place = url.partition("://")
     if not url.strip():
         raise UsageError(f"the queue has no name; give one of: {SCHEMES}")
@@ -238,7 +241,7 @@ def open_store(url: str, *, patience: float = 20.0, make: bool = False) -> Store
     if not separator or scheme == "file":
         from worker.queue.directory import Directory
 
-        backend = Directory(Path(unquote(place) if separator else url), make=make)
+        backend = Directory(Path(unquote(place) if separator else url), make=make, named=named)
     elif scheme in ("memory", "az", "s3", "gs"):
         from worker.queue.bucket import open_bucket
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker.errors import UnfinishedError, UsageError
+from worker.evaluation.score import score
 from worker.items import Json, Result
 from worker.jobs.checkpoints import hash_file
 from worker.queue import intake, layout, recipe
@@ -22,14 +23,20 @@ from worker.report.files import refuse_other, relative_paths, write_json, write_
 from worker.report.html import ROWS_MOST, Report, render
 from worker.report.performance import performance
 from worker.report.provenance import provenance
-from worker.report.record import document, encoded
+from worker.report.record import document, encoded, record
+from worker.report.words import LANGUAGES
 from worker.tasks import params, registry
+
+ROWS_SHORT = 12
+"""so many items are told one by one where the command was given"""
 
 
 @dataclass(frozen=True, slots=True)
 class Collected:
     out: Path
     summary: Mapping[str, Json]
+    rows: Sequence[Mapping[str, str]] = ()
+    """of a short list: what was answered, as the report's table has it"""
 
     @property
     def complete(self) -> bool:
@@ -41,7 +48,7 @@ class Collected:
         return self.out / "report.html"
 
 
-def collect(store: Store, out: Path) -> Collected:
+def collect(store: Store, out: Path, labels: Path | None = None) -> Collected:
     """Everything is read and checked before the first file is written; summary.json comes last."""
     run = recipe.require(store)
     refuse_other(out, run.fingerprint)
@@ -55,6 +62,7 @@ def collect(store: Store, out: Path) -> Collected:
     beats = read_beats(store)
     newest = newest_claims(e.name for e in store.list(layout.CLAIMS))
     epochs = {shard: newest[shard].epoch for shard in shards if shard in newest}
+    scored = score(labels, map(record, plain)).document() if labels else None
     went = performance(results.spent(), beats, sum(epochs.values()))
     origin = provenance(run, store.url, beats, intake.roots(store), epochs)
     try:
@@ -64,13 +72,30 @@ def collect(store: Store, out: Path) -> Collected:
         write_whole(out / "final_results.json", document(head, map(encoded, results)))
         write_json(out / "performance.json", went)
         write_json(out / "provenance.json", origin)
-        page = render(Report(summary, plain.first(ROWS_MOST), task.row, went, origin, out))
+        page = render(
+            Report(
+                summary=summary,
+                results=plain.first(ROWS_MOST),
+                row=task.row,
+                moments=task.moments,
+                performance=went,
+                provenance=origin,
+                out=out,
+                headlines=task.headlines,
+                notice=task.notices.get(run.recipe.engine or ""),
+                score=scored,
+            ),
+            getattr(task.params, "lang", LANGUAGES[0]),
+        )
         write_whole(out / "report.html", [page.encode(errors="replace")])
+        if scored:
+            write_json(out / "evaluation.json", scored)
         write_json(out / "summary.json", summary)
     except OSError as error:
         remedy = "free room there, or give another --out"
         raise UsageError(f"{error.filename or out}: {error.strerror}; {remedy}") from None
-    return Collected(out, summary)
+    short = plain if len(plain) <= ROWS_SHORT else ()
+    return Collected(out, summary, [{"": one.input, **task.row(one)} for one in short if one.ok])
 
 
 def finished_shards(store: Store) -> list[str]:

@@ -7,23 +7,31 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from string import Template
+from typing import TypeAlias
 
 from worker.duration import spoken
 from worker.items import Failure, Json, Result
 from worker.redact import redact
 from worker.report.files import shown
+from worker.report.moments import anchor, moments
 from worker.report.pictures import Pictures
-from worker.report.words import LANGUAGES, word
+from worker.report.scoring import scoring
+from worker.report.words import LANGUAGES, both, word
+from worker.tasks.task import Moment
 
 TEMPLATE = Path(__file__).with_name("report.html")
 ROWS_MOST = 5000
 """a browser shows so many at once without a pause; all stand in final_results.json"""
+MOMENTS_EMBED_MOST = 48 << 20
+"""bytes of the pictures of moments, up to which the report holds them: it is mailed around"""
 TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")
 """characters that turn the order of letters around: gpj.exe would look like exe.jpg"""
+Told: TypeAlias = Mapping[str, Sequence[Moment]]
+"""what was found, by item"""
 HEADLINES = {"task", "fingerprint", "total", "ok", "failed", "failures", "refused", "superseded"}
 
 
@@ -32,10 +40,17 @@ class Report:
     summary: Mapping[str, Json]
     results: Sequence[Result]
     row: Callable[[Result], Mapping[str, str]]
+    moments: Callable[[Result], Sequence[Moment]]
     performance: Mapping[str, Json]
     provenance: Mapping[str, Json]
     out: Path
     """where files/ lies already"""
+    headlines: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """the task's keys of the summary that are cards, and what these are called in English and in Chinese"""
+    notice: tuple[str, str] | None = None
+    """what a reader must know first, in English and in Chinese"""
+    score: Mapping[str, Json] | None = None
+    """against labels, if there are any"""
 
 
 def render(report: Report, lang: str = "en") -> str:
@@ -44,54 +59,77 @@ def render(report: Report, lang: str = "en") -> str:
     script = page.partition("<script>")[2].partition("</script>")[0]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     summary = report.summary
+    sections = dict(_sections(report))
     return Template(page).substitute(
         lang=lang,
         title=_text(summary["task"]),
         fingerprint=_text(summary["fingerprint"]),
+        notice=f'<p class="notice">{both(*report.notice)}</p>' if report.notice else "",
+        headlines="".join(_headlines(report)),
         cards="".join(_cards(report)),
         share=f'<i style="flex:{int(summary["ok"])}"></i><i style="flex:{int(summary["failed"])}"></i>',
-        sections="\n".join(_sections(report)),
+        links="".join(f'<a href="#{name}">{word(name)}</a>' for name in sections),
+        sections="\n".join(
+            f'<section><h2 id="{name}">{word(name)}</h2>{html}</section>' for name, html in sections.items()
+        ),
         script_hash=f"sha256-{digest}",
     )
 
 
+def _headlines(report: Report) -> Iterator[str]:
+    for key, names in report.headlines.items():
+        if report.summary.get(key) is not None:
+            yield _card(both(*names), report.summary[key])
+
+
 def _cards(report: Report) -> Iterator[str]:
     summary, went = report.summary, report.performance
-    yield _card("items", summary["total"])
-    yield _card("ok", summary["ok"], "good")
-    yield _card("failed", summary["failed"], "bad" if summary["failed"] else "")
+    yield _card(word("items"), summary["total"])
+    yield _card(word("ok"), summary["ok"], "good")
+    yield _card(word("failed"), summary["failed"], "bad" if summary["failed"] else "")
     if summary.get("superseded"):
-        yield _card("superseded", summary["superseded"])
+        yield _card(word("superseded"), summary["superseded"])
     if went.get("wall_s") is not None:
-        yield _card("wall", spoken(went["wall_s"]))
+        yield _card(word("wall"), spoken(went["wall_s"]))
     if went.get("items_per_s") is not None:
-        yield _card("rate", f"{went['items_per_s']:.3g}")
+        yield _card(word("rate"), f"{went['items_per_s']:.3g}")
     if went.get("device_wait_share") is not None:
-        yield _card("waited", f"{went['device_wait_share']:.0%}")
+        yield _card(word("waited"), f"{went['device_wait_share']:.0%}")
 
 
 def _card(name: str, value: Json, kind: str = "") -> str:
-    text = f"{value:,}" if isinstance(value, int) else str(value)
-    return f'<div class="card"><b class="{kind}">{_text(text)}</b><span>{word(name)}</span></div>'
+    """A share is told in per cent; the name is HTML already."""
+    if isinstance(value, float):
+        text = f"{value:.1%}"
+    else:
+        text = f"{value:,}" if isinstance(value, int) else str(value)
+    return f'<div class="card {kind}"><b>{_text(text)}</b><span>{name}</span></div>'
 
 
-def _sections(report: Report) -> Iterator[str]:
+def _sections(report: Report) -> Iterator[tuple[str, str]]:
+    """Name and HTML, in the order of the page."""
     answered, failed = _first_rows(report)
+    told = {result.item: found for result in answered if (found := report.moments(result))}
+    if report.score:
+        yield "score", scoring(report.score, _text, _table)
+    if answered:
+        yield "rows", _rows(report, answered, told)
+    if told:
+        yield "moments", "".join(_moments(report, answered, told))
     if failed:
-        yield _heading("failures") + _failures(report.summary, failed)
+        yield "failures", _failures(report.summary, failed)
     if report.summary["refused"]:
         lines = [
             [_text(one["file"]), _text(one["line"]), _text(one["why"])] for one in report.summary["refused"]
         ]
-        yield _heading("refused") + _table(map(word, ["file", "line", "why"]), lines)
-    own = [[_text(key), _value(value)] for key, value in report.summary.items() if key not in HEADLINES]
+        yield "refused", _table(map(word, ["file", "line", "why"]), lines)
+    known = HEADLINES | report.headlines.keys()
+    own = [[_text(key), _value(value)] for key, value in report.summary.items() if key not in known]
     if own:
-        yield _heading("summary") + _table(map(word, ["what", "value"]), own)
-    if answered:
-        yield _heading("rows") + _rows(report, answered)
-    yield _heading("time") + _time(report.performance)
+        yield "summary", _table(map(word, ["what", "value"]), own)
+    yield "time", _time(report.performance)
     pretty = json.dumps(report.provenance, ensure_ascii=False, indent=2)
-    yield _heading("provenance") + f'<div class="box"><pre class="mark">{_text(pretty)}</pre></div>'
+    yield "provenance", f'<div class="box"><pre class="mark">{_text(pretty)}</pre></div>'
 
 
 def _first_rows(report: Report) -> tuple[list[Result], list[Result]]:
@@ -117,15 +155,25 @@ def _failures(summary: Mapping[str, Json], failed: Sequence[Result]) -> str:
     return "<br>".join(tables) + _how_many(summary["failed"])
 
 
-def _rows(report: Report, answered: Sequence[Result]) -> str:
-    """The task's own table, with the pictures that belong to each item."""
+def _moments(report: Report, answered: Sequence[Result], told: Told) -> Iterator[str]:
+    found = [result for result in answered if result.item in told]
+    pictures = Pictures(report.out, found, MOMENTS_EMBED_MOST)
+    for result in found:
+        yield moments(result, told[result.item], pictures, _input(result.input), _text)
+
+
+def _rows(report: Report, answered: Sequence[Result], told: Told) -> str:
+    """The task's own table, with the pictures of each item, or the way to what was found in it."""
     rows = [report.row(result) for result in answered]
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    pictures = Pictures(report.out, answered)
+    pictures = Pictures(report.out, [result for result in answered if result.item not in told])
     names = [word("input"), *map(_text, columns)] + ([word("files")] if pictures.any else [])
     cells = [
-        [_input(result.input), *(_text(row.get(column, "")) for column in columns)]
-        + ([pictures.gallery(result)] if pictures.any else [])
+        [
+            _linked(result) if result.item in told else _input(result.input),
+            *(_text(row.get(column, "")) for column in columns),
+            *([pictures.gallery(result, () if result.item in told else None)] if pictures.any else ()),
+        ]
         for result, row in zip(answered, rows, strict=True)
     ]
     search = '<input id="filter" type="search" placeholder="⌕" aria-label="filter / 筛选">'
@@ -156,10 +204,6 @@ def _table(names: Iterable[str], rows: Iterable[Sequence[str]], *, name: str = "
     return f'<div class="box">{table}<thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>'
 
 
-def _heading(name: str) -> str:
-    return f"<h2>{word(name)}</h2>"
-
-
 def _text(value: Json) -> str:
     return _escaped(redact(str(value)))
 
@@ -167,6 +211,10 @@ def _text(value: Json) -> str:
 def _input(input: str) -> str:
     """A name may be written from right to left; it must not turn the line around."""
     return f"<bdi>{_escaped(shown(input))}</bdi>"
+
+
+def _linked(result: Result) -> str:
+    return f'<a href="#{anchor(result)}">{_input(result.input)}</a>'
 
 
 def _escaped(text: str) -> str:

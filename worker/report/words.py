@@ -17,6 +17,30 @@ WORDS = {
     "refused": ("Refused lines", "被拒绝的行"),
     "summary": ("Summary", "汇总"),
     "rows": ("Results", "结果"),
+    "score": ("Against the labels", "与标注对照"),
+    "said_yes": ("said yes", "判为是"),
+    "said_no": ("said no", "判为否"),
+    "true": ("labelled yes", "标注为是"),
+    "false": ("labelled no", "标注为否"),
+    "interval": ("95 %", "95% 区间"),
+    "always_yes": ("always yes", "全判是"),
+    "always_no": ("always no", "全判否"),
+    "precision": ("precision", "精确率"),
+    "recall": ("recall", "召回率"),
+    "f1": ("F1", "F1"),
+    "balanced_accuracy": ("balanced accuracy", "平衡准确率"),
+    "accuracy": ("accuracy", "准确率"),
+    "yes": ("yes", "是"),
+    "no": ("no", "否"),
+    "not_there": ("not in the results", "结果中没有"),
+    "time_hits": ("found within 2 s of the label", "与标注时间相差 2 秒内"),
+    "wrong": ("Wrong", "判错"),
+    "label": ("Label", "标注"),
+    "label_time": ("At", "时间"),
+    "said": ("Said", "判定"),
+    "incidents": ("Incidents", "事件"),
+    "left_out": ("Not counted", "未计入"),
+    "moments": ("What was found, and when", "发现了什么，在何时"),
     "time": ("Where the time went", "时间花在哪里"),
     "provenance": ("Provenance", "来源"),
     "file": ("File", "文件"),
@@ -44,5 +68,8 @@ WORDS = {
 
 def word(name: str) -> str:
     """Both languages; the page shows one of them."""
-    en, zh = WORDS[name]
+    return both(*WORDS[name])
+
+
+def both(en: str, zh: str) -> str:
     return f'<span class="en">{escape(en)}</span><span class="zh" lang="zh">{escape(zh)}</span>'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from worker.items import Answer, Failure, Item, Json, Result
 
 if TYPE_CHECKING:
+    from worker.engines.choice import Choice
     from worker.jobs.stopping import StopFlag
     from worker.jobs.workspace import Workspace
 
@@ -18,6 +20,21 @@ class Params(BaseModel):
     """Typed knobs of a task; part of the recipe's fingerprint. Unknown names are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Something that happened at some time of an item, for the report."""
+
+    start_s: float
+    end_s: float
+    of_s: float
+    """how long the item is"""
+    title: str
+    lines: Sequence[str] = ()
+    level: Literal["high", "medium", "low"] = "medium"
+    pictures: Sequence[str] = ()
+    """of the answer's files"""
 
 
 P = TypeVar("P", bound=Params)
@@ -35,17 +52,24 @@ class Task(Generic[P]):
     """of its prompts and rules; part of the recipe, so that old and new answers never mix"""
     params_type: ClassVar[type[Params]] = Params
     takes: ClassVar[Literal["files", "values"]] = "files"
-    engines: ClassVar[frozenset[str]] = frozenset()
-    """the kinds of models that can answer it; none: it uses no model"""
+    engines: ClassVar[Mapping[str, str]] = {}
+    """those that can answer it, `module:Class` by name, the one that needs nothing first"""
     suffixes: ClassVar[frozenset[str]] = frozenset()
     """endings (".mp4") that a folder is searched for; empty: every file"""
     seconds_per_item: ClassVar[float] = 1.0
     """an estimate; it gives the shard size"""
+    headlines: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    """keys of its summary that stand large in the report: what they are called in English and in Chinese.
+    A float is a share, and told in per cent"""
+    notices: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    """by engine: what a reader of its answers must know first, in English and in Chinese"""
     item_limit_s: ClassVar[float] = 600.0
     """for so long a worker may be silent over one item: then what works on it is killed"""
 
-    def __init__(self, params: P) -> None:
+    def __init__(self, params: P, choice: Choice | None = None) -> None:
         self.params = params
+        self.choice = choice
+        """the engine and its model; None: the task uses none, or only its results are looked at"""
 
     def open(self, device: str) -> None:
         """Load models and warm up, once, before the first claim."""
@@ -61,6 +85,10 @@ class Task(Generic[P]):
         """One line of the table that people read: column → text. Failed results never come here."""
         assert isinstance(result.outcome, Answer)
         return {key: str(value) for key, value in result.outcome.keys.items()}
+
+    def moments(self, result: Result) -> Sequence[Moment]:  # noqa: ARG002
+        """What happened in it and when, for the report. Failed results never come here."""
+        return ()
 
     def params_of(self, item: Item) -> P:
         """The recipe's parameters with this item's own over them."""

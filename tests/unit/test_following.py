@@ -1,0 +1,110 @@
+"""A folder that a recorder writes into."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests.fakes import HandClock
+from worker.following import Following
+from worker.queue import layout
+from worker.queue.answers import read_shard
+from worker.queue.progress import read_taken, refused_lines
+from worker.queue.protocol import Sizes
+from worker.queue.recipe import Recipe, freeze
+from worker.queue.store import Store, open_store
+
+
+class Followed:
+    def __init__(self, folder: Path, store: Store | None = None) -> None:
+        self.store = store or open_store(f"memory://{uuid4().hex}", make=True)
+        run = freeze(self.store, Recipe(task="media-check"), Sizes(4))
+        self.clock = HandClock()
+        self.following = Following(self.store, run, [str(folder)], None, 3.0, self.clock)
+
+    def look(self, *, after: float = 1.0) -> int:
+        self.clock.sleep(after)
+        return self.following.look()
+
+    @property
+    def inputs(self) -> list[str]:
+        names = [layout.shard_of(entry.name) for entry in self.store.list(layout.ITEMS)]
+        return sorted(item.input for name in names for item in read_shard(self.store, name).items)
+
+
+def test_a_file_is_taken_once_it_stands_still(tmp_path: Path) -> None:
+    one = Followed(tmp_path)
+    assert one.look() == 0, "an empty folder is no error"
+    file = tmp_path / "cam 1" / "a.mp4"
+    file.parent.mkdir()
+    for n in range(6):
+        file.write_bytes(b"x" * n)
+        assert one.look() == 0, "it grows"
+    assert [one.look() for _ in range(5)] == [0, 0, 1, 0, 0]
+    assert one.inputs == ["cam 1/a.mp4"]
+
+
+def test_a_pause_of_ours_proves_nothing(tmp_path: Path) -> None:
+    one = Followed(tmp_path)
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    assert [one.look(), one.look(after=100), one.look()] == [0, 0, 1]
+
+
+def test_what_is_hidden_or_of_another_kind_is_left_alone(tmp_path: Path) -> None:
+    one = Followed(tmp_path)
+    for name in (".part.mp4", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    assert sum(one.look() for _ in range(6)) == 0
+
+
+def test_who_begins_again_takes_nothing_twice(tmp_path: Path) -> None:
+    first = Followed(tmp_path)
+    (tmp_path / "a.mp4").write_bytes(b"a")
+    assert sum(first.look() for _ in range(5)) == 1
+    (tmp_path / "b.mp4").write_bytes(b"b")
+    again = Followed(tmp_path, first.store)
+    assert sum(again.look() for _ in range(5)) == 1
+    assert again.inputs == ["a.mp4", "b.mp4"]
+
+
+def test_a_name_that_is_no_text_is_refused_and_told_in_the_results(tmp_path: Path) -> None:
+    one = Followed(tmp_path)
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.mp4")).write_bytes(b"x")
+    (tmp_path / "a.mp4").write_bytes(b"a")
+    assert [one.look() for _ in range(6)] == [0, 0, 0, 1, 0, 0]
+    taken = read_taken(one.store, [entry.name for entry in one.store.list(layout.TAKEN)])
+    (refused,) = refused_lines(taken)
+    assert "not UTF-8" in str(refused["why"])
+
+
+def test_a_store_that_was_away_loses_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Followed(tmp_path)
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    with monkeypatch.context() as away:
+        away.setattr("worker.queue.intake.add", lambda *_: (_ for _ in ()).throw(OSError("away")))
+        for _ in range(3):
+            one.look()
+        with pytest.raises(OSError, match="away"):
+            one.look()
+    assert one.look() == 1
+
+
+def test_a_folder_that_cannot_be_listed_costs_what_is_in_it_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "shut").mkdir()
+    (tmp_path / "a.mp4").write_bytes(b"a")
+    scan = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("shut"):
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    one = Followed(tmp_path)
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert sum(one.look() for _ in range(5)) == 1
+    assert caplog.text.count("shut cannot be read (Permission denied)") == 1

@@ -1,0 +1,149 @@
+"""Answers against labels, and against other answers."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from worker.cli import group
+from worker.evaluation.comparison import compare, merge, rule
+from worker.evaluation.counts import Confusion, bootstrap, confusion, wilson
+from worker.evaluation.labels import Label
+from worker.evaluation.score import match
+from worker.evaluation.verdicts import Verdict
+from worker.items import Json
+
+GHOST = "ghost probing"
+
+
+def test_rates_of_a_confusion() -> None:
+    found = confusion([(True, True)] * 6 + [(False, True)] * 2 + [(True, False)] * 3 + [(False, False)] * 4)
+    assert found == Confusion(6, 2, 3, 4)
+    assert found.precision == 0.75
+    assert found.recall == pytest.approx(2 / 3)
+    assert found.f1 == pytest.approx(12 / 17)
+    assert found.balanced_accuracy == pytest.approx((2 / 3 + 2 / 3) / 2)
+    nothing = confusion([])
+    assert (nothing.precision, nothing.recall, nothing.f1, nothing.accuracy) == (None,) * 4
+
+
+def test_intervals() -> None:
+    low, high = wilson(8, 10) or (0, 0)
+    assert (low, high) == (pytest.approx(0.4902, abs=1e-4), pytest.approx(0.9433, abs=1e-4))
+    assert wilson(0, 0) is None
+    judged = [(True, True)] * 8 + [(True, False)] * 2
+    low, high = bootstrap(judged, lambda one: one.recall) or (0, 0)
+    assert 0.4 <= low < 0.8 < high <= 1.0
+    assert bootstrap(judged, lambda one: one.recall) == (low, high)
+
+
+def test_labels_find_their_clips_and_the_rest_is_counted() -> None:
+    verdicts = [
+        Verdict("day/a.avi", True, [(4.0, 5.0)]),
+        Verdict("day/b.avi", False),
+        Verdict("c.avi", None, failure="truncated"),
+        Verdict("1/d.avi", True, [(1.0, 2.0)]),
+        Verdict("2/d.avi", False),
+        Verdict("e.avi", True, [(9.0, 9.5)]),
+    ]
+    labels = [
+        Label("a.avi", GHOST, (6.5,)),
+        Label("day/b.avi", "none"),
+        Label("c", GHOST),
+        Label("d.avi", "none"),
+        Label("e.avi", GHOST, (3.0,)),
+        Label("x.avi", "none"),
+    ]
+    score = match(labels, verdicts)
+    assert [pair.label.clip for pair in score.pairs] == ["a.avi", "day/b.avi", "e.avi"]
+    assert [pair.verdict.failure for pair in score.failed] == ["truncated"]
+    assert [label.clip for label in score.missing] == ["x.avi"]
+    assert [one.text for one in score.unusable] == ["d.avi"]
+    assert score.unlabelled == 2
+    assert score.time_hits == (1, 2)
+    document = score.document()
+    assert document["confusion"] == {"true_yes": 2, "false_yes": 0, "false_no": 0, "true_no": 1}
+    assert document["always_yes"]["f1"] == 0.8
+    assert document["always_no"]["recall"] == 0.0
+
+
+def test_the_command_reads_what_collect_wrote(tmp_path: Path) -> None:
+    _write(tmp_path / "a", {"1.avi": [1.0], "2.avi": [], "3.avi": [8.0]}, failed=("4.avi",))
+    labels = tmp_path / "labels.csv"
+    labels.write_text(
+        "\ufeffvideo_id,ground_truth_label,note\n1.avi,2s: ghost probing\n2.avi,none\n"
+        "3.avi,???\n3.avi,6s: cut-in\n4.avi,none\n"
+    )
+    arguments = ["evaluate", str(tmp_path / "a"), "--labels", str(labels)]
+    said = CliRunner().invoke(group, arguments)
+    assert said.exit_code == 0, said.output
+    for line in (
+        "3 clips with an answer and a label",
+        "row 4 is not used",
+        "4.avi (truncated)",
+        "1 of 1 ghosts",
+    ):
+        assert line in said.output
+    document = json.loads(CliRunner().invoke(group, [*arguments, "--json"]).output)
+    assert document["confusion"] == {"true_yes": 1, "false_yes": 1, "false_no": 0, "true_no": 1}
+    assert [one["clip"] for one in document["wrong"]] == ["3.avi"]
+    assert document["categories"]["cut-in"] == {"clips": 1, "said_yes": 1}
+
+
+def test_agreement_beyond_chance() -> None:
+    a = [Verdict(str(n), n < 5) for n in range(10)]
+    b = [Verdict(str(n), n < 4 or n == 9) for n in range(10)] + [Verdict("only", True)]
+    found = compare(a, b)
+    assert (len(found.both_yes), found.only_a, found.only_b, len(found.both_no)) == (4, ["4"], ["9"], 4)
+    assert found.agreement == 0.8
+    assert found.kappa == pytest.approx(0.6)
+    assert found.missing == ["only"]
+
+
+@pytest.mark.parametrize(
+    ("name", "yes"), [("any", ["1", "2", "3"]), ("all", ["1"]), ("weighted", ["1", "2"])]
+)
+def test_a_merged_run(name: str, yes: list[str]) -> None:
+    a = {"results": [_line("1", [1.0]), _line("2", [2.0]), _line("3", []), _line("4", [])]}
+    b = {"results": [_line("1", [4.0]), _line("2", []), _line("3", [3.0])]}
+    merged = merge(a, b, rule(name, weight=0.7, threshold=0.5))
+    assert [one["input"] for one in merged if one["ghost_probing_detected"]] == yes
+    assert [one["merged_from"] for one in merged] == [2, 2, 2, 1]
+    assert [i["start_time"] for i in merged[0]["incidents"]] == ["1.0s", "4.0s"]
+
+
+def test_compare_writes_a_merged_run(tmp_path: Path) -> None:
+    _write(tmp_path / "a", {"1.avi": [1.0], "2.avi": []})
+    _write(tmp_path / "b", {"1.avi": [], "2.avi": []}, failed=("3.avi",))
+    out = tmp_path / "out"
+    said = CliRunner().invoke(
+        group, ["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--merge", "any", "--out", str(out)]
+    )
+    assert said.exit_code == 0, said.output
+    assert "agreement 50.0%" in said.output
+    assert "yes in A alone: 1.avi" in said.output
+    results = json.loads((out / "final_results.json").read_bytes())["results"]
+    assert [one["status"] for one in results] == ["ok", "ok", "failed"]
+
+
+def _line(name: str, starts: list[float]) -> dict[str, Json]:
+    incidents = [{"start_time": f"{s:.1f}s", "end_time": f"{s + 1:.1f}s"} for s in starts]
+    return {
+        "input": name,
+        "status": "ok",
+        "failure": None,
+        "ghost_probing_detected": bool(starts),
+        "incidents": incidents,
+    }
+
+
+def _write(folder: Path, clips: dict[str, list[float]], failed: tuple[str, ...] = ()) -> None:
+    folder.mkdir()
+    broken = [
+        {"input": f, "status": "failed", "failure": {"kind": "truncated", "message": ""}} for f in failed
+    ]
+    results = [*(_line(name, starts) for name, starts in clips.items()), *broken]
+    (folder / "final_results.json").write_text(
+        json.dumps({"task": "ghost-probing", "fingerprint": "f", "results": results})
+    )

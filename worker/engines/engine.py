@@ -1,0 +1,83 @@
+"""The contract of an engine."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from worker.engines.choice import Choice
+from worker.ghosts.incident import Incident
+from worker.items import Json
+
+Frame = npt.NDArray[np.uint8]
+"""height x width x 3, red first"""
+
+
+class Engine(ABC):
+    """One family of models. It is opened once, by whoever will ask it."""
+
+    about: ClassVar[str]
+    """one line for `worker tasks`"""
+    model: ClassVar[Literal["none", "file", "folder"]] = "none"
+    """what --model must name"""
+
+    def __init__(self, choice: Choice) -> None:
+        self.choice = choice
+
+    def open(self, device: str) -> None:  # noqa: B027
+        """Load the model and warm up."""
+
+    def close(self) -> None:  # noqa: B027
+        """Give the device back."""
+
+
+class Finder(Engine):
+    """Looks at all of a clip on a CPU, one frame after the other, and names what emerges.
+
+    It runs in the processes that prepare: it needs no batch, and knows one frame at a time."""
+
+    fps: ClassVar[float] = 10.0
+    """so many frames a second are wanted"""
+    width: ClassVar[int | None] = None
+    """frames are scaled to this width; None: as they are"""
+
+    @abstractmethod
+    def find(
+        self, frames: Iterable[tuple[float, Frame]], recall: Literal["balanced", "high"]
+    ) -> Sequence[Incident]:
+        """Frames come in order with their times, in seconds. Boxes are in pixels of these frames.
+
+        `recall`: high proposes more, for somebody who looks at all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question about some frames."""
+
+    frames: Sequence[Frame]
+    times: Sequence[float]
+    prompt: str
+    schema: Json | None = None
+    """the JSON schema that the answer should have"""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    text: str
+    tokens: int
+    """that were generated"""
+    truncated: bool = False
+    """the limit of tokens ended it"""
+
+
+class VisionEngine(Engine):
+    """Answers questions about frames on the device, a batch at a time."""
+
+    @abstractmethod
+    def answer(self, requests: Sequence[Request]) -> Sequence[Reply]:
+        """In the order given."""

@@ -1,0 +1,1 @@
+"""How good answers are: against labels, and against other answers."""

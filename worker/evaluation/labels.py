@@ -1,0 +1,122 @@
+"""Labels of clips as people keep them: a CSV with a byte order mark, gaps, two kinds of colons and doubts."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from worker.errors import UsageError
+
+_CLIP_COLUMNS = ("video_id", "video", "clip", "file", "input", "视频", "文件")
+_LABEL_COLUMNS = ("ground_truth_label", "ground_truth", "label", "标签")
+_NOTHING = frozenset({"none", "no", "negative", "normal", "无", "没有", "否"})
+_GHOST = ("ghost", "鬼探头")
+_EVENT = re.compile(
+    r"(?:(?P<time>\d+(?:\.\d+)?)\s*(?:s|sec|秒)?\s*[:：]\s*)?(?P<what>[^\W\d_].*)", re.IGNORECASE
+)
+_ENCODINGS = ("utf-8-sig", "gb18030")
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    clip: str
+    category: str
+    """none, ghost probing, cut-in … as it was written, in small letters"""
+    times: tuple[float, ...] = ()
+    """when a ghost appears, in seconds; empty: the label does not say"""
+
+    @property
+    def positive(self) -> bool:
+        return is_ghost(self.category)
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    row: int
+    """of the file, the first is 1"""
+    text: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    labels: Sequence[Label]
+    unusable: Sequence[Unusable]
+
+
+def is_ghost(category: str) -> bool:
+    return any(word in category for word in _GHOST)
+
+
+def read_labels(file: Path) -> Labels:
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"--labels {file}: {error.strerror}; name a CSV file") from None
+    for encoding in _ENCODINGS:
+        try:
+            return parse_labels(data.decode(encoding), str(file))
+        except UnicodeDecodeError:
+            continue
+    raise UsageError(f"--labels {file} is neither UTF-8 nor GB18030: save it as UTF-8")
+
+
+def parse_labels(text: str, name: str) -> Labels:
+    rows = list(csv.reader(io.StringIO(text)))
+    head, clip_at, label_at = _columns(rows, name)
+    labels: dict[str, Label] = {}
+    unusable: list[Unusable] = []
+    for number, row in enumerate(rows[head + 1 :], head + 2):
+        if not any(cell.strip() for cell in row):
+            continue
+        found = _label(row, clip_at, label_at)
+        known = labels.get(found.clip) if isinstance(found, Label) else None
+        if known is not None and known != found:
+            found = f"{known.clip} has another label above, which counts"
+        if isinstance(found, Label):
+            labels[found.clip] = found
+        else:
+            unusable.append(Unusable(number, ",".join(row), found))
+    return Labels(list(labels.values()), unusable)
+
+
+def _columns(rows: Sequence[Sequence[str]], name: str) -> tuple[int, int, int]:
+    """Which row names the columns, and which ones they are."""
+    for number, row in enumerate(rows[:5]):
+        names = [cell.strip().lower() for cell in row]
+        clip = next((names.index(one) for one in _CLIP_COLUMNS if one in names), None)
+        label = next((names.index(one) for one in _LABEL_COLUMNS if one in names), None)
+        if clip is not None and label is not None:
+            return number, clip, label
+    raise UsageError(
+        f"--labels {name} has no columns video_id and ground_truth_label: name them in its first row"
+    )
+
+
+def _label(row: Sequence[str], clip_at: int, label_at: int) -> Label | str:
+    """A row's label, or why it has none."""
+    clip = row[clip_at].strip() if clip_at < len(row) else ""
+    said = row[label_at].strip().lower() if label_at < len(row) else ""
+    if not clip:
+        return "it names no video"
+    if not said:
+        return "it has no label"
+    if said in _NOTHING:
+        return Label(clip, "none")
+    events = list(_events(said))
+    if not events:
+        return f"'{said}' is neither none nor an event such as 5s: ghost probing"
+    ghosts = [(time, what) for time, what in events if is_ghost(what)]
+    category = (ghosts or events)[0][1]
+    return Label(clip, category, tuple(time for time, _ in ghosts if time is not None))
+
+
+def _events(said: str) -> Iterator[tuple[float | None, str]]:
+    for piece in re.split(r"[;；|]", said):
+        found = _EVENT.fullmatch(piece.strip())
+        if found:
+            yield (float(found["time"]) if found["time"] else None), " ".join(found["what"].split())

@@ -1,0 +1,134 @@
+"""Folders that somebody goes on writing into: a file becomes an item once its bytes stand still."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from worker.clock import Clock
+from worker.inputs import Root
+from worker.items import Item
+from worker.queue import intake
+from worker.queue.inbox import keep
+from worker.queue.lines import Refused, Wish
+from worker.queue.protocol import Watch
+from worker.queue.recipe import Run
+from worker.queue.store import Store
+from worker.sources import Resolver, common_folder
+from worker.tasks import registry
+
+log = logging.getLogger(__name__)
+
+STILL_S = 3.0
+LOOK_S = 1.0
+"""between two looks; shorter where files need not stand still for so long"""
+
+
+class Following:
+    """One process's eye on some folders. What it took once is not looked at again."""
+
+    def __init__(
+        self, store: Store, run: Run, folders: Sequence[str], root: str | None, still_s: float, clock: Clock
+    ) -> None:
+        self._store = store
+        self._run = run
+        self._task = registry.find(run.recipe.task)
+        self._folders = [Root(folder) for folder in folders]
+        base = Root(root or common_folder(folders)).location
+        intake.add_root(store, base)
+        self._resolve = Resolver(self._task, run.fingerprint, [base])
+        self._still_s = still_s
+        self._clock = clock
+        self._watches: dict[str, Watch] = {}
+        self._settled: set[str] = set()
+        self._unreadable: set[str] = set()
+        self._compared = False
+
+    @property
+    def poll(self) -> float:
+        return min(LOOK_S, self._still_s / 2)
+
+    def look(self) -> int:
+        """Take what stands still; → new items."""
+        still = [path for path in self._paths() if self._stands_still(path)]
+        items = []
+        for path in still:
+            found = self._resolve(Wish(0, path, {}))
+            if isinstance(found, Refused):
+                log.warning("a file that came in %s", found.why)
+                keep(self._store, path.encode(errors="replace").decode(), found.why.encode(), [found])
+            else:
+                items.append(found)
+        new = self._add(items) if items else 0
+        # only now: if the store was away, the next look takes them again
+        self._settled.update(still)
+        for path in still:
+            del self._watches[path]
+        return new
+
+    def _add(self, items: Sequence[Item]) -> int:
+        """What lies there from an earlier run is compared with the whole queue; what comes later is new."""
+        if self._compared:
+            intake.append(self._store, self._run.sizes, items)
+            return len(items)
+        added = intake.add(self._store, self._run.sizes, items)
+        self._compared = True
+        return added.new
+
+    def _paths(self) -> Iterator[str]:
+        for folder in self._folders:
+            for name in folder.below(self._unread):
+                path = f"{folder.location}/{name}"
+                if path not in self._settled and self._takes(name):
+                    yield path
+
+    def _unread(self, error: OSError) -> None:
+        """A folder within that cannot be listed costs what is in it alone."""
+        place = str(error.filename)
+        if any(place == folder.location for folder in self._folders):
+            raise error
+        if place not in self._unreadable:
+            self._unreadable.add(place)
+            log.warning("%s cannot be read (%s); the others are followed", place, error.strerror)
+
+    def _takes(self, name: str) -> bool:
+        return not self._task.suffixes or Path(name).suffix.lower() in self._task.suffixes
+
+    def _stands_still(self, path: str) -> bool:
+        try:
+            seen = Path(path).stat()
+        except OSError:  # it went as it came
+            return False
+        watch = self._watches.setdefault(path, Watch())
+        state = f"{seen.st_size} {seen.st_mtime_ns}"
+        return watch.see(state, self._clock.now(), self.poll) >= self._still_s
+
+
+@contextmanager
+def followed(following: Following) -> Iterator[None]:
+    """In a thread of its own, until the end of the with."""
+    over = threading.Event()
+
+    def watch() -> None:
+        told = ""
+        while not over.is_set():
+            try:
+                if new := following.look():
+                    log.info("%d new in the folders that are followed", new)
+                told = ""
+            except Exception as error:  # a disk or a store that is away; the next look tries again
+                if told != str(error):
+                    told = str(error)
+                    log.warning("the folders cannot be followed now: %s", told)
+            over.wait(following.poll)
+
+    thread = threading.Thread(target=watch, name="following", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(10)
