@@ -63,6 +63,16 @@ def test_speed_is_that_of_the_background() -> None:
     assert seen(across, down).speed == pytest.approx(float(np.median(np.hypot(across, down))), rel=0.01)
 
 
+def test_who_fills_much_of_the_picture_is_not_the_world_while_the_car_stands() -> None:
+    across, down = driving(0)
+    somebody = (slice(2, 24), slice(32, 58))
+    across[somebody] = np.linspace(-6, -12, 26)
+    found = seen(across, down)
+    assert found.speed == 0
+    assert found.inward[somebody].min() > 0
+    assert np.count_nonzero(found.inward) == found.inward[somebody].size
+
+
 def test_too_little_to_see_tells_nothing() -> None:
     visible = np.zeros_like(ALL)
     visible[0, :20] = True

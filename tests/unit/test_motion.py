@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +13,9 @@ import pytest
 from tests.scenes import FPS, Draw, box, film, passing, world
 from worker.engines.choice import Choice
 from worker.engines.motion import Motion
+from worker.evaluation.labels import read_labels
+from worker.ghosts.clip import look
+from worker.ghosts.demo import make
 from worker.ghosts.incident import Incident
 
 ZOOM = 0.35
@@ -118,3 +122,13 @@ def test_who_walks_past_a_car_that_stands_is_only_proposed_when_more_is_asked_fo
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_a_clip_of_hardly_any_frames_gives_nothing(count: int) -> None:
     assert find(film(count / FPS, world(ZOOM))) == []
+
+
+def test_of_the_drives_of_the_demonstration_the_ghosts_are_found_and_nothing_else(tmp_path: Path) -> None:
+    make(tmp_path / "demo")
+    engine = Motion(Choice("motion"))
+    engine.open("cpu")
+    for label in read_labels(tmp_path / "demo" / "labels.csv").labels:
+        found = look(tmp_path / "demo" / label.clip, engine, key_frames=0).incidents
+        assert len(found) == label.positive, label.clip
+        assert all(abs(one.start_s - at) <= 2 for one, at in zip(found, label.times, strict=True)), label.clip

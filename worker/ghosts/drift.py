@@ -28,6 +28,8 @@ _SHARE = 0.35
 """or this share of the motion"""
 _OUTWARD = 0.05
 """how much less something counts for the background when it leaves faster: it is nearer, not moving"""
+_STANDING = 0.5
+"""of so much of the picture nothing moves: the car stands, however much else does"""
 _ROUNDS = 8
 _MOST = 3.0
 """tolerances beyond the first: more says no more"""
@@ -59,30 +61,36 @@ def drift(
     `visible`: cells with something in them whose motion can be measured.
     `before`: of the last step. A camera does not change its motion at once, and who fills half of the picture
     is not taken for the world if it was known a moment ago."""
-    if np.count_nonzero(visible) < _LEAST_CELLS:
+    seen = visible.ravel().astype(float)
+    if seen.sum() < _LEAST_CELLS:
         return None
-    found = _drift(across, down, visible, before.background) if before else None
+    grid, u, v = _grid(*across.shape), across.ravel(), down.ravel()
+    if (np.hypot(u, v)[visible.ravel()] < _FINEST).mean() > _STANDING:
+        return _left_by(np.zeros(8), grid, u, v, seen)
+    found = None
+    if before:
+        start = _rest(grid, u, v, before.background).weight * seen
+        found = _left_by(_background(grid, u, v, seen, start), grid, u, v, seen)
     if found is None or found.explained < EXPLAINED:
-        found = _drift(across, down, visible, None)
+        found = _left_by(_background(grid, u, v, seen, seen), grid, u, v, seen)
     return found
 
 
-def _drift(across: Cells, down: Cells, visible: npt.NDArray[np.bool_], background: Cells | None) -> Drift:
+def _background(grid: _Grid, u: Cells, v: Cells, seen: Cells, weight: Cells) -> Cells:
     """Weights by what the background leaves over, the background by the weights, and so on."""
-    grid = _grid(*across.shape)
-    u, v, seen = across.ravel(), down.ravel(), visible.ravel().astype(float)
-    weight = seen if background is None else _rest(grid, u, v, background).weight * seen
-    for _ in range(_ROUNDS):
-        background = _solved(grid, weight, u, v)
-        rest = _rest(grid, u, v, background)
-        weight = rest.weight * seen
-    sure = seen * (rest.pace < _WILDEST)
+    background = _solved(grid, weight, u, v)
+    for _ in range(_ROUNDS - 1):
+        background = _solved(grid, _rest(grid, u, v, background).weight * seen, u, v)
+    return background
+
+
+def _left_by(background: Cells, grid: _Grid, u: Cells, v: Cells, seen: Cells) -> Drift:
+    rest = _rest(grid, u, v, background)
+    sure, there = seen * (rest.pace < _WILDEST), seen > 0
     inward, outward = (
-        (sure * np.clip(sign * rest.inwards - 1, 0, _MOST)).reshape(across.shape) for sign in (1, -1)
+        (sure * np.clip(sign * rest.inwards - 1, 0, _MOST)).reshape(grid.shape) for sign in (1, -1)
     )
-    there = seen > 0
     explained, speed = float((rest.off[there] < 1).mean()), float(np.median(rest.pace[there]))
-    assert background is not None
     return Drift(inward, outward, explained, speed, background)
 
 
@@ -112,6 +120,7 @@ class _Grid:
     across: Cells
     down: Cells
     """cells x the eight numbers that say how a plane moves across the picture of a moving camera"""
+    shape: tuple[int, int]
     inwards: npt.NDArray[np.float64]
     """towards the middle: 1 in the left half, -1 in the right"""
 
@@ -124,6 +133,7 @@ def _grid(rows: int, columns: int) -> _Grid:
     return _Grid(
         np.stack([one, x, y, none, none, none, x * x, x * y], axis=1),
         np.stack([none, none, none, one, x, y, x * y, y * y], axis=1),
+        (rows, columns),
         -np.sign(x),
     )
 
