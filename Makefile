@@ -11,6 +11,8 @@ SEED ?=
 KILLS ?= 100
 
 DEMO := run/demo
+# two at a time, files whole, for what a file's tests share is made once
+PYTEST := .venv/bin/python -m pytest -n 2 --dist loadfile
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 
 ifeq ($(wildcard env/$(HW).env),)
@@ -46,14 +48,14 @@ endif
 
 test: .venv/dev.stamp ## run the tests
 	@tests/servers.sh
-	.venv/bin/python -m pytest
+	$(PYTEST)
 
 check: .venv/dev.stamp ## what CI runs: format, lint, types, tests
 	@tests/servers.sh
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy --strict
-	.venv/bin/python -m pytest
+	$(PYTEST)
 
 chaos: .venv/dev.stamp ## kill, freeze and cheat real workers on each store, then count the answers
 	@tests/servers.sh
@@ -81,7 +83,7 @@ clean: ## remove what setup and the tests made; answers stay
 	@touch $@
 
 .venv/bench.stamp: env/locks/bench.txt .venv/dev.stamp
-	@echo "Adding the queues that ours is measured against to .venv"
+	@echo "Adding what ours is measured against to .venv"
 	@$(PIP) --no-deps -r env/locks/bench.txt
 	@touch $@
 

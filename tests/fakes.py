@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from typing import Any
@@ -66,6 +66,9 @@ class TalkativeStore:
         for name, data in objects:
             self.create(name, data)
 
+    def at_once(self, call: Callable[[Any], Any], values: Sequence[Any]) -> list[Any]:
+        return [call(value) for value in values]
+
     @contextmanager
     def outage(self) -> Iterator[None]:
         self.away = True
@@ -127,6 +130,15 @@ class Bench:
                 return holding
             self.clock.sleep(claims.poll)
         return None
+
+    def take_carefully(self, claims: Claims) -> Holding:
+        """The next shard, after two holders died silently."""
+        for name in ("dead1", "dead2"):
+            assert self.wait(self.worker(name), 10 * self.ttl)
+        holding = self.wait(claims, 10 * self.ttl)
+        assert holding is not None, "nothing was free"
+        assert holding.careful
+        return holding
 
 
 def answered(item: Item, by: str = "") -> Result:

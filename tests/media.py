@@ -10,6 +10,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av import VideoFrame
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -67,6 +68,25 @@ def film(
         if sound:
             _hum(out, sound, 2 * 16)
     return path
+
+
+def all_frames(path: Path) -> list[tuple[float, VideoFrame]]:
+    """Every frame with its time, by the plainest way there is."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        start = (container.start_time or 0) / av.time_base
+        frames = list(container.decode(stream))
+        is_avi, rate = container.format.name == "avi", stream.average_rate or stream.guessed_rate
+        assert stream.time_base
+        assert rate
+        shown: list[tuple[float, VideoFrame]] = []
+        for frame in frames:
+            ticks = frame.dts if is_avi else frame.pts
+            # bare streams know no times, nor does AVI for the last frames behind its B-frames
+            made_up = shown[-1][0] + float(1 / rate) if shown else 0.0
+            shown.append((made_up if ticks is None else float(ticks * stream.time_base) - start, frame))
+        return shown
 
 
 def audio_only(path: Path) -> Path:

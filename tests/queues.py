@@ -12,7 +12,7 @@ from worker.queue import layout, parts
 from worker.queue.beat import Beat, Claim
 from worker.queue.gist import Gist
 from worker.queue.holding import release
-from worker.queue.protocol import first_answers, item_id
+from worker.queue.protocol import Sizes, first_answers, item_id
 from worker.queue.recipe import Recipe, freeze
 from worker.queue.shards import Shard, pack
 from worker.queue.store import Store, open_store
@@ -25,7 +25,7 @@ TASKS = Path(__file__).with_name("tasks")
 class QueueUnderTest:
     def __init__(self, url: str = "", *, shard_size: int = 4) -> None:
         self.store: Store = open_store(url or f"memory://{uuid4().hex}", make=True)
-        self.run = freeze(self.store, Recipe(task="shout"), shard_size)
+        self.run = freeze(self.store, Recipe(task="shout"), Sizes(shard_size))
 
     def item(self, input: str, generation: int = 0) -> Item:
         return Item(item_id(self.run.fingerprint, input, 0, "", {}), input, generation=generation)
@@ -67,7 +67,8 @@ class QueueUnderTest:
         """Done, with every item answered in the record itself unless `listed` names parts."""
         if inline is None and not listed:
             inline = [self.result(item.input, (failing or {}).get(item.input)) for item in shard.items]
-        contents = [parts.unpack(self.store.get(name) or b"") or [] for name in listed]
+        listed_bytes = [self.store.get(name) or b"" for name in listed]
+        contents = [parts.unpack(data) or [] for data in listed_bytes]
         gist = Gist()
         for result in first_answers([*contents, inline or []]).values():
             gist.add(result.kind, result.seconds)
@@ -75,6 +76,7 @@ class QueueUnderTest:
             "shard": shard.name,
             "sha256": shard.sha256,
             **gist.as_json(),
+            "bytes": list(map(len, listed_bytes)),
             "parts": list(listed),
             "worker": worker,
             "epoch": epoch,

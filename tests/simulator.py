@@ -10,7 +10,7 @@ import heapq
 import random
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -20,7 +20,7 @@ from worker.errors import StoreAwayError
 from worker.items import Answer, Item, Result
 from worker.queue import layout
 from worker.queue.answers import read_done
-from worker.queue.beat import Beat, Claim, Heart
+from worker.queue.beat import IDLE, Beat, Claim, Heart
 from worker.queue.claims import Claims
 from worker.queue.finals import final_answers
 from worker.queue.holding import Holding, release
@@ -28,6 +28,7 @@ from worker.queue.shards import Shard, cut
 from worker.queue.store import Entry
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Died(BaseException):
@@ -81,6 +82,7 @@ class World:
         self.calls_of: Counter[str] = Counter()
         self._queue: list[tuple[float, int, Callable[[], object]]] = []
         self._sequence = 0
+        self._threads: list[greenlet] = []
         self._hub = getcurrent()
         self._outages: list[tuple[float, float]] = []
         self.after_step: Callable[[], None] = lambda: None
@@ -102,6 +104,7 @@ class World:
 
         thread = greenlet(run, parent=self._hub)
         thread.machine = machine  # type: ignore[attr-defined]
+        self._threads.append(thread)
         self.at(self.time + when, thread.switch)
 
     def machine(self) -> Machine:
@@ -110,10 +113,13 @@ class World:
         return found
 
     def wait(self, seconds: float) -> None:
-        """The running greenlet gives way; it never comes back if its machine died meanwhile."""
+        self.give_way(self.time + seconds, getcurrent().switch)
+
+    def give_way(self, when: float, wake: Callable[[], object]) -> None:
+        """The running greenlet waits to be switched to; it never comes back if its machine died meanwhile."""
         machine = self.machine()
         me = getcurrent()
-        self.at(self.time + seconds, me.switch)
+        self.at(when, wake)
         self._hub.switch()
         while self.time < machine.paused_until and not machine.dead:
             self.at(machine.paused_until, me.switch)
@@ -142,10 +148,10 @@ class World:
 
     def close(self) -> None:
         """Let every greenlet go, so that none lingers after the test."""
-        for _, _, action in self._queue:
-            owner = getattr(action, "__self__", None)
-            if isinstance(owner, greenlet) and not owner.dead:
-                owner.throw(GreenletExit)
+        for thread in self._threads:
+            if not thread.dead:
+                thread.throw(GreenletExit)
+        self._threads.clear()
         self._queue.clear()
 
 
@@ -187,6 +193,10 @@ class SimulatedStore:
 
         return self._call("create", apply)
 
+    def create_all(self, objects: Iterable[tuple[str, bytes]]) -> None:
+        for name, data in objects:
+            self.create(name, data)
+
     def put(self, name: str, data: bytes, *, retry: bool = True, durable: bool = True) -> None:
         del retry, durable
         self._call("put", lambda: self._write(name, data))
@@ -206,6 +216,10 @@ class SimulatedStore:
             return [self._entry(name) for name in sorted({n for _, n in seen}) if name.startswith(prefix)]
 
         return self._call("list", look, write=False)
+
+    def at_once(self, call: Callable[[T], R], values: Sequence[T]) -> list[R]:
+        """One by one, in the order given: a run repeats."""
+        return [call(value) for value in values]
 
     # faults
 
@@ -286,9 +300,12 @@ class Simulation:
     """a dying worker's parent lives to write `.released`"""
     seconds_per_item: float = 10.0
     ttl: float = 60.0
+    replaced: bool = True
+    """after a machine's death another one comes"""
 
     def __post_init__(self) -> None:
         self.world = World(self.seed, self.faults, self.ttl)
+        self.machines: dict[str, Machine] = {}
         self.clock = SimulatedClock(self.world)
         self.store = self._make_store()
         self.shards: list[Shard] = cut(
@@ -319,15 +336,18 @@ class Simulation:
     # workers
 
     def _start(self, name: str, delay: float) -> None:
-        machine = Machine(name)
+        machine = self.machines[name] = Machine(name)
         heart = Heart(self.store, name, self.ttl, self.clock)  # type: ignore[arg-type]
+        heart.info = {"state": IDLE}
         machine.fall_silent = lambda: self._suspect(heart)
         life = SimulatedLife(heart, self.clock)
 
         def beating() -> None:
             while True:
                 heart.beat()
-                self.clock.sleep(self.ttl / 4)
+                beaten = self.clock.now()
+                while (left := beaten + heart.pause - self.clock.now()) > 0:  # a claim may end a rest
+                    self.clock.sleep(min(left, self.ttl / 4))
 
         def working() -> None:
             self._work(Claims(self.store, life, self.clock, self.seed))  # type: ignore[arg-type]
@@ -337,7 +357,8 @@ class Simulation:
             if machine.dead:
                 self.deaths += 1
                 self._bury(heart)
-                self._start(name.split("+")[0] + f"+{self.deaths}", self.world.random.uniform(1, 20))
+                if self.replaced:
+                    self._start(name.split("+")[0] + f"+{self.deaths}", self.world.random.uniform(1, 20))
             elif not self._all_done():
                 self.world.at(self.world.time + 5, supervise)
 
@@ -369,7 +390,7 @@ class Simulation:
     def _work(self, claims: Claims) -> None:
         while not self._all_done():
             try:
-                holdings = claims.take_many(self._together())
+                holdings = [] if claims.rests() else claims.take_many(self._together())
             except StoreAwayError:
                 self.clock.sleep(1.0)
                 continue

@@ -46,6 +46,11 @@ class Worker(subprocess.Popen[bytes]):
         )
 
     @property
+    def temp(self) -> Path:
+        """Its TMPDIR."""
+        return Path(self._temp.name)
+
+    @property
     def said(self) -> str:
         """stderr so far, of all its processes"""
         size = os.fstat(self._said.fileno()).st_size
@@ -53,7 +58,7 @@ class Worker(subprocess.Popen[bytes]):
 
     def left_behind(self) -> list[Path]:
         """Its temporary folders."""
-        return list(Path(self._temp.name).glob("worker-*"))
+        return list(self.temp.glob("worker-*"))
 
     def clean_up(self) -> None:
         self.signal_all(signal.SIGKILL)

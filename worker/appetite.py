@@ -6,6 +6,8 @@ from collections import deque
 
 CLAIM_S = 5.0
 """what a claim may take on a store that is far away, generously"""
+NO_TIME = 0.025
+"""of a batch's time on the device: so long it may wait for the first sample of a shard"""
 LATELY = 8
 """batches, and prepared items, that say how fast this worker is now"""
 
@@ -40,12 +42,16 @@ class Appetite:
     def enough(self) -> float:
         """Items that keep the device busy until a claim is answered and its first sample prepared.
 
-        Where preparing is what takes the time, these are as many as there are children, and more."""
+        While the batch before the last one is answered the claim comes in, and while the last one is, the
+        first sample is prepared; where that takes no time, one batch will do, and who has less in hand is
+        waited for less at the end. Where preparing is what takes the time, these are as many as there are
+        children, and more."""
         answer = _mean(self._answered, self._estimate)
         prepare = _mean(self._prepared, 0.0)
         children = self._ahead / 2
         pace = max(answer, prepare / children, 1e-9)
-        return 2 * self._batch + (CLAIM_S + prepare) / pace
+        batches = 1 if prepare <= NO_TIME * answer * self._batch else 2
+        return batches * self._batch + (CLAIM_S + prepare) / pace
 
 
 def _mean(values: deque[float], otherwise: float) -> float:

@@ -64,7 +64,7 @@ class Reply:
 def run(pipe: Connection[Any, Any], setup: Setup) -> None:
     with suppress(OSError):  # for ps and top
         Path("/proc/self/comm").write_text("worker-prepare")
-    _die_with_the_worker()
+    die_with_the_worker()
     _leave_stopping_to_the_worker()
     _limit_memory(setup.memory_gb)
     os.environ.update(setup.environment)
@@ -117,7 +117,7 @@ def _pack(reply: Reply) -> memoryview:
         raise ItemError("error", f"its sample cannot be sent to the worker: {in_one_line(error)}") from error
 
 
-def _die_with_the_worker() -> None:
+def die_with_the_worker() -> None:
     """Ends this process, and what it started, when the worker ends: kill -9 leaves nothing behind.
 
     PR_SET_PDEATHSIG would watch the fork server, which lives as long as any child does. So the kernel

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass, field
 
-from worker.items import Json
+from worker.items import Failure, Json, Result
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -17,6 +20,12 @@ class Counts:
     failed: int = 0
     waited_s: float = 0.0
     """the device was free, items were in hand, and no sample was ready"""
+
+    def add(self, result: Result) -> None:
+        self.answered += 1
+        if isinstance(result.outcome, Failure):
+            self.failed += 1
+            log.warning("%s: %s: %s", result.input, result.outcome.kind, result.outcome.message)
 
     def info(self, state: str, item: str) -> dict[str, Json]:
         spent = max(time.monotonic() - self.started, 1e-9)

@@ -11,16 +11,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from multiprocessing.connection import wait
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from worker.blame import in_one_line
 from worker.errors import UnfinishedError, WorkerError
-from worker.hardware.cards import Card
 from worker.link import Alive
-from worker.parent import Ending, Parent
+from worker.parent import Ending
 from worker.settings import Settings
 from worker.standing import Standing
 from worker.stop import Ear, Relay, StopSignal
+
+if TYPE_CHECKING:
+    from worker.hardware.cards import Card
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,8 @@ def divide(settings: Settings, workers: int, cards: Sequence[Card] = ()) -> list
     shares = []
     for number in range(workers):
         share = replace(settings, out=None if number else settings.out)
+        if workers > 1:
+            share = replace(share, member=number + 1)
         if cards:
             card = cards[number % len(cards)]
             share = replace(share, environment=card.environment, device_name=card.label)
@@ -63,18 +67,14 @@ class Crew:
         self,
         shares: Sequence[Settings],
         stop: Ear,
-        item_limit_s: float,
         show: Callable[[Sequence[Standing]], None],
-        recruit: Recruit | None = None,
+        recruit: Recruit,
     ) -> None:
-        def parent(share: Settings, ear: Ear, show: Callable[[Alive], None], name: str) -> Member:
-            return Parent(share, ear, item_limit_s, show, name)
-
         self._stop = stop
         self._names = [name_of(number, shares) for number in range(len(shares))]
         self._ears = [Relay(stop) for _ in shares]
         self._members = [
-            (recruit or parent)(share, ear, lambda _: show(self.standings()), name)
+            recruit(share, ear, lambda _: show(self.standings()), name)
             for share, ear, name in zip(shares, self._ears, self._names, strict=True)
         ]
 

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from worker import models
 from worker.errors import UsageError
+from worker.inputs import lies_there
+from worker.items import Item
 from worker.queue import intake, layout
 from worker.queue.inbox import keep
 from worker.queue.intake import Added
 from worker.queue.lines import Refused
-from worker.queue.protocol import shard_size
+from worker.queue.protocol import Sizes
 from worker.queue.recipe import Recipe, Run, freeze, require
 from worker.queue.store import Store, open_store
+from worker.queue.superseded import key, supersede
 from worker.queue.text import encode
 from worker.redact import redact
-from worker.sources import find, resolve
 from worker.tasks import params, registry
 from worker.tasks.task import JobTask
 
@@ -38,6 +40,10 @@ class Wanted:
 class Enqueued:
     added: Added
     refused: Sequence[Refused]
+    skipped: Mapping[str, int]
+    """ending → how many files of that the task does not take"""
+    superseded: int
+    """items that count no longer, for their file has another content by now"""
 
 
 def agree(store: Store, wanted: Wanted) -> Run:
@@ -47,24 +53,51 @@ def agree(store: Store, wanted: Wanted) -> Run:
     if wanted.model and recipe.revision and models.is_file(recipe.revision):
         models.keep(store, Path(wanted.model), recipe.revision)
     # a job has its shard, and so its checkpoints, to itself
-    size = 1 if issubclass(task, JobTask) else shard_size(task.seconds_per_item)
-    return freeze(store, recipe, size)
+    sizes = Sizes(1) if issubclass(task, JobTask) else Sizes.of(task.seconds_per_item)
+    return freeze(store, recipe, sizes)
 
 
 def enqueue(store: Store, wanted: Wanted, paths: Sequence[str], root: str | None) -> Enqueued:
     """Nothing is frozen before the inputs are found: a mistyped path leaves no recipe behind."""
+    from worker.sources import find, resolve  # late: a worker that only works looks for no inputs
+
     recipe = _recipe(store, wanted)
     task = registry.find(recipe.task)
     named = find(paths, task, recipe.params, root, intake.roots(store))
     run = agree(store, wanted)
+    places: list[str] = []
     if named.root is not None:
         # a URL may carry a secret; what is recorded names the place alone
         place = open_store(named.root).url if "?" in named.root else named.root
         intake.add_root(store, place)
-    items, refused = resolve(named.wishes, task, run.fingerprint, [named.root] if named.root else [])
-    added = intake.add(store, run.shard_size, items)
+        places = [named.root, *(one for one in intake.roots(store) if one != place)]
+    found = resolve(named.wishes, task, run.fingerprint, places[:1])
+    refused: list[Refused] = []
+    brought: set[str] = set()
+    added = intake.add(store, run.sizes, _items(found, refused, brought if places else None))
+    superseded = _supersede(store, brought, added, places) if places else 0
     _keep(store, paths, refused)
-    return Enqueued(added, refused)
+    return Enqueued(added, refused, named.skipped, superseded)
+
+
+def _supersede(store: Store, brought: set[str], added: Added, places: Sequence[str]) -> int:
+    held = {layout.shard_of(entry.name) for entry in store.list(layout.ITEMS)}
+    if held <= set(added.shards):
+        return 0  # the first list of a queue supersedes nothing
+    return supersede(store, brought, lies_there(places))
+
+
+def _items(
+    found: Iterable[Item | Refused], refused: list[Refused], brought: set[str] | None
+) -> Iterator[Item]:
+    """One by one, as there may be a million; what is none is kept aside, and the keys of files noted."""
+    for one in found:
+        if isinstance(one, Refused):
+            refused.append(one)
+            continue
+        if brought is not None:
+            brought.add(key(one))
+        yield one
 
 
 def _recipe(store: Store, wanted: Wanted) -> Recipe:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from urllib.parse import urljoin
 
 from pydantic import BaseModel
@@ -88,7 +85,7 @@ def _watch(url: str, tell: Tell, closed: threading.Event, every: float) -> None:
         try:
             text, now = _get(url)
             events = Events.model_validate_json(text)
-        except (OSError, http.client.HTTPException, ValueError):
+        except (OSError, ValueError):
             pause = min(pause * 2, SLOWEST_S)
         else:
             pause = every
@@ -108,22 +105,32 @@ def _machine(url: str) -> str | None:
     """This machine's name as events spell it; None, if unknown, takes every event for ours."""
     try:
         return _get(urljoin(url, NAME_PATH))[0].decode().strip().lower() or None
-    except (OSError, http.client.HTTPException, ValueError):
+    except (OSError, ValueError):
         return None
 
 
 def _get(url: str) -> tuple[bytes, datetime]:
     """The body, and the service's own time: this machine's clock may be wrong."""
+    # imported late: few machines have a notice to ask for, and this is a tenth of a worker's start
+    import http.client
+    import urllib.request
+
     request = urllib.request.Request(url, headers={"Metadata": "true"})
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=TIMEOUT_S) as response:
-        text: bytes = response.read(1 << 20)
-        try:
-            return text, _date(response.headers["Date"])
-        except (TypeError, ValueError):
-            return text, datetime.now(UTC)
+    try:
+        with opener.open(request, timeout=TIMEOUT_S) as response:
+            text: bytes = response.read(1 << 20)
+            date = response.headers["Date"]
+    except http.client.HTTPException as error:
+        raise OSError("no answer that can be read") from error
+    try:
+        return text, _date(date)
+    except (TypeError, ValueError):
+        return text, datetime.now(UTC)
 
 
 def _date(text: str | None) -> datetime:
+    from email.utils import parsedate_to_datetime
+
     date = parsedate_to_datetime(text or "")
     return date if date.tzinfo else date.replace(tzinfo=UTC)

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import logging
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -23,6 +24,13 @@ log = logging.getLogger(__name__)
 
 MARK_WHOLE = 48 * 1024
 MARK_BLOCK = 16 * 1024
+OTHER = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 def is_url(location: str) -> bool:
@@ -85,12 +93,22 @@ class Root:
             return None
         return know_file(path)
 
-    def below(self) -> Iterator[str]:
-        """Every file below the root, in order; hidden ones are left out."""
+    def other(self, input: str) -> str:
+        """What lies there instead of a file; "": nothing does."""
+        if is_url(self.location):
+            return ""
+        try:
+            return OTHER.get(stat.S_IFMT(self._path(input).stat().st_mode), "")
+        except OSError:
+            return ""
+
+    def below(self, unread: Callable[[OSError], None]) -> Iterator[str]:
+        """Every file below the root, in order; hidden ones are left out. `unread`: told of a folder that
+        cannot be listed, which is not an empty one."""
         if is_url(self.location):
             yield from (e.name for e in self._store().list("") if not _hidden(e.name))
             return
-        for folder, folders, files in os.walk(self.location, onerror=_raise, followlinks=False):
+        for folder, folders, files in os.walk(self.location, onerror=unread, followlinks=False):
             if "final_results.json" in files or ("run.json" in files and "items" in folders):
                 log.warning("%s holds a run of ours and is left out", folder)
                 folders.clear()
@@ -190,7 +208,13 @@ def _search(item: Item, places: Sequence[str]) -> Root:
     if found:
         message = f"not what was enqueued ({item.size} bytes then, {found.size} now): enqueue it again"
         raise ItemError("changed", message)
+    if other := _other(item.input, places):
+        raise ItemError("not-a-file", f"it is {other}: put a file there, and enqueue it again")
     raise ItemError("absent", "no such file below the root: put it back, or say where with --root")
+
+
+def _other(input: str, places: Sequence[str]) -> str:
+    return next(filter(None, (_root(location).other(input) for location in places)), "")
 
 
 _roots: dict[str, Root] = {}
@@ -208,6 +232,21 @@ def _later_roots(queue: str) -> tuple[str, ...]:
     return tuple(place for place in roots(open_store(queue)) if Root(place).present())
 
 
+def lies_there(places: Sequence[str]) -> Callable[[Item], bool | None]:
+    """Has an item's file its content still? None: a place that may have it cannot be seen from here."""
+    roots = [Root(location) for location in places]
+
+    def ask(item: Item) -> bool | None:
+        try:
+            if any(root.present() and root.know(item.input) == Known(item.size, item.mark) for root in roots):
+                return True
+            return False if all(root.alive() for root in roots) else None
+        except (OSError, WorkerError, ItemError):
+            return None
+
+    return ask
+
+
 def is_of_the_file(error: OSError) -> bool:
     """Another machine would fare no better; all else speaks of this machine's disk or network."""
     return error.errno in (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
@@ -219,11 +258,6 @@ def _fault(error: OSError | WorkerError, input: str) -> ItemError:
     if isinstance(error, OSError):
         return ItemError("unreadable" if is_of_the_file(error) else "store", f"{input}: {error.strerror}")
     return ItemError("unreadable" if isinstance(error, UsageError) else "store", str(error))
-
-
-def _raise(error: OSError) -> None:
-    """A folder that cannot be listed is not an empty one."""
-    raise error
 
 
 def _hidden(name: str) -> bool:

@@ -25,6 +25,8 @@ class Item:
     """this item's own parameters, over those of the recipe"""
     generation: int = 0
     """0, or the retry that asked for it again"""
+    after: str = ""
+    """the shard of an earlier try of this job, from whose checkpoints it goes on"""
     file: Path | None = None
     """where it lies on this machine; set only while it is prepared"""
 
@@ -66,6 +68,8 @@ class Result:
     """the answer's files: file name → object of the queue that holds it"""
     run: Mapping[str, Json] = field(default_factory=dict)
     """seconds, worker, attempt: never part of final_results.json"""
+    line: bytes = field(default=b"", init=False, compare=False, repr=False)
+    """as it stands in a part, once somebody asked (parts.line); replace() leaves it out"""
 
     @property
     def ok(self) -> bool:

@@ -7,11 +7,13 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from worker.clock import Clock
 from worker.items import Json
 from worker.queue.beat import Claim
+from worker.settings import Settings
 
 # from the loop
 
@@ -45,6 +47,16 @@ class End:
 
 
 # from the parent
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The first word."""
+
+    settings: Settings
+    worker: str
+    scratch: Path
+    """the parent's to remove: the working process may die"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +110,8 @@ class RemoteLife:
         self._line = line
         self._heard = Heard(clock.now(), 0, 0)
         self._token = 0
+        self._said = self._told = Say(frozenset(), ())
+        self._telling = threading.Lock()
         self._news = threading.Condition()
         self._closed = False
 
@@ -107,9 +121,25 @@ class RemoteLife:
         return heard.gaps + (self._clock.now() - heard.acknowledged > self.ttl)
 
     def say(self, claims: frozenset[Claim], hand: tuple[str, ...]) -> None:
-        self._line.send(Say(claims, hand))
+        """What is new is told at once. What is gone may wait for the next word: it harms nobody in a beat."""
+        with self._telling:
+            self._said = Say(claims, hand)
+            if claims <= self._told.claims and set(hand) <= set(self._told.hand):
+                return
+            self._tell()
+
+    def tell(self) -> None:
+        """All that was said."""
+        with self._telling:
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._said != self._told:
+            self._told = self._said
+            self._line.send(self._said)
 
     def beat_now(self) -> bool:
+        self.tell()
         with self._news:
             self._token += 1
             token = self._token

@@ -30,6 +30,8 @@ class Looking:
 
     def take(self, most: int = 1) -> list[Holding]:
         """In the thread that talks to the store. Several only of what nobody has held yet."""
+        if self._claims.rests():
+            return []
         now = time.monotonic()
         every = min(INBOX_EVERY_S, self._claims.ttl / 4)
         if now - self._looked >= every or self._claims.finished:

@@ -24,27 +24,29 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from worker.appetite import Appetite
-from worker.blame import ILL_AFTER, failure_of
+from worker.blame import failure_of
+from worker.careful import go_carefully
 from worker.clerk import Clerk
 from worker.counts import Counts
-from worker.errors import MachineError
+from worker.faults import Faults
 from worker.items import Answer, Failure, Item, Json, Result
 from worker.looking import Looking
 from worker.pool import Prepared, Preparing
-from worker.queue.beat import ENDED
-from worker.queue.holding import Holding, commit
-from worker.queue.text import unwritable
+from worker.queue.beat import ENDED, IDLE
+from worker.queue.holding import Holding, begin, commit
+from worker.queue.parts import unwritable
 from worker.tasks.task import MapTask
 
-SHORT_S = 0.25
-"""a shard that is done in less costs more to take and to commit than to answer"""
-TOGETHER_MOST = 8
+TOGETHER_S = 2.0
+"""so many shards as are done in less are taken and committed together: one beat, and one wait for a disk"""
+TOGETHER_MOST = 32
+TICK_S = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -100,8 +102,7 @@ class Loop:
         self._committed = False
         self._ready: deque[Prepared] = deque()
         self._flushed = self._ticked = self._answered = time.monotonic()
-        self._faults: dict[str, int] = {}
-        self._ill: set[str] = set()
+        self._faults = Faults()
         self._stop = ""
         self._handing_back = threading.Lock()
         self.handed_back = threading.Event()
@@ -165,13 +166,17 @@ class Loop:
             self._taking.add_done_callback(lambda _: self._pool.wake())
 
     def _taken(self, holdings: Sequence[Holding]) -> None:
+        """All are in hand before the clerk is asked: it may raise what went wrong with an earlier write."""
+        answered: list[Holding] = []
         for holding in holdings:
             if holding.careful:
                 self._careful = holding
             elif left := holding.left():
                 self._hands.append(Hand(holding, deque(left), {item.id for item in left}))
             else:
-                self._clerk.later(holding.commit)
+                answered.append(holding)
+        if answered:
+            self._clerk.later(commit, answered)
 
     # prepare
 
@@ -179,7 +184,7 @@ class Loop:
         """Feed the children, never further ahead than the device needs."""
         self._drop_what_is_not_ours()
         if self._careful and not self._hands:
-            self._go_carefully(self._careful)
+            go_carefully(self._careful, self._clerk, self._alone, lambda: self._stop)
             self._careful = None
         for hand in self._hands:
             while hand.unsent and self._pool.under_way + len(self._ready) < self._ahead:
@@ -227,7 +232,9 @@ class Loop:
         return [self._ready.popleft() for _ in range(min(self._batch, len(self._ready)))]
 
     def _nap(self) -> float:
-        """Nothing is under way and nothing is ready: until the next look at the queue."""
+        """Nothing is under way and nothing is ready: until the next look at the queue, if there is one."""
+        if not self._looking.goes_on(busy=False):
+            return 0.0
         return max(0.0, min(1.0, self._take_at - time.monotonic()))
 
     def _answer(self, batch: Sequence[Prepared]) -> list[Result]:
@@ -235,10 +242,9 @@ class Loop:
         self._answered = time.monotonic()
         if not batch:
             return []
-        for hand in self._hands:
-            mine = [one for one in batch if one.item.id in hand.open]
-            begun = [one.item for one in mine if not isinstance(one.outcome, Failure)]
-            self._clerk.later(hand.holding.begin, begun)
+        begun = {one.item.id: one.item for one in batch if not isinstance(one.outcome, Failure)}
+        mine = [(hand.holding, [begun[i] for i in begun.keys() & hand.open]) for hand in self._hands]
+        self._clerk.later(begin, mine)
         return self._results(batch)
 
     def _results(self, batch: Sequence[Prepared]) -> list[Result]:
@@ -268,15 +274,20 @@ class Loop:
         except Exception as error:
             log.debug("answer failed", exc_info=True)
             if len(samples) > 1:
-                return [outcome for one in samples for outcome in self._outcomes([one])]
+                return [outcome for one in samples for outcome in self._one_by_one(one)]
             return [failure_of(error, self._file)]
+
+    def _one_by_one(self, one: Prepared) -> list[Answer | Failure]:
+        self._tick()  # each may take as long as the batch
+        return self._outcomes([one])
 
     def _result(self, one: Prepared, outcome: object, spent: float) -> Result:
         assert isinstance(outcome, Answer | Failure)
-        if isinstance(outcome, Answer) and (why := unwritable(outcome.keys)):
-            outcome = Failure("error", f"its answer cannot be written: {why}")
         run = {"seconds": round(one.seconds + spent, 3), "worker": self._worker}
-        return Result(one.item.id, one.item.input, outcome, run=run)
+        result = Result(one.item.id, one.item.input, outcome, run=run)
+        if result.ok and (why := unwritable(result)):
+            return replace(result, outcome=Failure("error", f"its answer cannot be written: {why}"))
+        return result
 
     # parts, done
 
@@ -284,18 +295,21 @@ class Loop:
         """Hand results to the clerk: parts are written behind, a complete shard is committed."""
         now = time.monotonic()
         self._sent.difference_update(result.item for result in results)
-        final = [result for result in results if self._is_final(result)]
+        final = [result for result in results if self._faults.is_final(result)]
+        self._again({result.item for result in results} - {result.item for result in final})
         filled: list[Holding] = []
+        answered = {result.item: result for result in final}
         for hand in self._hands:
-            if mine := [result for result in final if result.item in hand.open]:
-                hand.open.difference_update(result.item for result in mine)
-                self._clerk.later(hand.holding.add, mine)
+            if mine := answered.keys() & hand.open:
+                hand.open -= mine
+                self._clerk.later(hand.holding.add, [answered[item] for item in mine])
                 if not hand.open:
                     filled.append(hand.holding)
         if filled:
             self._fill(filled, now)
         self._hands = [hand for hand in self._hands if hand.open]
-        self._count(final)
+        for result in final:
+            self.counts.add(result)
         is_due = now - self._flushed >= self._flush_s
         if is_due or len(self._full) >= self._together or not any(hand.unsent for hand in self._hands):
             self._commit()
@@ -308,62 +322,20 @@ class Loop:
     def _fill(self, filled: Sequence[Holding], now: float) -> None:
         """Shards are answered. Where that takes no time, more of them are taken and committed at once."""
         self._full += filled
-        short = (now - self._full_at) / len(filled) < SHORT_S
-        self._together = min(2 * self._together, TOGETHER_MOST) if short else 1
+        each = max((now - self._full_at) / len(filled), 1e-9)
+        self._together = max(1, min(2 * self._together, int(TOGETHER_S / each), TOGETHER_MOST))
         self._full_at = now
 
     def _commit(self) -> None:
         full, self._full = self._full, []  # first: another thread may be handing back
         if full:
             self._committed = True
+            self._take_at = 0.0  # that may have been the last shard
             self._clerk.later(commit, full)
 
-    def _is_final(self, result: Result) -> bool:
-        """Rule 7: a fault of the machine is no answer; several items in a row, and the worker stops."""
-        failure = result.outcome
-        if isinstance(failure, Answer) or not failure.blames_machine:
-            self._ill.clear()
-            return True
-        self._ill.add(result.item)
-        if len(self._ill) >= ILL_AFTER:
-            raise MachineError(f"this machine is ill, {len(self._ill)} items in a row: {failure.message}")
-        self._faults[result.item] = self._faults.get(result.item, 0) + 1
-        if self._faults[result.item] >= ILL_AFTER:
-            return True
-        log.warning("%s: %s; trying again", result.input, failure.message)
+    def _again(self, ids: Set[str]) -> None:
         for hand in self._hands:
-            hand.unsent.extend(item for item in hand.holding.shard.items if item.id == result.item)
-        return False
-
-    def _count(self, results: Sequence[Result]) -> None:
-        self.counts.answered += len(results)
-        for result in results:
-            if isinstance(result.outcome, Failure):
-                self.counts.failed += 1
-                log.warning("%s: %s: %s", result.input, result.outcome.kind, result.outcome.message)
-
-    # the careful way
-
-    def _go_carefully(self, holding: Holding) -> None:
-        """Rule 7: workers died over this shard. One item at a time, named first, written at once."""
-        log.warning("shard %s killed its workers: going item by item", holding.shard.name)
-        for item in self._clerk.now(holding.left):
-            if self._stop:
-                self._clerk.now(holding.release, self._stop)
-                return
-            if not self._clerk.now(holding.ours) or not self._clerk.now(holding.begin, [item]):
-                self._clerk.now(*((holding.release, self._stop) if self._stop else (holding.drop,)))
-                return
-            result = self._alone(item)
-            if result is None:
-                break
-            self._clerk.now(holding.add, [result])
-            self._clerk.now(holding.flush)
-            self._count([result])
-        if self._clerk.now(lambda: holding.complete):
-            self._clerk.now(holding.commit)
-        else:
-            self._clerk.now(holding.release, self._stop or "incomplete")
+            hand.unsent.extend(item for item in hand.holding.shard.items if item.id in ids)
 
     def _alone(self, item: Item) -> Result | None:
         """One item all the way; None: stopped meanwhile."""
@@ -374,7 +346,8 @@ class Loop:
                 prepared = self._pool.poll(0.5)
                 self._tick()
             for result in self._results([one for one in prepared if one.item.id == item.id]):
-                if self._is_final(result):
+                if self._faults.is_final(result):
+                    self.counts.add(result)
                     return result
         return None
 
@@ -392,8 +365,8 @@ class Loop:
         return [hand.holding for hand in self._hands] + ([self._careful] if self._careful else [])
 
     def _tick(self) -> None:
-        if time.monotonic() - self._ticked >= 1.0:
-            self._tell("working" if self._hands or self._careful else "idle")
+        if time.monotonic() - self._ticked >= TICK_S:
+            self._tell("working" if self._hands or self._careful else IDLE)
 
     def _tell(self, state: str) -> None:
         self._ticked = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -84,6 +85,14 @@ def _of_the_queue(members: Members, key: str, about: str) -> Metric:
     return family
 
 
+def refuse_taken(port: int) -> None:
+    """Before the work begins: a mistyped port shall not be noticed after an hour of enqueueing."""
+    try:
+        socket.create_server((ADDRESS, port)).close()
+    except OSError as error:
+        raise _refusal(port, error) from error
+
+
 @contextmanager
 def served(port: int, ask: Callable[[], Sequence[Standing]]) -> Iterator[None]:
     """At http://machine:port/metrics."""
@@ -92,12 +101,16 @@ def served(port: int, ask: Callable[[], Sequence[Standing]]) -> Iterator[None]:
     try:
         server, thread = start_http_server(port, ADDRESS, registry)
     except OSError as error:
-        taken = error.errno == errno.EADDRINUSE
-        why = "another program listens there" if taken else error.strerror or str(error)
-        raise UsageError(f"--metrics {port}: {why}; name another port") from error
+        raise _refusal(port, error) from error
     try:
         yield
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def _refusal(port: int, error: OSError) -> UsageError:
+    taken = error.errno == errno.EADDRINUSE
+    why = "another program listens there" if taken else error.strerror or str(error)
+    return UsageError(f"--metrics {port}: {why}; name another port")

@@ -7,27 +7,22 @@ dies, however it dies, somebody is left who says so in the queue.
 from __future__ import annotations
 
 import logging
-import math
 import multiprocessing
-import signal
 import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from worker import process
 from worker.blame import in_one_line
-from worker.child import STOP_SIGNALS
 from worker.clock import Clock
 from worker.errors import MachineError, StoreAwayError, StoreFullError, UnfinishedError, WorkerError
 from worker.items import Json
-from worker.link import Alive, BeatNow, End, Heard, Line, Say, Stop
+from worker.link import Alive, BeatNow, End, Heard, Line, Say, Start, Stop
+from worker.nursery import Nursery, Working
 from worker.queue import layout
 from worker.queue.beat import ENDED, Heart
 from worker.queue.holding import release
@@ -51,8 +46,6 @@ RELEASE_PATIENCE_S = 5.0
 """a shard that is not released is free after the TTL all the same"""
 STOP_LEAST_S = 2.0
 """a machine that is taken "now" still has a moment, and finished results need one"""
-PROCESSES = threading.Lock()
-"""multiprocessing asks after the children of all threads when one starts, and would take their exit status"""
 
 log = logging.getLogger(__name__)
 
@@ -71,12 +64,14 @@ class Ending:
 class Parent:
     def __init__(
         self,
+        nursery: Nursery,
+        item_limit_s: float,
         settings: Settings,
         stop: Ear,
-        item_limit_s: float,
         show: Callable[[Alive], None],
         name: str = "the worker",
     ):
+        self._nursery = nursery
         self._settings = settings
         self._stop = stop
         self._limit = item_limit_s + SILENCE_MARGIN_S
@@ -102,7 +97,7 @@ class Parent:
                 return Ending(UnfinishedError.exit_code, "stopped")
 
     def _live(self) -> Ending:
-        working = Incarnation(self._settings, self._stop, self._limit, self._show)
+        working = Incarnation(self._nursery, self._limit, self._settings, self._stop, self._show, self._name)
         past = self._told[0]
         self._told = past, working
         ending = working.run()
@@ -119,8 +114,18 @@ class Parent:
 class Incarnation:
     """One incarnation of the working process, under a name of its own."""
 
-    def __init__(self, settings: Settings, stop: Ear, limit: float, show: Callable[[Alive], None]) -> None:
+    def __init__(
+        self,
+        nursery: Nursery,
+        limit: float,
+        settings: Settings,
+        stop: Ear,
+        show: Callable[[Alive], None],
+        name: str = "the worker",
+    ) -> None:
+        self._nursery = nursery
         self._settings = settings
+        self._name = name
         self._stop = stop
         self._limit = limit
         self._show = show
@@ -157,29 +162,21 @@ class Incarnation:
             return self._run(scratch)
 
     def _run(self, scratch: str) -> Ending:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        working = context.Process(
-            target=process.main,
-            args=(theirs, self._settings, self._heart.worker, Path(scratch)),
-            name="worker-loop",
-        )
-        with PROCESSES:
-            resource_tracker.ensure_running()  # it would unblock the signals below
-            blocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-            try:
-                working.start()  # it hears them once it knows what to do with them
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        theirs.close()
-        line = Line(ours)
-        beating = threading.Thread(target=self._beat, args=(line,), name="heart", daemon=True)
-        beating.start()
+        ours, theirs = multiprocessing.Pipe()
+        ours.send(Start(self._settings, self._heart.worker, Path(scratch)))
+        working = self._nursery.start(theirs)
         try:
+            line = Line(ours)
+            beating = threading.Thread(target=self._beat, args=(line,), name="heart", daemon=True)
+            beating.start()
             ending = self._watch(working, line)
+        except BaseException as error:  # nobody would watch it, or beat for it
+            self._release(self._kill(working, Ending(MachineError.exit_code, in_one_line(error))))
+            raise
         finally:
             self._over = True
             self._bell.set()
+            working.close()
         beating.join(FAREWELL_S)
         if ending.died or ending.code == UnfinishedError.exit_code:
             self._release(ending)
@@ -210,11 +207,11 @@ class Incarnation:
                 self._bell.wait(1.0)  # somebody waits: soon again, though not by a retry
                 continue
             if self._asked == asked:
-                self._bell.wait(self._settings.ttl / 4)
+                self._bell.wait(self._heart.pause)
 
     # watching
 
-    def _watch(self, working: BaseProcess, line: Line) -> Ending:
+    def _watch(self, working: Working, line: Line) -> Ending:
         heard = time.monotonic()
         stopping: StopSignal | None = None
         ends = heard
@@ -225,7 +222,7 @@ class Incarnation:
             if line.pipe in ready and self._hear(line):
                 heard = now
             elif working.sentinel in ready:
-                return self._ending(self._status(working))
+                return self._ending(working.status() or 0)
             if self._stop.fileno() in ready:
                 self._stop.drain()
             stop = self._stop.current
@@ -251,7 +248,7 @@ class Incarnation:
         patience = self._settings.patience_s
         if isinstance(trouble, StoreFullError):
             patience = min(patience, FULL_PATIENCE)
-        return trouble if trouble and self.silence_s > patience + END_MOST_S else None
+        return trouble if self._heart.trouble_s > patience + END_MOST_S else None
 
     def _hear(self, line: Line) -> bool:
         """True: the loop goes round."""
@@ -274,27 +271,16 @@ class Incarnation:
             self._end = message
         return True
 
-    def _status(self, working: BaseProcess, patience: float = math.inf) -> int:
-        """Its exit status, once it has ended; 0 if it does not."""
-        ends = time.monotonic() + patience
-        while True:
-            with PROCESSES:
-                if not working.is_alive():
-                    return working.exitcode or 0
-            if time.monotonic() >= ends:
-                return 0
-            time.sleep(0.01)
-
     def _ending(self, status: int) -> Ending:
         if self._end:
             return Ending(self._end.code, self._end.text, progress=self._progress)
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
         return Ending(0, how, died=True, progress=self._progress)
 
-    def _kill(self, working: BaseProcess, ending: Ending) -> Ending:
+    def _kill(self, working: Working, ending: Ending) -> Ending:
         self._over = True  # it must lose its shards even if it cannot be killed
         working.kill()
-        self._status(working, 10.0)
+        working.status(10.0)
         return ending
 
     def _release(self, ending: Ending) -> None:
@@ -308,7 +294,11 @@ class Incarnation:
                 hand = self._heart.hand if ending.died else ()
                 release(self._store, shard, epoch, ending.text or "stopped", died=ending.died, hand=hand)
             except (StoreAwayError, StoreFullError) as error:
-                log.warning("what is in hand is not released (%s); it is free after the TTL", error)
+                log.warning(
+                    "%s: what is in hand is not released (%s); it is free after the TTL", self._name, error
+                )
                 return  # the others would wait for nothing, one by one
             except (WorkerError, ValueError) as error:
-                log.warning("shard %s is not released (%s); it is free after the TTL", shard, error)
+                log.warning(
+                    "%s: shard %s is not released (%s); it is free after the TTL", self._name, shard, error
+                )

@@ -8,41 +8,39 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
 from contextlib import nullcontext
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from worker.blame import in_one_line
-from worker.child import STOP_SIGNALS
 from worker.cli import logs
 from worker.clock import Clock
 from worker.errors import MachineError, StoreAwayError, StoreFullError, UnfinishedError, WorkerError
 from worker.inputs import OpenInput, present_roots
 from worker.items import Json
-from worker.jobs.loop import JobLoop
-from worker.link import Alive, End, Heard, Line, RemoteLife, Stop
+from worker.link import Alive, End, Heard, Line, RemoteLife, Start, Stop
 from worker.looking import Looking
 from worker.loop import Loop
 from worker.models import choice_of
 from worker.passing import Passing
 from worker.pool import Pool
-from worker.queue import lines
 from worker.queue.claims import Claims
 from worker.queue.inbox import Inbox, Read, read_lines
 from worker.queue.intake import finish_retries, roots
 from worker.queue.recipe import Run, require
 from worker.queue.store import Store, open_store
 from worker.settings import Settings
-from worker.sources import Resolver
 from worker.tasks import params, registry
 from worker.tasks.registry import AnyTask
 from worker.tasks.task import JobTask, MapTask
+
+if TYPE_CHECKING:
+    from worker.jobs.loop import JobLoop
+    from worker.viewing import Viewing
 
 SOCKET_FOLDER_MOST = 60
 """a socket's path has at most 108 characters, and the fork server's lies in the temporary folder"""
@@ -50,18 +48,17 @@ SOCKET_FOLDER_MOST = 60
 log = logging.getLogger(__name__)
 
 
-def main(pipe: Connection[Any, Any], settings: Settings, worker: str, scratch: Path) -> None:
-    """The target of multiprocessing.Process. It ends with an End on the pipe, or it died."""
+def main(pipe: Connection[Any, Any]) -> None:
+    """What a process of the nursery does. It ends with an End on the pipe, or it died."""
+    start: Start = pipe.recv()
+    settings, scratch = start.settings, start.scratch
     os.environ.update(settings.environment)  # before anything that looks for devices is imported
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)  # a Ctrl-C reaches the whole group; the parent decides
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-    logs.set_up(settings.log, debug=settings.debug)
+    logs.set_up(settings.log, debug=settings.debug, member=settings.member)
     if len(tempfile.gettempdir()) > SOCKET_FOLDER_MOST:
         tempfile.tempdir = "/tmp"
     line = Line(pipe)
     try:
-        _work(line, settings, worker, scratch)
+        _work(line, settings, start.worker, scratch)
         line.send(End(0))
     except WorkerError as error:
         if settings.debug:
@@ -89,6 +86,7 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
     open_input = OpenInput(places, scratch, None if settings.root else settings.queue)
 
     def alive(info: dict[str, Json]) -> None:
+        life.tell()
         device = settings.device_name or settings.device
         line.send(Alive({**info, "device": device, "host": os.uname().nodename}))
 
@@ -101,6 +99,8 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
     pool: Pool | Passing | None = None
     loop: Loop | JobLoop
     if isinstance(task, JobTask):
+        from worker.jobs.loop import JobLoop  # late: most workers do no jobs
+
         opening = open_input if task.takes == "files" else nullcontext
         loop = JobLoop(task, store, looking, opening, alive, worker=worker, scratch=scratch)
     else:
@@ -116,14 +116,16 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
             ahead=2 * settings.children,
             flush_s=settings.flush_s,
         )
-    threading.Thread(target=_listen, args=(line, life, loop), name="ear", daemon=True).start()
+    stopped = threading.Event()
+    threading.Thread(target=_listen, args=(line, life, loop, stopped), name="ear", daemon=True).start()
     finish_retries(store)
     _open(task, settings.device)
     alive({"state": "ready"})
-    views = _views(store, run, settings)
+    viewing = _viewing(run, settings)
     try:
         loop.run()
-        views()
+        if viewing:
+            viewing.end(stopped)
     except (StoreAwayError, StoreFullError):
         loop.give_up()
         raise
@@ -131,9 +133,19 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
         loop.hand_back()
         raise
     finally:
+        if viewing:
+            viewing.kill()
         if pool:
             pool.close()
         task.close()
+
+
+def _viewing(run: Run, settings: Settings) -> Viewing | None:
+    if settings.out is None:
+        return None
+    from worker.viewing import Viewing
+
+    return Viewing(run, settings)
 
 
 def _open(task: AnyTask, device: str) -> None:
@@ -163,15 +175,18 @@ def _pool(task: MapTask[Any, Any], open_input: OpenInput, settings: Settings) ->
 
 def _inbox(store: Store, run: Run, task_type: type[AnyTask], settings: Settings, clock: Clock) -> Inbox:
     def read(content: bytes) -> Read:
+        from worker.queue import lines  # late: most queues have no inbox
+        from worker.sources import Resolver
+
         # whoever enqueued meanwhile may have brought another root
         places = present_roots(roots(store), settings.root) if task_type.takes == "files" else ()
         resolve = Resolver(task_type, run.fingerprint, places)
         return read_lines(lines.parse(content, task_type, run.recipe.params), resolve)
 
-    return Inbox(store, run.shard_size, settings.ttl, clock, read)
+    return Inbox(store, run.sizes, settings.ttl, clock, read)
 
 
-def _listen(line: Line, life: RemoteLife, loop: Loop | JobLoop) -> None:
+def _listen(line: Line, life: RemoteLife, loop: Loop | JobLoop, stopped: threading.Event) -> None:
     """The parent's word. Without a parent nobody beats for us: what is finished is written, then we go."""
     stop = Stop("the parent process died", 20.0)
     while True:
@@ -184,6 +199,7 @@ def _listen(line: Line, life: RemoteLife, loop: Loop | JobLoop) -> None:
         if isinstance(message, Stop):
             stop = message
             break
+    stopped.set()
     loop.stop(stop.reason, stop.time_left)
     life.close()
     if loop.handed_back.wait(stop.time_left * loop.share_of_time):
@@ -195,34 +211,3 @@ def _listen(line: Line, life: RemoteLife, loop: Loop | JobLoop) -> None:
         line.send(End(UnfinishedError.exit_code))
     finally:
         os._exit(UnfinishedError.exit_code)
-
-
-def _views(store: Store, run: Run, settings: Settings) -> Callable[[], None]:
-    """Keep the views of the run up to date in the background; → how to end that, with a last look."""
-    if settings.out is None:
-        return lambda: None
-    from worker.report.views import Views
-
-    views = Views(store, run, settings.out)
-    over = threading.Event()
-
-    def look() -> None:
-        while not over.wait(settings.views_s):
-            _refresh(views.refresh)
-
-    thread = threading.Thread(target=look, name="views", daemon=True)
-    thread.start()
-
-    def end() -> None:
-        over.set()
-        thread.join(10.0)
-        _refresh(views.refresh)
-
-    return end
-
-
-def _refresh(refresh: Callable[[], object]) -> None:
-    try:
-        refresh()
-    except (WorkerError, OSError) as error:
-        log.warning("the views of the run are not up to date: %s", error)

@@ -17,6 +17,8 @@ class Settings:
     """what the task computes on, as it sees it"""
     device_name: str = ""
     """which of this machine's devices that is, for people; "": the device says it"""
+    member: int = 0
+    """its number among the workers that one command started; 0: it is alone"""
     environment: Mapping[str, str] = field(default_factory=dict)
     """of the working process and its children: which card they see"""
     batch: int | None = None

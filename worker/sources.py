@@ -5,17 +5,19 @@ from __future__ import annotations
 import glob
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 from worker.errors import ItemError, StoreAwayError, UsageError
 from worker.inputs import Known, Root, clean, inside, is_of_the_file, is_url
 from worker.items import Item, Json
 from worker.queue import lines
-from worker.queue.intake import at_once
 from worker.queue.lines import Refused, Wish
 from worker.queue.protocol import item_id
+from worker.queue.store import in_order
 from worker.tasks.registry import AnyTask
 
 LISTS = (".txt", ".lst", ".jsonl")
@@ -27,7 +29,9 @@ class Named:
 
     root: str | None
     """None: the task reads no files"""
-    wishes: Sequence[Wish | Refused]
+    wishes: Iterable[Wish | Refused]
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    """files of folders that the task does not take: ending → how many"""
 
 
 def find(
@@ -39,7 +43,7 @@ def find(
 ) -> Named:
     """Every input that the paths name. A path that names nothing is an error, not an empty run."""
     if task.takes == "values":
-        return Named(None, [wish for path in paths for wish in _values(path, task, params)])
+        return Named(None, chain.from_iterable([_values(path, task, params) for path in paths]))
     named = [found for path in paths for found in _expand(path)]
     lists = [path for path in named if _is_list(path, task)]
     direct = [path for path in named if path not in lists]
@@ -51,26 +55,26 @@ def find(
     if not _is_text(base.location):
         raise UsageError(f"the name of the folder {base.location!a} is not UTF-8: rename it")
     wishes: list[Wish | Refused] = []
+    skipped: Counter[str] = Counter()
     for path in direct:
-        found = [Wish(0, one, {}) for one in _below(path, base, task)]
+        found = list(_below(path, base, task, skipped))
         if not found:
             endings = ", ".join(sorted(task.suffixes)) or "any"
             raise UsageError(f"{path} holds nothing that {task.name} takes (endings: {endings})")
         wishes += found
-    return Named(base.location, wishes + listed)
+    return Named(base.location, wishes + listed, skipped)
 
 
 def resolve(
-    wishes: Sequence[Wish | Refused], task: type[AnyTask], fingerprint: str, roots: Sequence[str]
-) -> tuple[list[Item], list[Refused]]:
+    wishes: Iterable[Wish | Refused], task: type[AnyTask], fingerprint: str, roots: Sequence[str]
+) -> Iterator[Item | Refused]:
     """Wishes → items with their marks; many files are looked at at once."""
     resolver = Resolver(task, fingerprint, roots)
 
     def look(wish: Wish | Refused) -> Item | Refused:
         return wish if isinstance(wish, Refused) else resolver(wish)
 
-    found = [look(wish) for wish in wishes] if task.takes == "values" else at_once(look, wishes)
-    return [i for i in found if isinstance(i, Item)], [r for r in found if isinstance(r, Refused)]
+    return map(look, wishes) if task.takes == "values" else in_order(look, wishes)
 
 
 class Resolver:
@@ -92,6 +96,7 @@ class Resolver:
             if not _is_text(input):
                 return Refused(wish.line, f"names {wish.input!a}, whose name is not UTF-8: rename it")
             known = next((k for root in self._roots if (k := root.know(input))), None)
+            other = next((o for root in self._roots if (o := root.other(input))), "") if not known else ""
         except (ItemError, UsageError) as error:
             return Refused(wish.line, f"names {wish.input!r}: {error}")
         except OSError as error:
@@ -100,6 +105,8 @@ class Resolver:
                     f"{wish.input!r} cannot be read now ({error.strerror}): run the same command again"
                 ) from error
             return Refused(wish.line, f"names {wish.input!r}, which cannot be read: {error.strerror}")
+        if other:
+            return Refused(wish.line, f"names {wish.input!r}, which is {other} and no file")
         # an absent file becomes an item all the same: it fails by name, in the results
         return self._item(input, known or self._absent(), wish.params)
 
@@ -124,11 +131,10 @@ class Resolver:
         return Item(id, input, known.size, known.mark, params)
 
 
-def _values(path: str, task: type[AnyTask], params: Mapping[str, Json]) -> Iterator[Wish | Refused]:
+def _values(path: str, task: type[AnyTask], params: Mapping[str, Json]) -> Iterable[Wish | Refused]:
     if path == "-" or (_ending(path) in LISTS and _is_file(path)):
-        yield from _read_list(path, task, params)
-    else:
-        yield Wish(0, path, {})
+        return _read_list(path, task, params)
+    return [Wish(0, path, {})]
 
 
 def _is_list(path: str, task: type[AnyTask]) -> bool:
@@ -231,19 +237,27 @@ def _under(path: str, root: Root) -> str | None:
     return absolute.relative_to(root.location).as_posix() if absolute.is_relative_to(root.location) else None
 
 
-def _below(path: str, base: Root, task: type[AnyTask]) -> Iterator[str]:
+def _below(path: str, base: Root, task: type[AnyTask], skipped: Counter[str]) -> Iterator[Wish | Refused]:
     """The inputs of one path, relative to the root: a file, or a folder's files of the right endings."""
     relative = _under(path, base)
     if relative is None:
         raise UsageError(f"{path} is outside of --root {base.location}")
-    if relative not in ("", ".") and (base.know(relative) if is_url(path) else Path(path).is_file()):
-        yield relative
+    if relative not in ("", ".") and (base.know(relative) if is_url(path) else not Path(path).is_dir()):
+        yield Wish(0, relative, {})
         return
     prefix = "" if relative in ("", ".") else f"{relative}/"
-    try:
-        inputs = list(Root(path).below())
-    except OSError as error:
-        raise UsageError(f"{error.filename or path}: {error.strerror}; nothing was enqueued") from None
-    for input in inputs:
+    folder = Root(path)
+    refused: list[Refused] = []
+
+    def refuse(error: OSError) -> None:
+        if error.filename == folder.location or not is_of_the_file(error):
+            raise UsageError(f"{error.filename}: {error.strerror}; nothing was enqueued") from None
+        name = Path(error.filename).relative_to(base.location).as_posix()
+        refused.append(Refused(0, f"is the folder {name!r}, which cannot be read: {error.strerror}"))
+
+    for input in folder.below(refuse):
         if not task.suffixes or _ending(input) in task.suffixes:
-            yield prefix + input
+            yield Wish(0, prefix + input, {})
+        else:
+            skipped[_ending(input) or "no ending"] += 1
+    yield from refused

@@ -17,8 +17,6 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Protocol, Self
 
-from worker.evictions import watch_events
-
 GRACE_S = 25.0
 """what is left after SIGTERM: docker, Kubernetes and SLURM kill after 30 s as a rule"""
 WARNING_S = 55.0
@@ -86,6 +84,8 @@ class StopListener:
         if self._deadline:
             self._deadline.start()
         if self._events_url is not None:
+            from worker.evictions import watch_events  # late: few machines have notices
+
             watch_events(self._events_url, self._tell, self._closed)
         handlers: dict[signal.Signals, Callable[[int, FrameType | None], None]] = {
             signal.SIGTERM: lambda *_: self._tell("SIGTERM", self._grace),

@@ -23,6 +23,7 @@ MEASUREMENTS = {
     "traffic": (),
     "memory": (),
     "tails": (),
+    "video": (),
     "million": ("1000000",),
 }
 """each is a module here that prints Markdown, with what it is given"""

@@ -76,7 +76,7 @@ def work(folder: Path, count: int) -> None:
             shard,
             1,
             careful=False,
-            inherited=(),
+            inherited={},
             answers={},
             killers=frozenset(),
             hand=lambda *_: None,

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -20,10 +20,10 @@ from tests.bench.table import Figure, not_here, show
 from tests.servers import ACCOUNT, KEY, azurite, azurite_queue
 from tests.workers import ROOT, end_all, run
 
-COUNT = 20_000
-BLOB_COUNT = 1_000
+COUNT, LONG_COUNT = 20_000, 100_000
+BLOB_COUNT, BLOB_LONG_COUNT = 1_000, 10_000
 ROUNDS = 3
-"""the median of so many, in turns"""
+"""the median of so many, in turns; the long lists, where a start weighs little, once"""
 LIMIT_S = 600.0
 
 Job = Callable[[], float]
@@ -50,25 +50,36 @@ ON_DISK = (
         "2 times",
     ),
 )
-IN_AZURE = (Peer("ai4s_jobq", "ai4s-jobq", "no results"),)
+IN_AZURE = (Peer("ai4s_jobq", "ai4s-jobq", "no results", "10 times"),)
 
 
 def figures() -> Iterator[Figure]:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         places = (Path(folder) / str(number) for number in range(1000))
-        jobs = {"": lambda: ours(str(fresh(places)), COUNT)}
-        jobs |= {p.job: partial(peers, p, lambda: str(fresh(places)), COUNT) for p in ON_DISK}
-        yield from rows(f"{COUNT:,} texts in upper case, in a folder", ON_DISK, in_turns(jobs))
+        for many, some, rounds in ((COUNT, ON_DISK, ROUNDS), (LONG_COUNT, ON_DISK[:1], 1)):
+            found = in_turns(jobs(some, many, lambda: str(fresh(places))), rounds)
+            yield from rows("in a folder", "synced, results kept", some, many, found)
         yield alone(places)
-        what = f"{BLOB_COUNT:,} texts in upper case, on Azurite"
-        try:
-            with azurite(fresh(places)) as blobs, azurite_queue(fresh(places)) as port:
-                jobs = {"": lambda: ours(blobs.fresh(), BLOB_COUNT, blobs.env)}
-                jobs |= {p.job: partial(peers, p, lambda: address(port), BLOB_COUNT) for p in IN_AZURE}
-                found = in_turns(jobs)
-        except pytest.skip.Exception as skipped:
-            found = {job: not_here(skipped) for job in ("", *(p.job for p in IN_AZURE))}
-        yield from rows(what, IN_AZURE, found)
+        for many, rounds in ((BLOB_COUNT, ROUNDS), (BLOB_LONG_COUNT, 1)):
+            try:
+                with azurite(fresh(places)) as blobs, azurite_queue(fresh(places)) as port:
+                    theirs = partial(address, port)
+                    found = in_turns(jobs(IN_AZURE, many, blobs.fresh, theirs, blobs.env), rounds)
+            except pytest.skip.Exception as skipped:
+                found = {job: not_here(skipped) for job in ("", *(p.job for p in IN_AZURE))}
+            yield from rows("on Azurite", "results kept", IN_AZURE, many, found)
+
+
+def jobs(
+    some: Sequence[Peer],
+    count: int,
+    place: Callable[[], str],
+    theirs: Callable[[], str] | None = None,
+    env: Mapping[str, str] | None = None,
+) -> dict[str, Job]:
+    """Ours has no name."""
+    mine: dict[str, Job] = {"": lambda: ours(place(), count, env)}
+    return mine | {peer.job: partial(peers, peer, theirs or place, count) for peer in some}
 
 
 def alone(places: Iterator[Path]) -> Figure:
@@ -86,11 +97,11 @@ def alone(places: Iterator[Path]) -> Figure:
     )
 
 
-def in_turns(jobs: Mapping[str, Job]) -> dict[str, float | str]:
+def in_turns(jobs: Mapping[str, Job], rounds: int = ROUNDS) -> dict[str, float | str]:
     """→ the median seconds of each, or why there are none."""
     taken: dict[str, list[float]] = {name: [] for name in jobs}
     broken: dict[str, str] = {}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, job in jobs.items():
             if name not in broken:
                 try:
@@ -100,12 +111,12 @@ def in_turns(jobs: Mapping[str, Job]) -> dict[str, float | str]:
     return {name: broken.get(name) or statistics.median(taken[name]) for name in jobs}
 
 
-def rows(what: str, peers: tuple[Peer, ...], found: Mapping[str, float | str]) -> Iterator[Figure]:
-    count = COUNT if peers is ON_DISK else BLOB_COUNT
+def rows(
+    where: str, kept: str, peers: Sequence[Peer], count: int, found: Mapping[str, float | str]
+) -> Iterator[Figure]:
     mine = found[""]
     figure = mine if isinstance(mine, str) else f"{count / mine:,.0f} items/s"
-    kept = "synced, results kept" if peers is ON_DISK else "results kept"
-    yield Figure(f"{what}: `worker run`, {kept}, its start included", figure)
+    yield Figure(f"{count:,} texts in upper case, {where}: `worker run`, {kept}, its start included", figure)
     for peer in peers:
         spent = found[peer.job]
         if isinstance(spent, str):
@@ -114,11 +125,14 @@ def rows(what: str, peers: tuple[Peer, ...], found: Mapping[str, float | str]) -
             figure = f"{count / spent:,.0f} items/s"
         else:
             figure = f"{count / spent:,.0f} items/s; `worker run` is {spent / mine:.1f} times as fast"
-        yield Figure(f"the same: {named(peer.package)}, {peer.keeps}", figure, peer.aim)
+        yield Figure(f"the same {count:,}: {named(peer.package)}, {peer.keeps}", figure, peer.aim)
 
 
 def ours(queue: str, count: int, env: Mapping[str, str] | None = None) -> float:
-    """Enqueue is not counted; the start of the worker and its collecting at the end are."""
+    """Enqueue is not counted; the start of the worker and its last look at the queue are.
+
+    As a worker that is installed it finds its modules compiled."""
+    env = {**(env or {}), "PYTHONDONTWRITEBYTECODE": ""}
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as texts:
         texts.write("\n".join(f"item {number}" for number in range(count)))
         texts.flush()

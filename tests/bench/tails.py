@@ -18,7 +18,7 @@ from worker.appetite import Appetite
 from worker.items import Answer, Result
 from worker.queue.claims import Claims
 from worker.queue.holding import Holding
-from worker.queue.protocol import shard_size
+from worker.queue.protocol import Sizes
 from worker.queue.store import Entry
 
 ITEMS = 1_000
@@ -156,7 +156,7 @@ def measure(
         1,
         Faults(),
         items=ITEMS,
-        shard_size=shard_size(seconds),
+        shard_size=Sizes.of(seconds).of_list(ITEMS),
         seconds_per_item=seconds,
         workers=workers,
         spread=spread,

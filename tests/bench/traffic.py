@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,16 +12,17 @@ import pytest
 from tests.bench.counter import Tally, counting
 from tests.bench.peers import IN_AZURE, address, must, named, peers
 from tests.bench.table import Figure, not_here, show
+from tests.bench.tails import Tail
+from tests.bench.waiting import ITEM_S, takeovers, waiting
 from tests.servers import azurite, azurite_queue
-from tests.simulator import Faults, Simulation
+from tests.simulator import Faults
 from tests.workers import end_all, run
-from worker.queue import layout
-from worker.queue.text import decode
+from worker.queue.protocol import shard_size
 
 COUNT = 1_000
-WORKERS = 50
-ITEM_S = 10.0
-SETTLED_S, WINDOW_S = 300.0, 600.0
+IDLE = 49
+DAY_H = 24
+SEEDS = range(3)
 
 
 def figures() -> Iterator[Figure]:
@@ -32,7 +34,8 @@ def figures() -> Iterator[Figure]:
         yield of_a_peer()
     except (Exception, pytest.skip.Exception) as error:
         yield Figure(f"requests for {COUNT:,} items, {named(IN_AZURE[0].package)}", not_here(error))
-    yield of_idle_workers()
+    yield from of_idle_workers()
+    yield from of_takeovers()
 
 
 def of_a_run() -> Iterator[Figure]:
@@ -67,31 +70,58 @@ def of_a_peer() -> Figure:
     )
 
 
-def of_idle_workers() -> Figure:
-    """In virtual time, with the real claims and hearts: one worker holds the only shard, the others wait."""
-    sim = Simulation(1, Faults(until=0), items=200, shard_size=200, workers=WORKERS, seconds_per_item=ITEM_S)
-    for number in range(WORKERS):
-        sim._start(f"w{number}", delay=sim.world.random.uniform(0, 5))
-    try:
-        sim.world.run(1e9, stop=lambda: sim.world.time >= SETTLED_S)
-        before = sim.world.calls_of.copy()
-        sim.world.run(1e9, stop=lambda: sim.world.time >= SETTLED_S + WINDOW_S)
-        rates = {name: (n - before[name]) * 60 / WINDOW_S for name, n in sim.world.calls_of.items()}
-    finally:
-        sim.world.close()
-    busy = holder(sim)
-    idle = [rate for name, rate in rates.items() if name != busy]
-    return Figure(
-        f"{len(idle)} workers wait, one works {ITEM_S:g} s an item, TTL {sim.ttl:g} s (in virtual time)",
-        f"{sum(idle) / len(idle):.1f} store calls a minute each, {sum(idle):.0f} together; "
-        f"the busy one {rates[busy]:.1f}",
+def of_idle_workers() -> Iterator[Figure]:
+    busy = Tail(
+        1,
+        Faults(),
+        items=COUNT,
+        shard_size=shard_size(ITEM_S),
+        workers=1,
+        seconds_per_item=ITEM_S,
+        spread=lambda chance: ITEM_S * chance.uniform(0.5, 1.5),
+    )
+    busy.run(until=1e6)
+    a_minute = busy.world.calls.total() * 60 / (busy.done_at or 0)
+    sim = waiting(IDLE, hours=DAY_H)
+    rates = []
+    for start_h, end_h in ((0, 1 / 6), (2, 3)):
+        sim.go_on(start_h * 3600)
+        before = sim.calls_of_the_idle
+        sim.go_on(end_h * 3600)
+        rates.append((sim.calls_of_the_idle - before) / (end_h - start_h) / 60)
+    sim.go_on(DAY_H * 3600)
+    a_day = sim.calls_of_the_idle
+    sim.world.close()
+    yield Figure(
+        f"{IDLE} workers wait beside a long shard, TTL {sim.ttl:g} s (in virtual time)",
+        f"together {rates[0]:.0f} requests a minute in the first ten, {rates[1]:.1f} after two hours; "
+        f"a busy one with items of {ITEM_S:g} s and shards of a minute {a_minute:.1f}",
         "together no more than a busy one",
     )
+    yield Figure(f"the same, the first day: requests of all {IDLE}", f"{a_day:,}")
 
 
-def holder(sim: Simulation) -> str:
-    claim = next(data for name, data in sim.store.objects.items() if name.startswith(layout.CLAIMS))
-    return str(decode(claim)["worker"])
+def of_takeovers() -> Iterator[Figure]:
+    for idle, busy, deaths, minutes, lookout in (
+        (1, 1, 1, 120, False),
+        (IDLE, 1, 1, 120, False),
+        (IDLE, 1, 1, 120, True),
+        (20, 20, 10, 20, False),
+        (20, 20, 10, 120, False),
+    ):
+        taken = [
+            spent
+            for seed in SEEDS
+            for spent in takeovers(
+                idle, busy=busy, deaths=deaths, lookout=lookout, hours=minutes / 60, seed=seed
+            )
+        ]
+        assert len(taken) == deaths * len(SEEDS), "not taken over within an hour"
+        who = f"{deaths} of {busy} busy machines" + (" and the one that looks out" if lookout else "")
+        yield Figure(
+            f"{who} gone at once, {idle} waiting for {minutes} minutes (in virtual time)",
+            f"taken over: median {statistics.median(taken):.0f} s, worst {max(taken):.0f} s",
+        )
 
 
 def told(tally: Tally) -> str:

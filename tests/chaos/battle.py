@@ -11,33 +11,52 @@ from pathlib import Path
 
 from tests.chaos.places import Place
 from tests.chaos.schedule import KILLS, ZOMBIES, Blow, Way
-from tests.tasks.chaotic import SLOW
+from tests.chaos.work import Work
+from tests.tasks.chaotic import CAUGHT, SLOW, TRAP
 from tests.workers import Worker, processes_of, worker
 from worker.queue import layout
+from worker.queue.answers import read_shard
 from worker.queue.store import open_store
+from worker.queue.text import encode
 
 SLOW_S = 0.12
 PATIENCE = "60s"
 LOOK_EVERY_S = 0.05
 STOPPED = 75
+JUST_NOW_S = 10.0
+"""who leaves may not have seen what somebody brought so lately"""
+LATE_MOST_S = 60.0
 HURRY_AFTER = 0.1
 """of the shards: so far behind the schedule, no blow waits for the one before"""
 
 
 class Battle:
-    def __init__(self, place: Place, blows: Sequence[Blow], shards: int, ttl: float, workers: int) -> None:
+    def __init__(self, place: Place, blows: Sequence[Blow], work: Work, ttl: float, workers: int) -> None:
         self.struck: list[Blow] = []
         self.troubles: list[str] = []
         self.commits: dict[str, bytes] = {}
         """each as it was when it was first seen"""
+        self.late = 0
+        """how many stood still just before a commit"""
         self._place = place
         self._store = open_store(place.queue)
         self._blows = [blow for blow in blows if place.disk or blow.way is not Way.FULL]
-        self._shards = shards
+        self._shards = work.shards
+        self._to_drop = list(work.dropped)
+        self._dropped: set[str] = set()
+        """what will say that they are cut"""
+        self._brought_at = 0.0
         self._ttl = ttl
         self._next = 0.0
         self._expected: dict[Worker, set[int]] = {}
         """the exit codes that would be right"""
+        self._errands: list[Worker] = []
+        """commands that are no workers"""
+        self._trapped: set[Worker] = set()
+        self._awaits: dict[Worker, str] = {}
+        """until somebody else has made this commit they stand still"""
+        self._bereaved: set[Worker] = set()
+        """of a child: who dies twice over one item fails it, and that is right"""
         self._all: list[Worker] = []
         self._frozen: dict[Worker, float] = {}
         self._full_until = 0.0
@@ -49,18 +68,20 @@ class Battle:
 
     @property
     def zombies(self) -> int:
-        return sum(blow.way in ZOMBIES for blow in self.struck)
+        """Those of `late` that found no last answer were none."""
+        return sum(blow.way in ZOMBIES and blow.way is not Way.LATE for blow in self.struck) + self.late
 
     def run(self, limit: float) -> None:
         until = time.monotonic() + limit
-        while self._working:
+        while self._working or self._errands:
             now = time.monotonic()
             if now > until:
                 said = "\n".join(one.said[-2000:] for one in self._working)
                 self.troubles.append(f"not done after {limit:g} s; the workers said:\n{said}")
                 return
+            self._spring(now)
             self._wake(now)
-            self._bury()
+            self._bury(now)
             self._look()
             self._strike(now)
             time.sleep(LOOK_EVERY_S)
@@ -74,9 +95,12 @@ class Battle:
         return sum(self._store.get(name) != data for name, data in self.commits.items())
 
     def _start(self) -> Worker:
-        env = {**self._place.env, SLOW: str(SLOW_S)}
-        one = worker("run", self._place.queue, "--ttl", f"{self._ttl:g}s", "--patience", PATIENCE, env=env)
-        self._expected[one] = {1}  # some items fail
+        # some items fail: 1
+        return self._command(1, "run", self._place.queue, "--ttl", f"{self._ttl:g}s", "--patience", PATIENCE)
+
+    def _command(self, code: int, *arguments: str) -> Worker:
+        one = worker(*arguments, env={**self._place.env, SLOW: str(SLOW_S)})
+        self._expected[one] = {code}
         self._all.append(one)
         return one
 
@@ -86,19 +110,32 @@ class Battle:
             if entry.name not in self.commits:
                 self.commits[entry.name] = self._store.get(entry.name) or b""
 
-    def _bury(self) -> None:
+    def _is_over(self) -> bool:
+        """All that was enqueued, dropped or asked for again is done."""
+        names = [entry.name for kind in (layout.ITEMS, layout.TAKEN) for entry in self._store.list(kind)]
+        self._look()
+        shards = {layout.done(layout.shard_of(name)) for name in names if name.startswith(layout.ITEMS)}
+        return shards <= self.commits.keys() and self._dropped <= set(names)
+
+    def _bury(self, now: float) -> None:
         """Who was killed or stopped is replaced at once; who says that all is done is asked for proof."""
         for number, one in reversed(list(enumerate(self._working))):
             if one.poll() is None:
                 continue
-            if one.returncode == 1:
-                self._look()
-                if len(self.commits) < self._shards:
-                    self.troubles.append(f"a worker left when {len(self.commits)} shards were committed")
-            if one.returncode == 1 and len(self.commits) == self._shards:
+            self._trapped.discard(one)
+            is_over = one.returncode == 1 and self._is_over()
+            if one.returncode == 1 and not is_over and now - self._brought_at > JUST_NOW_S:
+                self.troubles.append(f"a worker left when {len(self.commits)} shards were committed")
+            if is_over:
                 del self._working[number]
             else:
                 self._working[number] = self._start()
+        for one in self._errands[:]:
+            if one.poll() is not None:
+                self._errands.remove(one)
+                self._brought_at = now
+                if not self._working and not self._is_over():
+                    self._working.append(self._start())
 
     def _strike(self, now: float) -> None:
         if not self._blows:
@@ -108,13 +145,14 @@ class Battle:
         is_late = ahead > HURRY_AFTER * self._shards
         if ahead < 0 or (now < self._next and not is_late):
             return
-        victims = [one for one in self._working if one not in self._frozen]  # the eldest first
-        if not victims:
+        victims = [one for one in self._working if one not in self._frozen]
+        victims = [one for one in victims if one not in self._trapped] or victims
+        if not victims or (self._blows[0].way is Way.DROP and self._full_until):
             return
         blow = self._blows.pop(0)
         self._next = now + blow.gap
         self.struck.append(blow)
-        victims.sort(key=self._all.index)
+        victims.sort(key=self._all.index)  # the eldest first
         self._hit(victims[int(blow.rank * len(victims))], blow, now)
 
     def _hit(self, victim: Worker, blow: Blow, now: float) -> None:
@@ -128,6 +166,19 @@ class Battle:
             case Way.MUTE:
                 victim.send_signal(signal.SIGSTOP)
                 self._frozen[victim] = now + blow.lasts
+            case Way.LATE:
+                (victim.temp / TRAP).touch()
+                self._trapped.add(victim)
+            case Way.CHILD if victim not in self._bereaved and (children := preparing(victim)):
+                self._bereaved.add(victim)
+                with suppress(ProcessLookupError):
+                    os.kill(children[0], signal.SIGKILL)
+            case Way.CHILD:
+                pass  # it has none just now, or lost one before
+            case Way.DROP:
+                self._drop(now)
+            case Way.RETRY:
+                self._errands.append(self._command(0, "retry", self._place.queue))
             case Way.STOP:
                 victim.send_signal(signal.SIGTERM)
                 self._expected[victim] |= {
@@ -144,9 +195,38 @@ class Battle:
                 victim.signal_all(signal.SIGKILL)
                 self._expected[victim].add(-signal.SIGKILL)
 
+    def _drop(self, now: float) -> None:
+        file = self._to_drop.pop()
+        name = f"{layout.INBOX}{len(self._to_drop)}.jsonl"
+        content = b"".join(encode({"input": one}) + b"\n" for one in file)
+        self._store.put(name, content)
+        self._dropped.add(layout.taken(name, content))
+        self._brought_at = now
+
+    def _spring(self, now: float) -> None:
+        """Who is caught stands still until the others, and one more in its place, have done its work."""
+        for one in list(self._trapped):
+            if said := read(one.temp / CAUGHT):
+                one.signal_all(signal.SIGSTOP)
+                (one.temp / TRAP).unlink()
+                self.late += 1
+                self._trapped.discard(one)
+                self._awaits[one] = layout.done(self._shard_with(said))
+                self._frozen[one] = now + LATE_MOST_S
+                self._working.append(self._start())
+
+    def _shard_with(self, input: str) -> str:
+        """The first that is not done: of an item that is asked for again there are several."""
+        for entry in self._store.list(layout.ITEMS):
+            shard = layout.shard_of(entry.name)
+            is_open = layout.done(shard) not in self.commits
+            if is_open and any(item.input == input for item in read_shard(self._store, shard).items):
+                return shard
+        return ""
+
     def _wake(self, now: float) -> None:
         for one, when in list(self._frozen.items()):
-            if now >= when:
+            if now >= when or self._awaits.get(one) in self.commits:
                 del self._frozen[one]
                 one.signal_all(signal.SIGCONT)
         if self._full_until and now >= self._full_until and self._place.disk:
@@ -161,12 +241,31 @@ class Battle:
                 self.troubles.append(f"a traceback:\n{one.said}")
 
 
+def preparing(one: Worker) -> list[int]:
+    """The children of its fork server."""
+    parents = {pid: parent_of(pid) for pid in processes_of(one.mark)}
+    loop = working_process(one)
+    return [pid for pid, parent in parents.items() if loop and parents.get(parent) == loop]
+
+
+def read(file: Path) -> str:
+    try:
+        return file.read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def parent_of(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
 def working_process(one: Worker) -> int:
     """The one of its processes that goes round the loop; 0: it is not there."""
     for pid in processes_of(one.mark):
         with suppress(OSError):
-            status = Path(f"/proc/{pid}/status").read_text()
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
-            if f"PPid:\t{one.pid}\n" in status and b"spawn_main" in command:
+            if Path(f"/proc/{pid}/comm").read_text() == "worker-loop\n":
                 return pid
     return 0

@@ -44,6 +44,7 @@ class Verdict:
     duplicated: int
     seconds: float
     troubles: Sequence[str]
+    note: str = ""
 
     @property
     def is_good(self) -> bool:
@@ -53,7 +54,7 @@ class Verdict:
         return (
             f"{self.store} {self.task} seed {self.seed}: kills {self.kills}, zombies {self.zombies}, "
             f"faults {self.faults}, items {self.items}, lost {self.lost}, duplicated {self.duplicated}  "
-            f"({self.seconds:.0f} s)"
+            f"({self.seconds:.0f} s)" + f"  {self.note}".rstrip()
         )
 
 
@@ -78,9 +79,9 @@ def one_round(store: str, seed: int, kills: int, work: Work, right: dict[str, by
         PLACES[store](Path(temp), lots) as place,
     ):
         try:
-            code, said = run("enqueue", place.queue, "--task", work.task, *work.inputs)
+            code, said = run("enqueue", place.queue, "--task", work.task, *work.enqueued)
             assert code == 0, said
-            battle = Battle(place, schedule(seed, kills, work.shards, TTL_S), work.shards, TTL_S, WORKERS)
+            battle = Battle(place, schedule(seed, kills, work.shards, TTL_S), work, TTL_S, WORKERS)
             battle.run(limit=60.0 + 6.0 * kills)
             place.calm()
             lost, duplicated, troubles = judge(place.queue, Path(temp) / "out", battle, work.inputs, right)
@@ -98,6 +99,7 @@ def one_round(store: str, seed: int, kills: int, work: Work, right: dict[str, by
         duplicated,
         time.monotonic() - began,
         troubles,
+        place.note,
     )
 
 

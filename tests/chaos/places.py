@@ -41,6 +41,8 @@ class Place:
     """how workers reach the store; we ourselves go straight to it"""
     lots: Lots | None = None
     disk: Disk | None = None
+    note: str = ""
+    """what could not be done here"""
 
     @property
     def faults(self) -> int:
@@ -61,7 +63,7 @@ def directory(folder: Path, _: Lots) -> Iterator[Place]:
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", DISK, "tmpfs", str(place)]
     if subprocess.run(mount, check=False, capture_output=True).returncode:
-        yield Place(str(place / "queue"))
+        yield Place(str(place / "queue"), note="no right to mount a file system: the disk was never full")
         return
     try:
         yield Place(str(place / "queue"), disk=Disk(place))

@@ -107,7 +107,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        lot = self.lots.draw(time.monotonic(), writes=self.command == "PUT")
+        lot = self.lots.draw(time.monotonic(), writes=self.command in ("PUT", "POST"))
         match lot.fault:
             case Fault.REFUSED:
                 return self._say(503)

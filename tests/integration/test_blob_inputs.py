@@ -9,6 +9,7 @@ import pytest
 from tests.servers import Server
 from worker.inputs import OpenInput
 from worker.items import Item
+from worker.queue.lines import Refused
 from worker.queue.store import open_store
 from worker.sources import find, resolve
 from worker.tasks.task import MapTask, Params
@@ -33,9 +34,9 @@ def container(request: pytest.FixtureRequest) -> str:
 
 def items(*paths: str, root: str | None = None) -> list[Item]:
     named = find(paths, Watch, {}, root)
-    found, refused = resolve(named.wishes, Watch, "fingerprint", [named.root] if named.root else [])
-    assert refused == []
-    return found
+    found = list(resolve(named.wishes, Watch, "fingerprint", [named.root] if named.root else []))
+    assert not any(isinstance(one, Refused) for one in found)
+    return [one for one in found if isinstance(one, Item)]
 
 
 def inputs(*paths: str, root: str | None = None) -> list[str]:

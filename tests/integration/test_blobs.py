@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.media import picture
 from tests.servers import Server
-from tests.workers import end_all, run
+from tests.workers import run
 from worker.queue.store import open_store
 
 NAMES = ("plain.jpg", "day 1/二号 机位.png", "day 1/🚗 50%.jpg", "deep/er/#3?.jpg")
-
-
-@pytest.fixture(autouse=True)
-def nothing_outlives_its_test() -> Iterator[None]:
-    yield
-    end_all()
 
 
 @pytest.mark.parametrize("kind", ["azurite", "s3"])

@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import urllib.request
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import pytest
-
 from tests.servers import free_port
-from tests.workers import Worker, answers, counts, end_all, eventually, finish, processes_of, run, worker
+from tests.workers import Worker, answers, counts, eventually, finish, processes_of, run, worker
 from worker.items import Answer
 from worker.queue import layout
 from worker.queue.beat import Beat
@@ -22,12 +19,6 @@ from worker.queue.store import open_store
 ITEMS = [f"item {number:02d}" for number in range(36)]
 
 
-@pytest.fixture(autouse=True)
-def nothing_outlives_its_test() -> Iterator[None]:
-    yield
-    end_all()
-
-
 def queue_of(folder: Path, *task: object) -> Path:
     code, said = run("enqueue", folder / "queue", "--task", *task)
     assert code == 0, said
@@ -35,12 +26,11 @@ def queue_of(folder: Path, *task: object) -> Path:
 
 
 def working_processes(one: Worker) -> list[int]:
-    """Those that the parent spawned and that say that they work: one a member."""
+    """Those that the nursery forked and that say that they work: one a member."""
     found = []
     for pid in processes_of(one.mark):
         with suppress(OSError):
-            line = Path(f"/proc/{pid}/cmdline").read_bytes()
-            if b"spawn_main" in line:
+            if Path(f"/proc/{pid}/comm").read_text() == "worker-loop\n":
                 found.append(pid)
     return found
 
@@ -159,8 +149,10 @@ def test_metrics_are_scraped_while_it_works(tmp_path: Path) -> None:
 
     eventually(lambda: len(answered()) == 2 and all(answered()), timeout=30)
     assert 'device="cpu",member="2"' in scraped()
-    code, said = run("run", queue, "--metrics", port)
+    other = tmp_path / "other"
+    code, said = run("run", other, "--task", "shout", "--metrics", port, "word")
     assert code == 2
-    assert f"--metrics {port}: another program listens there" in said
+    assert said.startswith(f"worker: --metrics {port}: another program listens there")
+    assert not other.exists()
     one.signal_group(signal.SIGTERM)
     assert finish(one)[0] == 75

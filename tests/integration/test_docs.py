@@ -50,6 +50,21 @@ def commands(page: Path) -> Iterator[list[str]]:
                 yield words[1:]
 
 
+# the example of docs/films.md
+
+
+def test_the_example_of_reading_films_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path / "demo")
+    monkeypatch.chdir(tmp_path / "demo" / "clips")
+    (example,) = blocks(ROOT / "docs" / "films.md", "python")
+    told: dict[str, Any] = {}
+    exec(example, told)
+    assert told["found"].frames.shape == (32, 224, 224, 3)
+    assert told["few"].times == (0.0, 0.48, 1.0, 1.48, 2.0, 2.48, 3.0, 3.48)
+    assert told["proof"][4:8] == b"ftyp"
+    assert told["picture"].startswith(b"\xff\xd8")
+
+
 # the examples of docs/tasks.md
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import random
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.servers import Server
-from tests.workers import Worker, answers, end_all, eventually, finish, run, worker
+from tests.workers import Worker, answers, eventually, finish, run, worker
 from worker.clock import Clock
 from worker.items import Failure
 from worker.queue import layout
@@ -21,13 +20,6 @@ from worker.queue.store import open_store
 OUTPUTS = ("final_results.json", "summary.json")
 SETTINGS = ("--set", "steps=90", "--set", "every=3", "--set", "step_s=0.02")
 ITEMS = ("seed-1", "seed-2")
-ENDS = 4
-
-
-@pytest.fixture(autouse=True)
-def nothing_outlives_its_test() -> Iterator[None]:
-    yield
-    end_all()
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +37,9 @@ def weights(out: Path) -> list[bytes]:
 
 
 @pytest.mark.timeout(300)  # torch is imported at every start
-@pytest.mark.parametrize("kind", ["directory", "azurite"])
+@pytest.mark.parametrize(("kind", "most"), [("directory", 4), ("azurite", 2)])
 def test_a_training_killed_and_stopped_at_random_ends_with_the_same_weights(
-    kind: str, undisturbed: Path, tmp_path: Path, request: pytest.FixtureRequest
+    kind: str, most: int, undisturbed: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     queue = str(tmp_path / "queue")
     if kind == "azurite":
@@ -73,7 +65,7 @@ def test_a_training_killed_and_stopped_at_random_ends_with_the_same_weights(
         if one.poll() is not None:
             break
         time.sleep(chance.uniform(0.0, 0.4))
-        if ends < ENDS:
+        if ends < most:
             ends += 1
             if ends % 2:
                 one.signal_all(signal.SIGKILL)
@@ -83,7 +75,7 @@ def test_a_training_killed_and_stopped_at_random_ends_with_the_same_weights(
                 code, said = finish(one)
                 assert code == 75, said
             one = start()
-    assert ends == ENDS, "the training was over before it had been cut off often enough"
+    assert ends == most, "the training was over before it had been cut off often enough"
     code, said = finish(one)
     assert code == 0, said
     assert "going on from step" in said
@@ -151,3 +143,33 @@ def test_a_job_that_kills_its_worker_without_a_checkpoint_ends_as_crashed(tmp_pa
     outcome = answers(queue)["bad"].outcome
     assert isinstance(outcome, Failure)
     assert outcome.kind == "crashed-worker"
+
+
+def test_a_failed_job_is_retried_from_its_newest_checkpoint_or_from_the_beginning(tmp_path: Path) -> None:
+    queue, broken = tmp_path / "queue", tmp_path / "broken"
+    broken.touch()
+    settings = ("--set", "error_at=5", "--set", f"broken={broken}")
+    code, said = run("run", queue, "job", "--task", "counting", *settings, timeout=60)
+    assert code == 1, said
+    assert "trying again from step 4" in said
+    assert run("retry", queue)[0] == 0
+    code, said = run("run", queue, timeout=60)
+    assert code == 1, said
+    assert "going on from step 4, checkpoint 1-4 of the try before" in said
+    assert run("retry", queue, "--fresh")[0] == 0
+    broken.unlink()
+    code, said = run("run", queue)
+    assert code == 0, said
+    assert "going on from step" not in said
+    assert answers(queue)["job"].outcome.keys["total"] == sum(range(21))  # type: ignore[union-attr]
+
+
+def test_a_device_that_fails_on_the_way_gets_a_fresh_process(tmp_path: Path) -> None:
+    queue, broken = tmp_path / "queue", tmp_path / "broken"
+    broken.touch()
+    settings = ("--set", "error_at=5", "--set", f"broken={broken}", "--set", "device=true")
+    code, said = run("run", queue, "job", "--task", "counting", *settings, timeout=60)
+    assert code == 0, said
+    assert "another one starts" in said
+    assert "going on from step 4" in said
+    assert answers(queue)["job"].outcome.keys["total"] == sum(range(21))  # type: ignore[union-attr]

@@ -1,28 +1,21 @@
-"""600 pictures, four workers, killed at random: 600 answers, the same bytes as one worker gives."""
+"""300 pictures, four workers, killed at random: 300 answers, the same bytes as one worker gives."""
 
 from __future__ import annotations
 
 import random
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from tests.servers import Server
-from tests.workers import Worker, end_all, finish, run, worker
+from tests.workers import Worker, finish, run, worker
 
-PICTURES = 600
-KILLS = 12
+PICTURES = 300
+KILLS = 8
 OUTPUTS = ("final_results.json", "summary.json")
-
-
-@pytest.fixture(autouse=True)
-def nothing_outlives_its_test() -> Iterator[None]:
-    yield
-    end_all()
 
 
 @pytest.fixture(scope="module")

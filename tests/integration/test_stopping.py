@@ -9,24 +9,17 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.workers import ROOT, Worker, answers, end_all, eventually, finish, processes_of, run, worker
+from tests.workers import ROOT, Worker, answers, eventually, finish, processes_of, run, worker
 from worker.queue import layout
 from worker.queue.claims import newest_claims
 from worker.queue.store import open_store
 
 ITEMS = [f"item {number:02d}" for number in range(18)]
 SLEEPY = ("--task", "sleepy", "--set", "seconds=0.15")
-
-
-@pytest.fixture(autouse=True)
-def nothing_outlives_its_test() -> Iterator[None]:
-    yield
-    end_all()
 
 
 @pytest.fixture
@@ -37,9 +30,9 @@ def queue(tmp_path: Path) -> Path:
 
 
 def working(queue: Path, *options: object, **environment: str) -> Worker:
-    """A worker that has begun to work."""
+    """A worker that has begun to work, or that did not get so far before its time was up."""
     one = worker("run", queue, *options, env=environment)
-    eventually(lambda: open_store(str(queue)).list(layout.CLAIMS))
+    eventually(lambda: open_store(str(queue)).list(layout.CLAIMS) or one.poll() is not None, timeout=30)
     return one
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.chaos.proxy import Fault, Lot, proxy
 from tests.servers import Server
 from worker.errors import StoreAwayError, StoreDeniedError, UsageError
 from worker.queue import bucket
-from worker.queue.store import Store, open_store
+from worker.queue.store import CHUNK, Store, open_store
 
 ROOT = Path(__file__).parents[2]
 ODD_NAMES = [
@@ -166,6 +171,77 @@ def test_download_is_whole_or_not_at_all(store: Store, tmp_path: Path) -> None:
         store.download("absent", file)
     assert file.read_bytes() == b"old"
     assert not list(tmp_path.glob(".tmp-*"))
+
+
+class Writes:
+    """Each fails whose number is wanted."""
+
+    def __init__(self, fault: Fault, fails: Callable[[int], bool]) -> None:
+        self.count = 0
+        self._fault = fault
+        self._fails = fails
+
+    def draw(self, _: float, *, writes: bool) -> Lot:
+        self.count += writes
+        return Lot(self._fault if writes and self._fails(self.count) else None, 0.0)
+
+
+@contextmanager
+def before(server: Server, lots: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (name,) = (name for name in server.env if name in ("AZURITE_BLOB_STORAGE_URL", "AWS_ENDPOINT_URL"))
+    with proxy(int(server.env[name].rpartition(":")[2]), lots) as way:
+        monkeypatch.setenv(name, way.url)
+        yield
+
+
+PARTS = 9
+SENT = {"azurite": PARTS + 1, "s3": PARTS + 2}
+"""requests of an undisturbed upload, the last of which completes it"""
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    file = tmp_path / "weights"
+    file.write_bytes(os.urandom(PARTS * CHUNK))
+    return file
+
+
+@pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.RESET, Fault.LOST])
+@pytest.mark.parametrize("kind", SENT)
+def test_of_a_large_upload_only_the_part_that_failed_is_sent_again(
+    kind: str, fault: Fault, large: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server: Server = request.getfixturevalue(kind)
+    writes = Writes(fault, lambda number: number in (3, 6, 9))
+    with before(server, writes, monkeypatch):
+        store = open_store(f"{server.fresh()}/queue", patience=0.0)
+        store.upload("weights", large)
+        assert writes.count == SENT[kind] + 3
+        store.download("weights", large.with_name("again"))
+    assert large.with_name("again").read_bytes() == large.read_bytes()
+
+
+@pytest.mark.parametrize("kind", SENT)
+def test_a_large_upload_whose_end_is_acknowledged_to_nobody_is_there(
+    kind: str, large: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server: Server = request.getfixturevalue(kind)
+    with before(server, Writes(Fault.LOST, lambda number: number == SENT[kind]), monkeypatch):
+        store = open_store(f"{server.fresh()}/queue")
+        store.upload("weights", large)
+        store.download("weights", large.with_name("again"))
+    assert large.with_name("again").read_bytes() == large.read_bytes()
+
+
+@pytest.mark.parametrize("kind", SENT)
+def test_an_upload_to_a_store_that_stays_away_ends(
+    kind: str, large: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server: Server = request.getfixturevalue(kind)
+    monkeypatch.setitem(bucket.PART_RETRIES, "max_retries", 2)
+    refused = pytest.raises(StoreAwayError, match="503")
+    with before(server, Writes(Fault.REFUSED, lambda _: True), monkeypatch), refused:
+        open_store(f"{server.fresh()}/queue", patience=0.0).upload("weights", large)
 
 
 @pytest.mark.parametrize("kind", ["azurite", "s3"])

@@ -6,6 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from worker.items import Answer, Failure, Item
 from worker.jobs.stopping import StopFlag
@@ -15,8 +16,20 @@ from worker.tasks.task import JobTask, MapTask, Params, Stopped
 SLOW = "CHAOS_SLOW"
 """seconds that a slow item takes: in the environment, for they must not change what is answered"""
 
+TRAP = "trap"
+CAUGHT = "caught"
+"""files in the worker's temporary folder: who finds a trap at a last answer says so, and waits"""
+
 STEPS = 20
 """of a job"""
+
+
+def at_last(said: str) -> None:
+    """With this answer the shard is complete, and the commit comes next."""
+    folder = Path(os.environ.get("TMPDIR", "/nowhere"))
+    while (folder / TRAP).exists():
+        (folder / CAUGHT).write_text(said)
+        time.sleep(0.01)
 
 
 class Chaotic(MapTask[Params, Item]):
@@ -26,12 +39,17 @@ class Chaotic(MapTask[Params, Item]):
     seconds_per_item = 3.75
     batch = 4
 
+    def prepare(self, item: Item) -> Item:
+        return item
+
     def answer(self, samples: Sequence[Item]) -> Sequence[Answer | Failure]:
         return [self._one(item.input) for item in samples]
 
     def _one(self, said: str) -> Answer | Failure:
         if said.startswith("slow"):
             time.sleep(float(os.environ.get(SLOW, "0")))
+        if said.startswith("last"):
+            at_last(said)
         return Failure("bad", f"{said} was asked for") if said.startswith("bad") else Answer({"said": said})
 
 
@@ -59,4 +77,5 @@ class ChaoticJob(JobTask[Params]):
                 raise Stopped
         (workspace.folder / "chain").write_text(chain)
         workspace.publish("chain", workspace.folder / "chain")
+        at_last(item.input)
         return Answer({"chain": chain})

@@ -101,11 +101,17 @@ class Count(Params):
     die_at: int = 0
     """the process is killed at this step, whenever it comes there; 0: never"""
     checkpoints: bool = True
+    error_at: int = 0
+    """it raises at this step, while the file `broken` is there"""
+    broken: str = ""
+    device: bool = False
+    """that is an error of the device: the process is lost, and the file is gone"""
 
 
 class Counting(JobTask[Count]):
     """Needs no library: adds up the numbers to `steps`."""
 
+    is_lost = False
     name = "counting"
     about = "adds up numbers, one a step"
     params_type = Count
@@ -121,6 +127,13 @@ class Counting(JobTask[Count]):
             workspace.progress(step, params.steps, total=float(total))
             if step == params.die_at:
                 os.kill(os.getpid(), signal.SIGKILL)
+            if step == params.error_at and Path(params.broken).exists():
+                if not params.device:
+                    raise RuntimeError(f"step {step} is broken")
+                Path(params.broken).unlink()
+                Counting.is_lost = True
+            if self.is_lost:
+                raise RuntimeError("CUDA error: an illegal memory access was encountered")
             stop.wait(params.step_s)
             if params.checkpoints and (stop or step % params.every == 0):
                 with workspace.checkpoint(step) as folder:

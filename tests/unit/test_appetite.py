@@ -22,8 +22,14 @@ def test_a_slow_device_with_samples_ready_leaves_shards_to_others() -> None:
 
 
 def test_the_next_shard_is_asked_for_while_there_is_a_batch_for_the_device_yet() -> None:
-    assert seasoned(answer=20.0, prepare=0.5).wants(shards=1, unsent=0, waiting=2)
-    assert seasoned(answer=5.0, prepare=0.5, batch=8, ahead=16).wants(shards=1, unsent=0, waiting=16)
+    assert seasoned(answer=20.0, prepare=2.0).wants(shards=1, unsent=0, waiting=2)
+    assert seasoned(answer=5.0, prepare=2.0, batch=8, ahead=16).wants(shards=1, unsent=0, waiting=16)
+
+
+def test_samples_that_take_no_time_are_not_had_in_hand_by_the_batch() -> None:
+    appetite = seasoned(answer=20.0, prepare=0.1)
+    assert not appetite.wants(shards=1, unsent=0, waiting=2)
+    assert appetite.wants(shards=1, unsent=0, waiting=1)
 
 
 def test_a_fast_device_has_two_shards_in_hand_and_never_three() -> None:

@@ -135,3 +135,10 @@ def test_what_is_not_there_is_told_with_a_remedy(folder: Path) -> None:
         choose("2", two)
     with pytest.raises(UsageError, match="write all, numbers"):
         choose("first", two)
+
+
+def test_a_card_that_is_named_twice_is_refused(folder: Path) -> None:
+    two = cards(machine(folder, TWO))
+    for wanted in ("0,0", "1,GPU-22222222-bbbb"):
+        with pytest.raises(UsageError, match=r"names cuda:. twice: .*--workers"):
+            choose(wanted, two)

@@ -17,7 +17,9 @@ from worker.queue import layout
 from worker.queue.census import EXAMPLES, Census, Numbers
 from worker.queue.gist import Gist
 from worker.queue.shards import Shard
+from worker.queue.superseded import Superseded
 from worker.queue.tally import Tally, pick
+from worker.queue.text import encode
 
 KINDS = ("broken", "timeout", "parts")
 
@@ -32,13 +34,18 @@ class Life:
         self.parts: Counter[str] = Counter()
         self.names = 0
         self.generation = 0
+        self.held: dict[str, list[str]] = {}
+        self.replaced = 0
 
     def happens(self) -> None:
-        self.random.choice([self.enqueue, self.enqueue, self.write, self.write, self.commit, self.retry])()
+        often, seldom = [self.enqueue, self.write] * 2, [self.commit, self.retry, self.supersede]
+        self.random.choice(often + seldom)()
 
     def enqueue(self) -> None:
         count = self.random.randint(1, 6)
-        self.open.append(self.queue.shard(*(f"item {self.names + n}" for n in range(count))))
+        shard = self.queue.shard(*(f"item {self.names + n}" for n in range(count)))
+        self.open.append(shard)
+        self.held |= {item.id: [shard.name] for item in shard.items}
         self.names += count
 
     def write(self) -> None:
@@ -72,6 +79,15 @@ class Life:
             half = (len(names) + 1) // 2
             for some in filter(None, (names[:half], names[half:])):
                 self.open.append(self.queue.shard(*some, generation=self.generation))
+
+    def supersede(self) -> None:
+        """Files were replaced; some of them get their old content back later."""
+        self.replaced += 1
+        some = self.random.sample(sorted(self.held), min(2, len(self.held)))
+        gone = {item: self.held[item] for item in some}
+        there = [item for item in sorted(Superseded(self.queue.store).look()) if self.random.random() < 0.3]
+        record = {"gone": gone, "there": [item for item in there if item not in gone]}
+        self.queue.store.create(layout.superseded(self.replaced), encode(record))
 
     def results(self, items: Sequence[Item]) -> list[Result]:
         return [self.queue.result(item.input, self.outcome(), seconds=self.random.random()) for item in items]

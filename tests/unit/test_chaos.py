@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import http.client
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from queue import Queue
 
 import pytest
 
+from tests.chaos.places import PLACES
 from tests.chaos.proxy import Fault, Lot, Lots, proxy
 from tests.chaos.schedule import BEFORE_THE_END, KILLS, ZOMBIES, Way, schedule
+from tests.chaos.work import WORKS
 
 
 def test_a_seed_says_what_is_done_and_when() -> None:
@@ -23,10 +27,20 @@ def test_a_seed_says_what_is_done_and_when() -> None:
 def test_a_schedule_has_all_kills_and_something_of_each_kind(kills: int) -> None:
     blows = schedule(3, kills, 20, 2.0)
     assert sum(blow.way in KILLS for blow in blows) == kills
-    assert {Way.STOP, Way.FULL} <= {blow.way for blow in blows}
+    assert {Way.STOP, Way.FULL, Way.LATE, Way.CHILD, Way.RETRY} <= {blow.way for blow in blows}
     assert any(blow.way in ZOMBIES for blow in blows)
     assert [blow.commits for blow in blows] == sorted(blow.commits for blow in blows)
     assert all(blow.commits <= BEFORE_THE_END * 20 for blow in blows)
+
+
+@pytest.mark.parametrize("kind", WORKS)
+@pytest.mark.parametrize("kills", [1, 6, 100])
+def test_every_input_is_enqueued_or_dropped_and_each_drop_has_its_file(kind: str, kills: int) -> None:
+    work = WORKS[kind](7, kills)
+    dropped = [one for file in work.dropped for one in file]
+    assert sorted([*work.enqueued, *dropped]) == sorted(work.inputs)
+    assert len(set(work.inputs)) == len(work.inputs)
+    assert len(work.dropped) == sum(blow.way is Way.DROP for blow in schedule(7, kills, work.shards, 2.0))
 
 
 def test_a_zombie_stands_still_for_longer_than_the_ttl() -> None:
@@ -54,6 +68,17 @@ def test_while_the_store_is_away_nobody_is_served() -> None:
     assert {lots.draw(lot.seconds * 0.99, writes=True).fault for _ in range(50)} == {Fault.AWAY}
     lots.is_on = False
     assert lots.draw(lot.seconds * 0.99, writes=True).fault is None
+
+
+def test_where_no_disk_can_be_mounted_the_place_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mount").write_text("#!/bin/sh\nexit 32\n")
+    (tmp_path / "mount").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with PLACES["directory"](tmp_path, Lots(1, 1.0)) as place:
+        assert place.disk is None
+        assert "the disk was never full" in place.note
 
 
 class Rigged(Lots):

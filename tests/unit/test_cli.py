@@ -15,10 +15,12 @@ import pytest
 
 from tests.queues import TASKS, QueueUnderTest
 from worker import cli
+from worker.cli.outcome import findings
 from worker.cli.screen import Screen
 from worker.cli.table import bar, clean, cut, table, width
 from worker.errors import MachineError
 from worker.items import Failure
+from worker.queue import layout
 
 BROKEN = Failure("broken", "it does not open")
 
@@ -217,6 +219,18 @@ def test_retry_asks_again_for_what_failed(worker: Any, queue: QueueUnderTest) ->
     assert "did you mean" in worker("retry", queue.store.url, "aa").line
 
 
+def test_a_retry_of_a_job_says_that_it_goes_on_and_can_be_told_to_begin_anew(
+    worker: Any, queue: QueueUnderTest
+) -> None:
+    for name in ("a", "b"):
+        shard = queue.shard(name)
+        queue.store.create(layout.manifest(shard.name, 1, 1), b"{}")
+        queue.commit(shard, {name: Failure("error", "no such column")})
+    said = worker("retry", queue.store.url, "a").out
+    assert "1 items asked for again, 1 of them from their checkpoints" in said
+    assert "checkpoints" not in worker("retry", queue.store.url, "--fresh", "b").out
+
+
 def test_tasks_lists_tasks_and_describes_one(worker: Any) -> None:
     said = worker("tasks")
     assert "shout" in said.out
@@ -242,3 +256,52 @@ class TestTable:
     def test_a_bar_is_full_only_at_the_end(self) -> None:
         assert bar(999, 1000, 10).count("█") == 9
         assert bar(1000, 1000, 10) == "█" * 10
+
+
+def test_the_end_of_a_run_tells_what_the_task_counted() -> None:
+    own = {
+        "kinds": {"picture": 2, "video": 1200},
+        "sizes": {},
+        "duration_s": 61.5,
+        "with_black": 3,
+        "rotated": 0,
+    }
+    assert findings(own) == ["duration 61.5 s, with black 3", "kinds: picture 2, video 1,200"]
+    assert findings({"sizes": dict.fromkeys("abcde", 1)}) == ["sizes: a 1, b 1, c 1, 2 more"]
+    assert findings({}) == []
+
+
+def test_files_that_are_not_taken_are_told_with_their_endings(worker: Any, tmp_path: Path) -> None:
+    for name in ("a.text", "b.md", "c.md", "d.txt"):
+        (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "in" / name).write_text("words")
+    said = worker("enqueue", str(tmp_path / "queue"), "--task", "read-text", str(tmp_path / "in"))
+    assert said.code == 0
+    assert said.line.endswith("1 new items in 1 shards; 3 files skipped (.md, .txt)\n")
+
+
+def test_an_engine_is_refused_where_the_task_has_none(worker: Any, tmp_path: Path) -> None:
+    said = worker("enqueue", str(tmp_path / "queue"), "--task", "shout", "--model", "some/model", "a")
+    assert said.code == 2
+    assert "task shout uses no model: leave --engine, --model and --revision out" in said.line
+    assert not (tmp_path / "queue" / "run.json").exists()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("command", [["status"], ["status", "--json"], ["collect"]])
+def test_a_terminal_without_our_letters_gets_others(
+    tmp_path: Path, encoding: str, command: list[str]
+) -> None:
+    queue = QueueUnderTest(str(tmp_path / "队列"))
+    queue.commit(queue.shard("海滩 😀.mp4"), {"海滩 😀.mp4": BROKEN})
+    said = subprocess.run(
+        [sys.executable, "-m", "worker", *command, queue.store.url],
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=False,
+    )
+    assert said.returncode == (1 if command == ["collect"] else 0), said.stderr.decode()
+    assert b"UnicodeEncodeError" not in said.stderr
+    assert b"broken" in said.stdout
+    if "--json" in command:
+        assert json.loads(said.stdout)["failures"]["examples"][0]["input"] == "海滩 😀.mp4"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,9 @@ from worker.errors import UnfinishedError, UsageError
 from worker.items import Answer, Failure
 from worker.queue import layout
 from worker.queue.answers import DamagedQueueError
-from worker.report.collect import collect, default_out
+from worker.queue.finals import read_finals
+from worker.report.collect import collect, finished_shards
+from worker.report.files import default_out
 
 BROKEN = Failure("broken", "it does not open")
 
@@ -169,13 +174,14 @@ def test_how_it_went_stands_in_performance_and_provenance(queue: QueueUnderTest,
     shard = queue.shard("a", "b")
     queue.claim(shard, 1, "w1")
     queue.claim(shard, 2, "w2")
-    queue.commit(shard, inline=[queue.result("a", seconds=3), queue.result("b", worker="w2", seconds=1)])
+    thrice = replace(queue.result("a"), run={"seconds": 3.0, "worker": "w1", "attempts": 3})
+    queue.commit(shard, inline=[thrice, queue.result("b", worker="w2", seconds=1)])
     queue.beat("w1", at=1000, wall_s=10.0, waited_share=0.1, device="A100")
     queue.beat("w2", at=1010, wall_s=10.0, waited_share=0.3)
     collect(queue.store, tmp_path)
     went, origin = read(tmp_path / "performance.json"), read(tmp_path / "provenance.json")
     figures = [went[key] for key in ("wall_s", "items_per_s", "device_wait_share", "attempts")]
-    assert figures == [20.0, 0.1, 0.2, 2]
+    assert figures == [20.0, 0.1, 0.2, 4]
     assert [(w["id"], w["device"], w["items"]) for w in went["workers"]] == [
         ("w1", "A100", 1),
         ("w2", None, 1),
@@ -231,3 +237,45 @@ def test_the_default_output_of_this_folder_has_a_name(
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     assert default_out(".") == tmp_path / "here-results"
+
+
+def test_answers_that_find_no_room_to_be_sorted_are_one_clear_error(
+    queue: QueueUnderTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = sqlite3.connect
+
+    def small(*arguments: Any, **more: Any) -> sqlite3.Connection:
+        database = connect(*arguments, **more)
+        database.execute("PRAGMA max_page_count = 2")
+        return database
+
+    queue.commit(queue.shard(*(f"{n:04} {'long ' * 50}" for n in range(200))))
+    monkeypatch.setattr(sqlite3, "connect", small)
+    with pytest.raises(UsageError, match=r"is full.*set TMPDIR"):
+        collect(queue.store, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_answers_are_not_held_in_memory(queue: QueueUnderTest) -> None:
+    """20 MB of them"""
+    for shard in range(100):
+        names = [f"{shard} {n}" for n in range(50)]
+        answers = [queue.result(name, Answer({"said": "x" * 4_000})) for name in names]
+        queue.commit(queue.shard(*names), inline=answers)
+    tracemalloc.start()
+    results = read_finals(queue.store, finished_shards(queue.store))
+    assert sum(result.ok for result in results) == 5_000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 12e6
+
+
+def test_a_summary_may_look_at_the_results_again_and_again_without_knowing_how_it_went() -> None:
+    queue = QueueUnderTest()
+    queue.commit(queue.shard("b", "a", "c"), {"c": BROKEN})
+    results = read_finals(queue.store, finished_shards(queue.store))
+    plain = results.plain()
+    assert [r.input for r in plain] == [r.input for r in plain] == ["a", "b", "c"]
+    assert (len(plain), plain.kinds(), [r.input for r in plain.first(1)]) == (3, {"broken": 1}, ["a", "c"])
+    assert all(r.run for r in results)
+    assert not any(r.run for r in plain)

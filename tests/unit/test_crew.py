@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -14,11 +15,12 @@ from pathlib import Path
 import pytest
 
 from tests.servers import free_port
+from worker.cli import logs
 from worker.crew import Crew, divide, together
 from worker.errors import MachineError, UsageError
 from worker.hardware.cards import Card
 from worker.link import Alive
-from worker.metrics import served
+from worker.metrics import refuse_taken, served
 from worker.parent import Ending
 from worker.settings import Settings
 from worker.standing import Standing
@@ -58,7 +60,7 @@ def crew_of(stop: Ear, *endings: Ending | Exception | None) -> tuple[Crew, list[
         return members[-1]
 
     shares = [Settings("queue", device_name=f"cuda:{number}") for number in range(len(endings))]
-    return Crew(shares, stop, 1.0, lambda _: None, recruit), members
+    return Crew(shares, stop, lambda _: None, recruit), members
 
 
 def test_cards_go_round_and_the_first_draws_the_views() -> None:
@@ -145,3 +147,31 @@ def test_prometheus_is_told_of_every_member() -> None:
     assert "worker_shards_done 3.0" in lines
     with served(port, list):
         pass  # the port is free again
+
+
+def test_a_taken_port_is_told_before_anything_is_enqueued() -> None:
+    port = free_port()
+    refuse_taken(port)
+    taken = pytest.raises(UsageError, match=f"--metrics {port}: another program listens there")
+    with served(port, list), taken:
+        refuse_taken(port)
+    refuse_taken(port)
+
+
+def test_several_members_sign_their_log_lines_and_one_alone_does_not(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert [share.member for share in divide(Settings("queue"), 2)] == [1, 2]
+    assert [share.member for share in divide(Settings("queue"), 1)] == [0]
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    try:
+        for form, member in (("text", 2), ("text", 0), ("json", 2), ("json", 0)):
+            logs.set_up(form, debug=False, member=member)
+            logging.getLogger("worker").warning("slow")
+    finally:
+        root.handlers[:], root.level = before
+    signed, plain, *records = capfd.readouterr().err.splitlines()
+    assert signed.endswith("WARNING worker 2: slow")
+    assert plain.endswith("WARNING slow")
+    assert [json.loads(record).get("member") for record in records] == [2, None]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.queues import QueueUnderTest
 from worker.items import Answer, Failure, Item, Result
+from worker.queue.finals import Spent
 from worker.report.files import relative_paths
 from worker.report.html import ROWS_MOST, Report, render
 from worker.report.performance import performance
@@ -53,8 +54,8 @@ def report(results: Sequence[Result], out: Path, **own: object) -> Report:
         "refused": [],
         **own,
     }
-    went = performance(results, [], 1)
-    return Report(summary, results, row, went, provenance(queue.run, "queue", [], [], {}), out)
+    went = performance((Spent(r.input, r.seconds, None, 1) for r in results), [], 1)
+    return Report(summary, results, row, lambda _: (), went, provenance(queue.run, "queue", [], [], {}), out)
 
 
 def result(input: str, outcome: Answer | Failure, files: Mapping[str, str] | None = None) -> Result:

@@ -17,6 +17,7 @@ from worker.queue import layout, lines
 from worker.queue.answers import read_shard
 from worker.queue.inbox import Inbox, Read, read_lines, take
 from worker.queue.progress import Watcher, read_taken, refused_lines
+from worker.queue.protocol import Sizes
 from worker.queue.store import Store, open_store
 from worker.queue.text import decode, encode
 from worker.sources import Resolver
@@ -47,7 +48,7 @@ def clock() -> HandClock:
 
 
 def inbox(store: Store, clock: HandClock) -> Inbox:
-    return Inbox(store, 2, TTL, clock, READ)  # type: ignore[arg-type]
+    return Inbox(store, Sizes(2), TTL, clock, READ)  # type: ignore[arg-type]
 
 
 def asking(*inputs: str, last: str = "\n") -> bytes:
@@ -221,7 +222,7 @@ def test_two_workers_that_cut_at_once_cut_once(store: Store) -> None:
 
     def go() -> None:
         gate.wait(5)
-        take(store, 2, "inbox/a.jsonl", content, READ)
+        take(store, Sizes(2), "inbox/a.jsonl", content, READ)
 
     threads = [threading.Thread(target=go) for _ in range(8)]
     for thread in threads:
@@ -295,7 +296,7 @@ def test_inputs_that_are_away_do_not_use_up_the_file(store: Store, clock: HandCl
     def read(content: bytes) -> Read:
         return read_lines(lines.parse(content, Watch, {}), resolver)
 
-    box = Inbox(store, 2, TTL, clock, read)  # type: ignore[arg-type]
+    box = Inbox(store, Sizes(2), TTL, clock, read)  # type: ignore[arg-type]
     store.put("inbox/a.jsonl", asking("a.mp4"))
     with pytest.raises(StoreAwayError):
         wait(box, clock)

@@ -137,7 +137,11 @@ def test_an_absent_file_fails_as_absent(root: Path, scratch: Path) -> None:
 
 def test_a_folder_in_the_files_place_is_no_file(root: Path, scratch: Path) -> None:
     (root / "b.mp4").mkdir()
-    assert fault(OpenInput((str(root),), scratch), Item("id", "b.mp4", 3, "mark")).kind == "absent"
+    os.mkfifo(root / "c.mp4")
+    for name, what in (("b.mp4", "a folder"), ("c.mp4", "a named pipe")):
+        error = fault(OpenInput((str(root),), scratch), Item("id", name, 3, "mark"))
+        assert error.kind == "not-a-file"
+        assert what in error.message
 
 
 def test_a_root_that_vanished_is_the_machines_fault(root: Path, scratch: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import threading
+import tracemalloc
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count, product
@@ -15,9 +18,11 @@ import pytest
 from tests import workers
 from tests.fakes import answered, failed
 from worker.enqueue import Wanted, enqueue
+from worker.errors import UsageError
 from worker.items import Item, Result
-from worker.queue import intake, layout, parts
+from worker.queue import intake, layout, listing, parts
 from worker.queue.answers import read_shard
+from worker.queue.protocol import Sizes
 from worker.queue.store import Store, open_store
 from worker.queue.text import decode, encode
 
@@ -118,7 +123,7 @@ class _Turn:
 @pytest.fixture
 def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests one after the other, so that a script can order them."""
-    monkeypatch.setattr(intake, "at_once", lambda call, values: [call(value) for value in values])
+    monkeypatch.setattr(intake, "in_order", lambda call, values: [call(value) for value in values])
 
 
 def both(
@@ -150,7 +155,7 @@ def scripts() -> Iterator[str]:
 
 def work(store: Store, seconds: float, count: int = 40) -> None:
     """So many items answered, each in so long."""
-    for name in intake.add(store, 10, items(*(f"before {n}" for n in range(count)))).shards:
+    for name in intake.add(store, Sizes(10), items(*(f"before {n}" for n in range(count)))).shards:
         commit(store, name, lambda item: replace(answered(item), run={"seconds": seconds}))
 
 
@@ -163,38 +168,45 @@ def lengths(store: Store, names: Sequence[str]) -> list[int]:
 
 def test_later_work_is_cut_by_what_items_took(store: Store) -> None:
     work(store, 30.0)
-    added = intake.add(store, 10, items(*range(5)))
+    added = intake.add(store, Sizes(10), items(*range(5)))
     assert lengths(store, added.shards) == [2, 2, 1]
 
 
 def test_a_retry_is_cut_by_what_items_took(store: Store) -> None:
     work(store, 30.0)
     before = set(shards(store))
-    intake.retry(store, 10, items(*range(5)))
+    intake.retry(store, Sizes(10), items(*range(5)))
     assert sorted(lengths(store, sorted(set(shards(store)) - before))) == [1, 2, 2]
+
+
+def test_a_short_list_is_cut_finer_until_items_were_measured(store: Store) -> None:
+    sizes = Sizes(10, 2)
+    assert lengths(store, intake.add(store, sizes, items(*range(5))).shards) == [2, 2, 1]
+    work(store, 6.0)
+    assert lengths(store, intake.add(store, sizes, items(*range(5, 20))).shards) == [10, 5]
 
 
 def test_few_answers_and_failures_say_nothing_of_the_size(store: Store) -> None:
     work(store, 30.0, count=10)
-    for name in intake.add(store, 10, items(*(f"bad {n}" for n in range(40)))).shards:
+    for name in intake.add(store, Sizes(10), items(*(f"bad {n}" for n in range(40)))).shards:
         commit(store, name, lambda item: replace(failed(item), run={"seconds": 600.0}))
-    assert lengths(store, intake.add(store, 10, items(*range(5))).shards) == [5]
+    assert lengths(store, intake.add(store, Sizes(10), items(*range(5))).shards) == [5]
 
 
 def test_a_damaged_commit_does_not_stop_new_work(store: Store) -> None:
     work(store, 30.0)
     store.put(layout.done(shards(store)[0]), b"{")
-    assert intake.add(store, 10, items(*range(5))).new == 5
+    assert intake.add(store, Sizes(10), items(*range(5))).new == 5
 
 
 def test_a_list_is_cut_alike_by_who_measured_before_and_by_who_measures_after(store: Store) -> None:
     """An author dies half-way; while items are answered the estimate turns out to be wrong."""
     early = Crashing(store, 2)  # the agreed size, and one shard
     with pytest.raises(KeyboardInterrupt):
-        intake.add(early, 2, items(*range(8)))  # type: ignore[arg-type]
+        intake.add(early, Sizes(2), items(*range(8)))  # type: ignore[arg-type]
     half = set(shards(store))
     work(store, 1.0)
-    added = intake.add(store, 2, items(*range(8)))
+    added = intake.add(store, Sizes(2), items(*range(8)))
     assert lengths(store, [*half, *added.shards]) == [2, 2, 2, 2]
     assert inputs(store)[:8] == [str(n) for n in range(8)]
 
@@ -203,42 +215,64 @@ def test_a_list_is_cut_alike_by_who_measured_before_and_by_who_measures_after(st
 
 
 def test_bringing_the_same_twice_adds_nothing(store: Store) -> None:
-    first = intake.add(store, 2, items(*range(5)))
-    again = intake.add(store, 2, items(*range(5)))
+    first = intake.add(store, Sizes(2), items(*range(5)))
+    again = intake.add(store, Sizes(2), items(*range(5)))
     assert (first.new, first.known, len(first.shards)) == (5, 0, 3)
     assert (again.new, again.known, again.shards) == (0, 5, ())
     assert len(shards(store)) == 3
 
 
+def test_a_long_list_is_not_held_in_memory(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """20 MB"""
+    monkeypatch.setattr(store, "create_all", lambda objects: deque(objects, maxlen=0))
+    listed = (item for number in range(10_000) for item in items(f"{number:05} {'x' * 2_000}"))
+    tracemalloc.start()
+    added = intake.add(store, Sizes(2), listed)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert added.new == 10_000
+    assert peak < 10e6
+
+
+def test_a_list_that_finds_no_room_is_one_clear_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(listing.SpooledTemporaryFile, "write", full)
+    with pytest.raises(UsageError, match=r"No space left.*set TMPDIR"):
+        intake.add(store, Sizes(2), items("a"))
+    assert shards(store) == []
+
+
 @pytest.mark.parametrize("place", range(6))
 def test_one_more_adds_only_that(store: Store, place: int) -> None:
     before = items(*range(5))
-    intake.add(store, 2, before)
-    added = intake.add(store, 2, [*before[:place], *items("new"), *before[place:]])
+    intake.add(store, Sizes(2), before)
+    added = intake.add(store, Sizes(2), [*before[:place], *items("new"), *before[place:]])
     assert (added.new, added.known) == (1, 5)
     assert inputs(store) == ["0", "1", "2", "3", "4", "new"]
 
 
 def test_other_order_and_other_shard_size_add_nothing(store: Store) -> None:
-    intake.add(store, 2, items(*range(5)))
-    assert intake.add(store, 3, items(*reversed(range(5)))).new == 0
+    intake.add(store, Sizes(2), items(*range(5)))
+    assert intake.add(store, Sizes(3), items(*reversed(range(5)))).new == 0
 
 
 def test_twice_in_one_list_is_once(store: Store) -> None:
-    added = intake.add(store, 2, items("a", "b", "a", "b", "a"))
+    added = intake.add(store, Sizes(2), items("a", "b", "a", "b", "a"))
     assert (added.new, added.known) == (2, 3)
 
 
 def test_nothing_brought_adds_nothing(store: Store) -> None:
-    assert intake.add(store, 2, []).shards == ()
+    assert intake.add(store, Sizes(2), []).shards == ()
 
 
 @pytest.mark.parametrize("writes", range(5))
 def test_an_author_who_dies_half_way_goes_on(store: Store, writes: int) -> None:
     with pytest.raises(KeyboardInterrupt):
-        intake.add(Crashing(store, writes), 2, items(*range(8)))  # type: ignore[arg-type]
+        intake.add(Crashing(store, writes), Sizes(2), items(*range(8)))  # type: ignore[arg-type]
     assert len(shards(store)) == max(0, writes - 1)  # the first write agrees on their size
-    intake.add(store, 2, items(*range(8)))
+    intake.add(store, Sizes(2), items(*range(8)))
     assert inputs(store) == [str(n) for n in range(8)]
 
 
@@ -247,7 +281,7 @@ def test_the_same_list_brought_by_two_at_once_is_there_once() -> None:
     wanted = {s.name for s in intake.cut(items(*range(4)), 2)}
     for script in scripts():
         store = open_store(f"memory://intake-{next(names)}")
-        add = lambda s: intake.add(s, 2, items(*range(4)))  # noqa: E731
+        add = lambda s: intake.add(s, Sizes(2), items(*range(4)))  # noqa: E731
         both(store, script, add, add)
         assert set(shards(store)) == wanted, script
 
@@ -256,7 +290,7 @@ def test_the_same_list_brought_by_two_at_once_is_there_once() -> None:
 def test_two_who_measure_differently_cut_the_same_list_alike() -> None:
     for script in scripts():
         store = open_store(f"memory://intake-{next(names)}")
-        slow, fast = (lambda s, size=size: intake.add(s, size, items(*range(4))) for size in (1, 3))
+        slow, fast = (lambda s, size=size: intake.add(s, Sizes(size), items(*range(4))) for size in (1, 3))
         both(store, script, slow, fast)
         assert inputs(store) == ["0", "1", "2", "3"], script
 
@@ -269,14 +303,14 @@ def test_overlapping_lists_at_once_lose_nothing() -> None:
         both(
             store,
             script,
-            lambda s: intake.add(s, 2, items(*range(4))),
-            lambda s: intake.add(s, 2, items(*range(2, 6))),
+            lambda s: intake.add(s, Sizes(2), items(*range(4))),
+            lambda s: intake.add(s, Sizes(2), items(*range(2, 6))),
         )
         assert set(inputs(store)) == set("012345"), script
         for name in shards(store):
             commit(store, name)
         assert sorted(workers.answers(store.url)) == list("012345")
-        assert intake.add(store, 2, items(*range(6))).new == 0
+        assert intake.add(store, Sizes(2), items(*range(6))).new == 0
 
 
 def test_two_folders_with_the_same_files_are_one(tmp_path: Path, store: Store) -> None:
@@ -302,7 +336,7 @@ def test_two_folders_with_the_same_files_are_one(tmp_path: Path, store: Store) -
 @pytest.fixture
 def failures(store: Store) -> list[Item]:
     """Three items of four, two a shard, have failed."""
-    intake.add(store, 2, items(*range(4)))
+    intake.add(store, Sizes(2), items(*range(4)))
     for name in shards(store):
         commit(store, name, lambda item: answered(item) if item.input == "0" else failed(item))
     return items(1, 2, 3)
@@ -317,10 +351,10 @@ def waiting(store: Store) -> list[str]:
 
 def test_a_retry_is_a_record_first_and_then_its_shards(store: Store, failures: list[Item]) -> None:
     with pytest.raises(KeyboardInterrupt):
-        intake.retry(Crashing(store, 0), 2, failures)  # type: ignore[arg-type]
+        intake.retry(Crashing(store, 0), Sizes(2), failures)  # type: ignore[arg-type]
     assert store.list(layout.RETRIES) == []
     assert waiting(store) == []
-    assert intake.retry(store, 2, failures) == 3
+    assert intake.retry(store, Sizes(2), failures) == 3
     assert [entry.name for entry in store.list(layout.RETRIES)] == ["retries/1.json"]
     assert waiting(store) == ["1", "2", "3"]
     record = decode(store.get("retries/1.json") or b"")
@@ -332,7 +366,7 @@ def test_a_retry_cut_off_is_finished_by_whoever_comes(
     store: Store, failures: list[Item], writes: int
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
-        intake.retry(Crashing(store, writes), 2, failures)  # type: ignore[arg-type]
+        intake.retry(Crashing(store, writes), Sizes(2), failures)  # type: ignore[arg-type]
     assert len(waiting(store)) < 3
     intake.finish_retries(store)
     assert waiting(store) == ["1", "2", "3"]
@@ -342,21 +376,21 @@ def test_a_retry_cut_off_is_finished_by_whoever_comes(
 
 def test_a_retry_after_a_cut_off_retry_asks_nothing_twice(store: Store, failures: list[Item]) -> None:
     with pytest.raises(KeyboardInterrupt):
-        intake.retry(Crashing(store, 1), 2, failures)  # type: ignore[arg-type]
-    assert intake.retry(store, 2, failures) == 0
+        intake.retry(Crashing(store, 1), Sizes(2), failures)  # type: ignore[arg-type]
+    assert intake.retry(store, Sizes(2), failures) == 0
     assert waiting(store) == ["1", "2", "3"]
 
 
 def test_what_waits_already_is_not_asked_again(store: Store, failures: list[Item]) -> None:
-    assert intake.retry(store, 2, failures[:1]) == 1
-    assert intake.retry(store, 2, failures) == 2
+    assert intake.retry(store, Sizes(2), failures[:1]) == 1
+    assert intake.retry(store, Sizes(2), failures) == 2
     assert waiting(store) == ["1", "2", "3"]
 
 
 def test_an_item_may_be_asked_again_after_each_failure(store: Store, failures: list[Item]) -> None:
     for generation in (1, 2, 3):
         asked = [replace(item, generation=generation - 1) for item in failures]
-        assert intake.retry(store, 2, asked) == 3
+        assert intake.retry(store, Sizes(2), asked) == 3
         for name in set(shards(store)):
             commit(store, name, failed)
     assert [entry.name for entry in store.list(layout.RETRIES)] == [f"retries/{g}.json" for g in (1, 2, 3)]
@@ -365,7 +399,7 @@ def test_an_item_may_be_asked_again_after_each_failure(store: Store, failures: l
 
 @pytest.mark.usefixtures("failures")
 def test_a_failed_retry_never_replaces_an_answer(store: Store) -> None:
-    intake.retry(store, 2, items(0))
+    intake.retry(store, Sizes(2), items(0))
     commit(store, next(n for n in shards(store) if read_shard(store, n).generation == 1), failed)
     assert workers.answers(store.url)["0"].ok
 
@@ -374,9 +408,9 @@ def test_a_failed_retry_never_replaces_an_answer(store: Store) -> None:
 def test_two_retries_at_once_ask_once() -> None:
     for script in scripts():
         store = open_store(f"memory://intake-{next(names)}")
-        intake.add(store, 4, items(*range(2)))
+        intake.add(store, Sizes(4), items(*range(2)))
         commit(store, shards(store)[0], failed)
-        ask = lambda s: intake.retry(s, 4, items(*range(2)))  # noqa: E731
+        ask = lambda s: intake.retry(s, Sizes(4), items(*range(2)))  # noqa: E731
         both(store, script, ask, ask)
         assert waiting(store) == ["0", "1"], script
 
@@ -385,12 +419,12 @@ def test_two_retries_at_once_ask_once() -> None:
 def test_two_overlapping_retries_at_once_ask_for_each_item_once() -> None:
     for script in scripts():
         store = open_store(f"memory://intake-{next(names)}")
-        intake.add(store, 4, items(*range(3)))
+        intake.add(store, Sizes(4), items(*range(3)))
         commit(store, shards(store)[0], failed)
         both(
             store,
             script,
-            lambda s: intake.retry(s, 4, items(0, 1)),
-            lambda s: intake.retry(s, 4, items(1, 2)),
+            lambda s: intake.retry(s, Sizes(4), items(0, 1)),
+            lambda s: intake.retry(s, Sizes(4), items(1, 2)),
         )
         assert waiting(store) == ["0", "1", "2"], script

@@ -64,3 +64,19 @@ def test_a_process_that_does_not_read_makes_nobody_wait() -> None:
         sent += 1
         assert sent < 100_000
     assert sent > 0
+
+
+def test_the_parent_is_told_at_once_of_what_is_new_and_with_the_next_word_of_what_is_gone() -> None:
+    ours, theirs = Pipe()
+    life = RemoteLife("a", 5.0, HandClock(), Line(ours))  # type: ignore[arg-type]
+    both = frozenset({("s", 1), ("t", 1)})
+    life.say(both, ())
+    life.say(both, ("item",))
+    assert [theirs.recv(), theirs.recv()] == [Say(both, ()), Say(both, ("item",))]
+    life.say(both, ())
+    life.say(frozenset({("t", 1)}), ())
+    assert not theirs.poll()
+    life.tell()
+    life.tell()
+    assert theirs.recv() == Say(frozenset({("t", 1)}), ())
+    assert not theirs.poll()

@@ -16,9 +16,9 @@ from worker.items import Answer, Failure, Item, Result
 from worker.looking import Looking
 from worker.loop import Loop
 from worker.passing import Passing
+from worker.pool import Prepared
 from worker.queue import layout
 from worker.queue.answers import read_done
-from worker.queue.holding import Holding
 from worker.queue.inbox import Inbox
 from worker.queue.shards import cut
 from worker.tasks.task import MapTask, Params
@@ -170,6 +170,20 @@ def test_short_shards_are_taken_and_committed_together() -> None:
     assert not bench.lives["a"].heart.claims
 
 
+def test_when_all_is_done_nobody_waits_for_another_look() -> None:
+    factory = Factory(Bench(items=2, shard_size=2), Told(fine))
+    poll, waits = factory.pool.poll, []
+
+    def watched(timeout: float) -> list[Prepared]:
+        if not factory.loop._taking and not factory.loop._looking.goes_on(busy=False):
+            waits.append(timeout)
+        return poll(timeout)
+
+    factory.pool.poll = watched  # type: ignore[method-assign]
+    factory.run()
+    assert set(waits) == {0.0}
+
+
 def test_what_is_answered_when_a_stop_comes_is_committed() -> None:
     bench = Bench(items=60, shard_size=2)
     factory = Factory(bench, Told(fine), batch=2)
@@ -216,25 +230,6 @@ def test_a_stop_while_idle_is_noticed_at_once() -> None:
     assert time.monotonic() - began < 0.6
 
 
-def test_a_shard_whose_holders_died_is_gone_through_item_by_item_and_written_at_once() -> None:
-    bench = Bench(items=3, shard_size=3)
-    for name in "xy":
-        claims = bench.worker(name)
-        holding = bench.take(claims) if name == "x" else bench.wait(claims, 10 * bench.ttl)
-        assert holding is not None
-    bench.clock.sleep(1)
-    carer = bench.worker("a")
-    holding = bench.wait(carer, 10 * bench.ttl)
-    assert holding is not None
-    assert holding.careful
-    task = Told(fine)
-    factory = Factory(bench, task, batch=3)
-    factory.loop._go_carefully(holding)
-    assert task.batches == [["000"], ["001"], ["002"]]
-    assert len(bench.store.list(layout.parts(holding.shard.name))) == 3
-    assert len(factory.results()) == 3
-
-
 def test_results_are_written_behind_while_the_shard_goes_on() -> None:
     bench = Bench(items=6, shard_size=6)
     factory = Factory(bench, Told(fine), flush_s=0.0)
@@ -278,49 +273,13 @@ def test_a_commit_that_fails_ends_the_worker_though_nothing_else_is_in_hand(
         Factory(bench, Told(fine)).loop.run()
 
 
-def test_faults_of_the_machine_with_failures_of_items_between_them_are_not_in_a_row() -> None:
-    seen: set[str] = set()
-
-    def tell(item: Item) -> Failure:
-        if int(item.input) % 6 == 0 and item.input not in seen:
-            seen.add(item.input)
-            raise RuntimeError("CUDA error: out of luck")
-        return Failure("empty", "nothing in it")
-
-    assert len(Factory(Bench(items=20, shard_size=20), Told(tell)).run()) == 20
-
-
-def careful_one(bench: Bench, factory: Factory) -> Holding:
-    for name in "xy":
-        assert bench.wait(bench.worker(name), 10 * bench.ttl)
-    holding = bench.wait(factory.loop._looking._claims, 10 * bench.ttl)
-    assert holding is not None
-    assert holding.careful
-    return holding
-
-
-def test_a_stop_in_a_careful_shard_hands_it_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = Bench(items=3, shard_size=3)
-    factory = Factory(bench, Told(fine))
-    holding = careful_one(bench, factory)
-
-    def stopped_while_waiting_for_the_beat() -> bool:
-        factory.loop.stop("SIGTERM")
-        return False
-
-    monkeypatch.setattr(bench.lives["a"], "beat_now", stopped_while_waiting_for_the_beat)
-    factory.loop._go_carefully(holding)
-    assert bench.store.head(layout.released(holding.shard.name, holding.epoch))
-    assert factory.task.batches == [], "an item was begun that no beat had named"
-
-
 def test_a_careful_shard_takes_no_result_of_another_shard_for_its_own() -> None:
     bench = Bench(items=3, shard_size=3)
-    factory = Factory(bench, Told(fine))
-    holding = careful_one(bench, factory)
+    factory = Factory(bench, Told(fine), batch=3)
+    factory.loop._taken([bench.take_carefully(factory.loop._looking._claims)])
     factory.pool.submit(Item("foreign", "of a shard that was dropped"))
-    factory.loop._go_carefully(holding)
-    assert set(factory.results()) == {"000", "001", "002"}
+    assert set(factory.run()) == {"000", "001", "002"}
+    assert factory.task.batches == [["000"], ["001"], ["002"]]
 
 
 def test_a_shard_is_not_committed_before_every_item_has_an_answer() -> None:
@@ -332,8 +291,42 @@ def test_a_shard_is_not_committed_before_every_item_has_an_answer() -> None:
     assert not bench.store.list(layout.DONE)
 
 
+def test_what_was_taken_is_handed_back_though_an_earlier_write_failed() -> None:
+    bench = Bench(items=2, shard_size=1)
+    factory = Factory(bench, Told(fine))
+    (whole,), (fresh,) = (factory.loop._looking.take() for _ in range(2))
+    whole.add([answered(item) for item in whole.shard.items])
+    gate = threading.Event()
+
+    def fail() -> None:
+        gate.wait(10)
+        raise MachineError("the disk is ill")
+
+    factory.loop._clerk.later(fail)
+    gate.set()
+    factory.loop._clerk.start(lambda: None).result()  # behind it
+    with pytest.raises(MachineError):
+        factory.loop._taken([whole, fresh])
+    factory.loop.hand_back()
+    assert bench.store.head(layout.released(fresh.shard.name, 1))
+
+
 def test_idle_exit_ends_a_worker_that_follows_though_it_keeps_looking() -> None:
     factory = Factory(Bench(items=1), Told(fine), follow=True, idle_exit_s=0.5)
     began = time.monotonic()
     assert len(factory.run()) == 1
     assert time.monotonic() - began < 5
+
+
+def test_each_item_that_is_tried_alone_is_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    def tell(item: Item) -> Answer:
+        if len(factory.task.batches[-1]) > 1:
+            raise ValueError("together they are too much")
+        told.append(len(factory.told))
+        return fine(item)
+
+    told: list[int] = []
+    factory = Factory(Bench(items=4, shard_size=4), Told(tell), batch=4)
+    monkeypatch.setattr("worker.loop.TICK_S", 0.0)
+    assert set(kinds(factory.run()).values()) == {"ok"}
+    assert told == sorted(set(told)), "two items went by in silence"

@@ -10,6 +10,7 @@ from worker.errors import UsageError
 from worker.items import Failure
 from worker.queue import layout
 from worker.queue.answers import DamagedQueueError
+from worker.queue.beat import IDLE
 from worker.queue.eta import eta
 from worker.queue.gist import Seconds
 from worker.queue.progress import Watcher
@@ -70,6 +71,24 @@ def test_a_commit_that_is_torn_is_one_clear_error(queue: QueueUnderTest, clock: 
         Watcher(queue.store, clock).look()
 
 
+@pytest.mark.parametrize("damage", ["missing", "torn"])
+def test_a_part_that_a_commit_lists_and_that_is_not_whole_is_one_clear_error(
+    queue: QueueUnderTest, clock: HandClock, damage: str
+) -> None:
+    shard = queue.shard("a")
+    name = queue.part(shard, [queue.result("a")])
+    queue.commit(shard, listed=[name])
+    assert Watcher(queue.store, clock).look().is_over
+    if damage == "missing":
+        queue.store.discard(name)
+    else:
+        queue.store.put(name, (queue.store.get(name) or b"")[:-9])
+    watcher = Watcher(queue.store, clock)
+    for _ in range(2):
+        with pytest.raises(DamagedQueueError, match=f"{name} is missing or torn"):
+            watcher.look()
+
+
 def test_what_cannot_change_is_read_once(
     queue: QueueUnderTest, clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,6 +136,16 @@ def test_a_dead_worker_is_listed_only_while_its_claim_stands(queue: QueueUnderTe
     assert progress.eta_s is None
 
 
+def test_a_worker_that_waits_is_live_though_it_beats_rarely_but_not_for_ever(
+    queue: QueueUnderTest, clock: HandClock
+) -> None:
+    queue.shard("a")
+    queue.beat("waits", at=clock.wall_time - 29 * 60, state=IDLE)
+    queue.beat("waited", at=clock.wall_time - 33 * 60, state=IDLE)
+    queue.beat("worked", at=clock.wall_time - 3 * 60, state="working")
+    assert [w.id for w in Watcher(queue.store, clock).look().workers] == ["waits"]
+
+
 def test_a_worker_whose_clock_is_wrong_lives_when_it_moves(queue: QueueUnderTest, clock: HandClock) -> None:
     queue.shard("a")
     queue.beat("late", at=clock.wall_time - 9000)
@@ -129,6 +158,25 @@ def test_a_worker_whose_clock_is_wrong_lives_when_it_moves(queue: QueueUnderTest
     assert [(w.id, w.beat_age_s) for w in workers] == [("early", 0.0), ("late", 0.0)]
     clock.time += 200
     assert [w.id for w in watcher.look().workers] == ["early"]
+
+
+def test_a_job_that_is_nearly_done_is_nearly_done_for_the_eta_too(
+    queue: QueueUnderTest, clock: HandClock
+) -> None:
+    def left(step: int, **job: float) -> tuple[int, int]:
+        told = {"step": step, "steps": 100, "figures": {}, **job}
+        queue.beat("w1", at=clock.wall_time, claims=[claim], rate_per_s=0.001, job=told)
+        return Watcher(queue.store, clock).look().eta_s or (0, 0)
+
+    shard = queue.shard("a")
+    claim = queue.claim(shard)
+    assert left(0) == (500, 2000)
+    assert left(75) == (125, 500)
+    queue.claim(queue.shard("b"), worker="w2")
+    queue.beat("w2", at=clock.wall_time, rate_per_s=0.01)
+    assert left(0, eta_s=1000)[0] == 500  # however fast the other one is
+    queue.commit(shard)
+    assert left(100)[0] == 45  # its last beat speaks of what is done by now
 
 
 def test_a_file_in_the_inbox_waits_until_its_bytes_are_taken(queue: QueueUnderTest, clock: HandClock) -> None:

@@ -16,7 +16,7 @@ from worker.queue.beat import Beat, Heart
 from worker.queue.claims import Free, newest_claims
 from worker.queue.finals import final_answers
 from worker.queue.holding import release
-from worker.queue.protocol import MEASURED_LEAST, SHARD_MOST, Watch, item_id, measured_size, shard_size
+from worker.queue.protocol import SHARD_MOST, Sizes, Watch, item_id, measured_size, shard_size
 from worker.queue.recipe import Recipe, freeze
 from worker.queue.shards import cut
 from worker.queue.store import open_store
@@ -165,16 +165,30 @@ def test_of_several_claims_those_that_others_won_are_listed_no_longer() -> None:
     assert {shard for shard, _ in bench.lives["slow"].heart.claims} == ours
 
 
-def test_an_outage_between_several_claims_leaves_none_listed() -> None:
+def test_an_outage_of_all_of_several_claims_leaves_none_listed() -> None:
     bench = Bench(items=8, shard_size=2)
     claims = bench.worker("a")
     claims._look()
-    bench.store.lose.add(layout.claim(claims._free[-2].shard, 1))
+    bench.store.lose |= {layout.claim(free.shard, 1) for free in claims._free}
     with pytest.raises(StoreAwayError):
         claims.take_many(4)
     assert not bench.lives["a"].heart.claims
+    bench.store.lose.clear()
     again = [claims.take() for _ in range(4)]
-    assert sorted(one.epoch for one in again if one) == [1, 1, 2, 2]
+    assert [one.epoch for one in again if one] == [2, 2, 2, 2]
+
+
+def test_an_outage_of_one_of_several_claims_leaves_those_that_were_won() -> None:
+    bench = Bench(items=8, shard_size=2)
+    claims = bench.worker("a")
+    claims._look()
+    bench.store.lose.add(layout.claim(claims._free[-3].shard, 1))
+    won = claims.take_many(4)
+    assert bench.lives["a"].heart.claims == {(one.shard.name, 1) for one in won}
+    again = claims.take()
+    assert [one.epoch for one in won] == [1, 1, 1]
+    assert again
+    assert again.epoch == 2
 
 
 def test_what_was_held_before_is_taken_alone() -> None:
@@ -197,6 +211,19 @@ def test_a_silent_worker_loses_its_shard_after_the_ttl_and_not_before() -> None:
     heir = bench.wait(bench.worker("b"), 10 * bench.ttl)
     assert heir is not None
     assert bench.ttl <= bench.clock.time - began <= bench.ttl + 2
+
+
+def test_of_many_dead_claims_those_not_tried_in_one_take_are_not_watched_for_another_ttl() -> None:
+    bench = Bench(items=6, shard_size=1)
+    for number in range(6):
+        bench.take(bench.worker(f"dead{number}"))
+    contender = bench.worker("z")
+    while not contender._free:
+        contender._look()
+        bench.clock.sleep(15)
+    for free in contender._free[-2:]:  # others are faster
+        bench.store.create(layout.claim(free.shard, 2), b'{"worker":"other"}')
+    assert bench.wait(contender, 20) is not None
 
 
 def test_a_beating_worker_keeps_its_shard() -> None:
@@ -426,21 +453,32 @@ def test_a_shard_is_about_a_minute_of_work(seconds: float, size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answers", "each", "size"),
+    ("seconds", "items", "size"),
     [
-        (MEASURED_LEAST - 1, 20.0, 30),  # too few to believe
-        (MEASURED_LEAST, 20.0, 3),
-        (MEASURED_LEAST, 3.0, 30),  # near the estimate
-        (MEASURED_LEAST, 4.0, 15),
-        (MEASURED_LEAST, 0.01, SHARD_MOST),
+        (2.0, 1_000_000, 30),
+        (2.0, 1_000, 8),
+        (2.0, 129, 2),
+        (20.0, 1_000, 3),  # smaller than a 128th of the list
+        (20.0, 10, 1),
+        (600.0, 1_000, 1),
+        (1.0, 100, 5),  # 5 s of work
+        (0.01, 1_000, SHARD_MOST),  # half a minute of work, all in all
     ],
 )
-def test_what_items_took_counts_where_the_estimate_was_wrong(answers: int, each: float, size: int) -> None:
-    assert measured_size(30, answers, answers * each) == size
+def test_a_short_list_of_slow_items_is_cut_finer(seconds: float, items: int, size: int) -> None:
+    assert Sizes.of(seconds).of_list(items) == size
+
+
+@pytest.mark.parametrize(
+    ("each", "size"),
+    [(20.0, 3), (3.0, 30), (4.0, 15), (0.01, SHARD_MOST)],  # 3 s are near the estimate
+)
+def test_what_items_took_counts_where_the_estimate_was_wrong(each: float, size: int) -> None:
+    assert measured_size(30, each) == size
 
 
 def test_a_shard_of_one_item_stays_one_whatever_was_measured() -> None:
-    assert measured_size(1, 1000, 1.0) == 1
+    assert measured_size(1, 1.0) == 1
 
 
 # 9 · identity
@@ -461,17 +499,17 @@ def test_an_item_is_known_by_recipe_path_size_content_and_its_own_params() -> No
 
 def test_another_recipe_on_the_same_queue_is_refused_in_one_line_that_says_what_differs() -> None:
     store = open_store("memory://rules-recipe")
-    freeze(store, Recipe(task="media-check", params={"sheet_frames": 12}), 60)
-    freeze(store, Recipe(task="media-check", params={"sheet_frames": 12}), 60)
+    freeze(store, Recipe(task="media-check", params={"sheet_frames": 12}), Sizes(60))
+    freeze(store, Recipe(task="media-check", params={"sheet_frames": 12}), Sizes(60))
     with pytest.raises(UsageError, match=r"sheet_frames is 12 there, 9 here.*new queue"):
-        freeze(store, Recipe(task="media-check", params={"sheet_frames": 9}), 60)
+        freeze(store, Recipe(task="media-check", params={"sheet_frames": 9}), Sizes(60))
 
 
 def test_an_item_in_two_shards_counts_once_by_the_lower_shard_name() -> None:
     item = Item("x", "x.jpg")
     one, two = sorted((cut([item], 1)[0], cut([item, Item("y", "y.jpg")], 2)[0]), key=lambda s: s.name)
     done = [Done(shard, {i.id: answered(i, shard.name) for i in shard.items}, 1, 1) for shard in (two, one)]
-    assert final_answers(done)[0].outcome.keys["by"] == one.name  # type: ignore[union-attr]
+    assert next(iter(final_answers(done))).outcome.keys["by"] == one.name  # type: ignore[union-attr]
 
 
 # 10 · retry
@@ -486,7 +524,7 @@ def test_a_failed_retry_never_replaces_an_ok_answer_and_an_ok_one_replaces_a_fai
             Done(shard, {"x": answered(item, name) if ok else failed(item, name)}, 1, 1)
             for shard, ok, name in ((old, before, "old"), (new, after, "new"))
         ]
-        outcome = final_answers(done)[0].outcome
+        outcome = next(iter(final_answers(done))).outcome
         return getattr(outcome, "kind", None) or outcome.keys["by"]  # type: ignore[union-attr]
 
     assert final(before=True, after=False) == "old"
@@ -502,7 +540,7 @@ def test_a_retry_writes_its_record_before_its_shards_and_rewrites_nothing() -> N
     holding.commit()
     before = bench.store.get(layout.done(holding.shard.name))
     bench.store.calls.clear()
-    assert intake.retry(bench.store, 2, holding.shard.items) == 2  # type: ignore[arg-type]
+    assert intake.retry(bench.store, Sizes(2), holding.shard.items) == 2  # type: ignore[arg-type]
     written = bench.store.written()
     assert written[0] == layout.retry(1)
     assert written[1].startswith(layout.ITEMS)

@@ -70,7 +70,8 @@ def look(
     *paths: str | Path, task: type[MapTask[Params, Item]] = Watch, root: str | None = None
 ) -> tuple[list[Item], list[Refused]]:
     named = find([str(path) for path in paths], task, {}, root)
-    return resolve(named.wishes, task, "fingerprint", [named.root] if named.root else [])
+    found = list(resolve(named.wishes, task, "fingerprint", [named.root] if named.root else []))
+    return [i for i in found if isinstance(i, Item)], [r for r in found if isinstance(r, Refused)]
 
 
 def inputs(*paths: str | Path, root: str | None = None) -> list[str]:
@@ -196,19 +197,61 @@ def test_a_glob_of_nothing_is_an_error(here: Path) -> None:
     assert why("*.mp4") == "nothing matches *.mp4"
 
 
-def test_a_folder_that_cannot_be_listed_is_no_empty_folder(
-    here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    put(here, "a.mp4", "locked/b.mp4")
+@pytest.fixture
+def locked(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Folders that cannot be listed: name → errno. Also for root, whom no mode of a file stops."""
+    errors: dict[str, int] = {}
     scandir = os.scandir
 
     def refuse(path: str) -> Iterator[os.DirEntry[str]]:
-        if str(path).endswith("locked"):
-            raise OSError(errno.EACCES, "Permission denied", str(path))
+        if error := errors.get(Path(path).name):
+            raise OSError(error, os.strerror(error), str(path))
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    assert f"{here}/locked: Permission denied" in why(".")
+    return errors
+
+
+def test_a_folder_that_cannot_be_listed_is_refused_alone(here: Path, locked: dict[str, int]) -> None:
+    put(here, "a.mp4", "sub/locked/b.mp4", "sub/z.mp4")
+    locked["locked"] = errno.EACCES
+    found, refused = look("sub", root=".")
+    assert [item.input for item in found] == ["sub/z.mp4"]
+    assert [one.why for one in refused] == [
+        "is the folder 'sub/locked', which cannot be read: Permission denied"
+    ]
+
+
+@pytest.mark.parametrize(("name", "error"), [("locked", errno.EIO), ("here", errno.EACCES)])
+def test_a_disk_that_fails_and_a_named_folder_without_a_way_in_stop_it(
+    here: Path, locked: dict[str, int], name: str, error: int
+) -> None:
+    put(here, "a.mp4", "locked/b.mp4")
+    locked[name] = error
+    assert f"{os.strerror(error)}; nothing was enqueued" in why(".")
+
+
+def test_what_is_no_file_is_refused_by_what_it_is(here: Path) -> None:
+    put(here, "a.mp4", "sub/c.mp4")
+    os.mkfifo(here / "pipe.mp4")
+    (here / "list.txt").write_text("sub\npipe.mp4\na.mp4\n")
+    pipe = "names 'pipe.mp4', which is a named pipe and no file"
+    for named in (".", "pipe.mp4"):
+        assert [one.why for one in look(named)[1]] == [pipe]
+    found, refused = look("list.txt")
+    assert [item.input for item in found] == ["a.mp4"]
+    assert [(one.line, one.why) for one in refused] == [
+        (1, f"names '{here}/sub', which is a folder and no file"),
+        (2, f"names '{here}/pipe.mp4', which is a named pipe and no file"),
+    ]
+    (device,) = look("/dev/null", root="/")[1]
+    assert device.why == "names 'dev/null', which is a device and no file"
+
+
+def test_what_a_task_does_not_take_is_counted_by_its_ending(here: Path) -> None:
+    put(here, "a.mp4", "b.md", "sub/c.md", "sub/d.TXT", "e", ".hidden.md")
+    assert find(["."], Watch, {}, None).skipped == {".md": 2, ".txt": 1, "no ending": 1}
+    assert find(["b.md"], Watch, {}, None).skipped == {}
 
 
 def test_a_list_of_absent_files_gives_items_that_fail_by_name(here: Path) -> None:
@@ -241,12 +284,12 @@ def test_a_store_that_is_away_refuses_nothing_for_good(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Store, "head", away)
     with pytest.raises(StoreAwayError):
-        resolve([Wish(1, "a.mp4", {})], Watch, "fingerprint", [store.url])
+        list(resolve([Wish(1, "a.mp4", {})], Watch, "fingerprint", [store.url]))
 
 
 def test_a_root_that_is_not_mounted_makes_no_absent_items(tmp_path: Path) -> None:
     with pytest.raises(StoreAwayError, match="mount it again"):
-        resolve([Wish(1, "a.mp4", {})], Watch, "fingerprint", [str(tmp_path / "gone")])
+        list(resolve([Wish(1, "a.mp4", {})], Watch, "fingerprint", [str(tmp_path / "gone")]))
 
 
 # roots
@@ -472,4 +515,4 @@ def test_results_and_queues_inside_the_input_folder_are_no_inputs(tmp_path: Path
     (tmp_path / "queue-results" / "final_results.json").touch()
     for name in ("queue-results/files/sheet.jpg", "queue/items/x.jpg", "clips/a.jpg"):
         (tmp_path / name).write_bytes(b"x")
-    assert list(Root(str(tmp_path)).below()) == ["clips/a.jpg"]
+    assert list(Root(str(tmp_path)).below(pytest.fail)) == ["clips/a.jpg"]

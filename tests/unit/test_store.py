@@ -6,9 +6,11 @@ import errno
 import logging
 import os
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -425,3 +427,35 @@ def test_a_refusal_that_left_nothing_behind_is_tried_again_by_create_all(
     store.create_all([("a", b"1"), ("b", b"2")])
     assert refused
     assert {entry.name for entry in store.list()} == {"a", "b"}
+
+
+def test_half_written_files_are_swept_when_nobody_writes_to_them_any_more(root: Path) -> None:
+    store = open_store(str(root))
+    store.put("files/whole", b"whole")
+    dead, living = (root / "files" / f".tmp-{uuid4().hex}" for _ in range(2))
+    dead.write_bytes(b"half")
+    living.write_bytes(b"half")
+    os.utime(dead, (time.time() - 4000, time.time() - 4000))
+    store.sweep("files/", older_than=3600)
+    assert {path.name for path in (root / "files").iterdir()} == {"whole", living.name}
+    store.sweep("absent/")
+    store.sweep("files/")
+    assert [path.name for path in (root / "files").iterdir()] == ["whole"]
+
+
+def test_a_writer_whose_half_file_was_swept_begins_anew(root: Path, tmp_path: Path) -> None:
+    file = tmp_path / "weights"
+    file.write_bytes(b"heavy")
+    store = open_store(str(root), patience=1.0)
+    swept = []
+
+    def sweep_once(handle: int) -> None:
+        if not swept:
+            swept.append(handle)
+            store.sweep("jobs/")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("worker.queue.directory.os.fsync", sweep_once)
+        store.upload("jobs/a/1/1/weights", file)
+    assert swept
+    assert store.get("jobs/a/1/1/weights") == b"heavy"

@@ -6,15 +6,19 @@ import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from worker.errors import StoreDeniedError, UsageError
-from worker.items import Json
-from worker.jobs.checkpoints import Manifest, StoredFile
+from worker.errors import ItemError, StoreDeniedError, UsageError
+from worker.items import Answer, Failure, Item, Json, Result
+from worker.jobs.checkpoints import Manifest, StoredFile, clear
 from worker.jobs.workspace import Claim, TakenOverError, Workspace
-from worker.queue import layout
+from worker.queue import layout, parts
+from worker.queue.answers import read_shard
+from worker.queue.shards import pack
 from worker.queue.store import Store, open_store
+from worker.queue.text import encode
 
 SHARD = "feed"
 
@@ -29,16 +33,37 @@ class Desk:
         self._folder = folder
         self._made: list[Workspace] = []
 
-    def workspace(self, epoch: int, *, keep: int = 2, store: Store | None = None) -> Workspace:
+    def workspace(
+        self,
+        epoch: int,
+        *,
+        keep: int = 2,
+        store: Store | None = None,
+        shard: str = SHARD,
+        after: str = "",
+    ) -> Workspace:
         folder = self._folder / str(len(self._made))
         folder.mkdir(parents=True)
-        claim = Claim(SHARD, epoch, lambda: self.ours, lambda: self.newest)
+        claim = Claim(shard, epoch, lambda: self.ours, lambda: self.newest, after)
         made = Workspace(store or self.store, claim, folder, keep, self.told.append, lambda: None)
         self._made.append(made)
         return made
 
-    def whole(self) -> set[tuple[int, int]]:
-        names = (entry.name for entry in self.store.list(layout.jobs(SHARD)))
+    def shard(self, generation: int = 0, after: str = "") -> str:
+        """A try of the job, in a shard of its own."""
+        made = pack([Item("id", "job", generation=generation, after=after)])
+        self.store.create(layout.items(made.name), made.data)
+        return made.name
+
+    def answer(self, shard: str, outcome: Answer | Failure) -> None:
+        item = read_shard(self.store, shard).items[0]
+        inline = parts.pack([Result(item.id, item.input, outcome)]).decode()
+        sha256 = read_shard(self.store, shard).sha256
+        record = {"shard": shard, "sha256": sha256, "parts": [], "inline": inline, "epoch": 1}
+        self.store.create(layout.done(shard), encode(record))
+
+    def whole(self, shard: str = SHARD) -> set[tuple[int, int]]:
+        names = (entry.name for entry in self.store.list(layout.jobs(shard)))
         return {place for name in names if (place := layout.checkpoint_of(name))}
 
     def close(self) -> None:
@@ -264,3 +289,164 @@ def test_names_of_any_language_come_back_as_they_were(desk: Desk) -> None:
     found = desk.workspace(2).resume()
     assert found
     assert (found.folder / "视频 1" / "权重 é%20.bin").read_bytes() == b"weights"
+
+
+def test_under_the_same_claim_a_job_goes_on_from_its_own_checkpoints(desk: Desk) -> None:
+    save(desk.workspace(1), 10, "ten")
+    second = desk.workspace(2)
+    assert second.resume()
+    save(second, 20, "twenty")
+    second.clear()
+    assert second.published == {}
+    found = second.resume()
+    assert found
+    assert (found.step, second.saved) == (20, 20)
+    save(second, 30, "thirty")
+    third = desk.workspace(3).resume()
+    assert third
+    assert third.step == 30
+
+
+def test_the_room_of_what_a_job_went_on_from_is_free_once_it_has_saved(desk: Desk) -> None:
+    save(desk.workspace(1), 10, "ten")
+    second = desk.workspace(2)
+    found = second.resume()
+    assert found
+    assert found.folder.exists()
+    save(second, 20, "twenty")
+    assert not list(second.folder.iterdir())
+    again = second.resume()
+    assert again
+    assert again.step == 20
+
+
+def test_a_checkpoint_that_could_not_be_written_leaves_nothing_on_the_disk(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise StoreDeniedError("403")
+
+    workspace = desk.workspace(1)
+    monkeypatch.setattr(desk.store, "upload", refuse)
+    with workspace.checkpoint(1) as folder:
+        (folder / "state").write_text("heavy")
+    workspace.settle()
+    assert not list(workspace.folder.iterdir())
+    assert workspace.saved == -1
+
+
+@pytest.mark.parametrize("target", ["step-1", "nowhere"])
+def test_a_link_that_no_store_can_keep_is_refused_and_not_dropped(target: str, desk: Desk) -> None:
+    workspace = desk.workspace(1)
+    refused = pytest.raises(ItemError, match="deep/latest in the checkpoint is a link")
+    with refused, workspace.checkpoint(1) as folder:
+        (folder / "deep" / "step-1").mkdir(parents=True)
+        (folder / "deep" / "latest").symlink_to(target)
+    assert not list(workspace.folder.iterdir())
+
+
+def test_a_link_to_a_file_is_kept_as_that_file(desk: Desk) -> None:
+    first = desk.workspace(1)
+    with first.checkpoint(1) as folder:
+        (folder / "state").write_text("heavy")
+        (folder / "latest").symlink_to("state")
+    first.wait()
+    found = desk.workspace(2).resume()
+    assert found
+    assert (found.folder / "latest").read_text() == "heavy"
+
+
+def test_a_retry_goes_on_from_the_try_before_or_from_the_one_before_that(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    first = desk.shard()
+    made = desk.workspace(1, shard=first)
+    (made.folder / "curve").write_bytes(b"curve")
+    made.publish("curve.bin", made.folder / "curve")
+    save(made, 10, "ten")
+    second = desk.shard(1, first)
+    third = desk.shard(2, second)
+    for shard, after in ((second, first), (third, second)):
+        again = desk.workspace(1, shard=shard, after=after)
+        found = again.resume()
+        assert found
+        assert (found.folder / "state").read_text() == "ten"
+        assert again.published == {"curve.bin": layout.file(b"curve")}
+    assert "going on from step 10, checkpoint 1-1 of the try before" in caplog.text
+    save(again, 20, "twenty")
+    later = desk.workspace(2, shard=third, after=second).resume()
+    assert later
+    assert later.step == 20
+
+
+def test_what_a_zombie_of_the_try_before_writes_is_never_taken(desk: Desk) -> None:
+    first = desk.shard()
+    zombie = desk.workspace(1, shard=first)
+    save(zombie, 10, "ten")
+    second = desk.workspace(2, shard=first)
+    assert second.resume()
+    save(zombie, 99, "zombie")
+    again = desk.workspace(1, shard=desk.shard(1, first), after=first).resume()
+    assert again
+    assert again.step == 10
+
+
+def test_a_retry_discards_nothing_of_the_try_before_while_it_runs(desk: Desk) -> None:
+    first = desk.shard()
+    save(desk.workspace(1, shard=first), 10, "ten", score=0.9)
+    second = desk.shard(1, first)
+    again = desk.workspace(1, shard=second, after=first, keep=1)
+    assert again.resume()
+    for step in (20, 30, 40):
+        save(again, step, "later", score=0.1)
+    assert desk.whole(first) == {(1, 1)}
+    assert desk.whole(second) == {(1, 3)}
+
+
+@pytest.mark.parametrize(("keep", "left"), [(2, ({(1, 2)}, {(1, 2)})), (0, (set(), set()))])
+def test_of_an_answered_job_the_newest_and_the_best_checkpoint_stay(
+    keep: int, left: tuple[set[tuple[int, int]], ...], desk: Desk
+) -> None:
+    first = desk.shard()
+    made = desk.workspace(1, shard=first, keep=9)
+    for step, score in ((10, 0.1), (20, 0.9), (30, 0.2)):
+        save(made, step, "early", score)
+    second = desk.shard(1, first)
+    again = desk.workspace(1, shard=second, after=first, keep=9)
+    assert again.resume()
+    for step in (40, 50):
+        save(again, step, "late", 0.5)
+    desk.answer(first, Failure("error", "no"))
+    desk.answer(second, Answer({}))
+    clear(desk.store, second, first, keep)
+    assert (desk.whole(first), desk.whole(second)) == left
+    files = [entry.name for entry in desk.store.list("jobs/") if layout.checkpoint_file_of(entry.name)]
+    assert len(files) == 2 * sum(map(len, left))
+
+
+def test_of_a_failed_job_every_checkpoint_stays_for_its_retry(desk: Desk) -> None:
+    first = desk.shard()
+    made = desk.workspace(1, shard=first)
+    for step in (10, 20):
+        save(made, step, "early")
+    desk.answer(first, Failure("error", "no"))
+    clear(desk.store, first, "", 0)
+    assert desk.whole(first) == {(1, 1), (1, 2)}
+
+
+def test_what_a_killed_upload_left_half_written_goes_with_the_next_holder(tmp_path: Path) -> None:
+    (tmp_path / "queue").mkdir()
+    desk = Desk(str(tmp_path / "queue"), tmp_path / "scratch")
+    first = desk.workspace(1)
+    with first.checkpoint(1) as folder:
+        (folder / ".tmp-of-the-task").write_text("its own")
+    first.wait()
+    half = tmp_path / "queue" / layout.checkpoint_file(SHARD, 1, 2, f".tmp-{uuid4().hex}")
+    half.parent.mkdir(parents=True)
+    half.write_text("half of 100 GB")
+    found = desk.workspace(2).resume()
+    assert found
+    assert not half.exists()
+    assert (found.folder / ".tmp-of-the-task").exists()
+    desk.close()

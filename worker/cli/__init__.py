@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -92,6 +93,9 @@ def group(log: str, debug: bool) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # not every terminal has every letter
     try:
         code = group.main(arguments, prog_name="worker", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -38,16 +38,16 @@ def command(
 ) -> int:
     """Where the answers in folders A and B agree; with --merge, one run made of both."""
     from worker.evaluation.comparison import compare
-    from worker.evaluation.verdicts import read_verdicts
+    from worker.evaluation.verdicts import read_results, verdict
     from worker.queue.text import dumps
 
     if (merge is None) != (out is None):
         raise UsageError("--merge and --out belong together: say how and where to")
-    ours, theirs = read_verdicts(a), read_verdicts(b)
-    comparison = compare(ours.verdicts, theirs.verdicts)
+    ours, theirs = read_results(a), read_results(b)
+    comparison = compare([*map(verdict, ours["results"])], [*map(verdict, theirs["results"])])
     click.echo(dumps(comparison.document()) if as_json else "\n".join(lines(comparison)))
     if merge and out:
-        _write(out, ours.document, theirs.document, merge, weight, threshold)
+        _write(out, ours, theirs, merge, weight, threshold)
         click.echo(f"the merged run: {out}", err=True)
     return 0
 

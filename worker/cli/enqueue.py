@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import click
 
 from worker.cli import tell_error
 from worker.cli.options import recipe_options, settings_of
+from worker.cli.table import clean
 from worker.enqueue import Enqueued, Wanted, enqueue
 from worker.queue.store import open_store
+
+ENDINGS_MOST = 5
 
 
 @click.command("enqueue")
@@ -44,4 +49,17 @@ def tell(enqueued: Enqueued, queue: str) -> None:
     added = enqueued.added
     known = f", {added.known} were there already" if added.known else ""
     refused = f", {len(enqueued.refused)} refused" if enqueued.refused else ""
-    click.echo(f"{queue}: {added.new} new items in {len(added.shards)} shards{known}{refused}", err=True)
+    superseded = f", {enqueued.superseded} supersede an older content" if enqueued.superseded else ""
+    skipped = f"; {_skipped(enqueued.skipped)}" if enqueued.skipped else ""
+    click.echo(
+        f"{queue}: {added.new} new items in {len(added.shards)} shards{known}{superseded}{refused}{skipped}",
+        err=True,
+    )
+
+
+def _skipped(counts: Mapping[str, int]) -> str:
+    """12 files skipped (.txt, .md)"""
+    endings = sorted(counts, key=lambda ending: (-counts[ending], ending))
+    more = [f"{len(endings) - ENDINGS_MOST} other endings"] if len(endings) > ENDINGS_MOST else []
+    files = "1 file" if sum(counts.values()) == 1 else f"{sum(counts.values()):,} files"
+    return f"{files} skipped ({clean(', '.join(endings[:ENDINGS_MOST] + more))})"

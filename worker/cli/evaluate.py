@@ -16,13 +16,11 @@ from worker.items import Json
 @click.option("--json", "as_json", is_flag=True, help="for a machine")
 def command(results: Path, labels: Path, as_json: bool) -> int:
     """Score RESULTS, a folder that `worker collect` wrote or its final_results.json, against labels."""
-    from worker.evaluation.labels import read_labels
-    from worker.evaluation.score import match
-    from worker.evaluation.verdicts import read_verdicts
+    from worker.evaluation.score import score
+    from worker.evaluation.verdicts import read_results
     from worker.queue.text import dumps
 
-    verdicts, told = read_verdicts(results), read_labels(labels)
-    document = match(told.labels, verdicts.verdicts, told.unusable).document()
+    document = score(labels, read_results(results)["results"]).document()
     click.echo(dumps(document) if as_json else "\n".join(lines(document)))
     return 0
 

@@ -21,11 +21,16 @@ class WithoutSecrets(logging.Filter):
 
 
 class JsonLines(logging.Formatter):
+    def __init__(self, member: int = 0) -> None:
+        super().__init__()
+        self._member = member
+
     def format(self, record: logging.LogRecord) -> str:
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
+            **({"member": self._member} if self._member else {}),
             "message": record.getMessage(),
         }
         if record.exc_text:
@@ -33,11 +38,12 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
-def set_up(form: str, *, debug: bool) -> None:
-    """`form`: text or json."""
+def set_up(form: str, *, debug: bool, member: int = 0) -> None:
+    """`form`: text or json. `member`: which of several workers speaks."""
     handler = logging.StreamHandler()
     handler.addFilter(WithoutSecrets())
-    text = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
-    handler.setFormatter(JsonLines() if form == "json" else text)
+    who = f"worker {member}: " if member else ""
+    text = logging.Formatter(f"%(asctime)s %(levelname)-7s {who}%(message)s", "%H:%M:%S")
+    handler.setFormatter(JsonLines(member) if form == "json" else text)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.getLogger("worker").setLevel(logging.DEBUG if debug else logging.INFO)

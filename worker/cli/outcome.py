@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from worker.cli.table import table
+from collections.abc import Mapping
+
+from worker.cli.table import clean, table
+from worker.items import Json
+from worker.redact import redact
 from worker.report.collect import Collected
+from worker.report.html import HEADLINES
+
+KINDS_MOST = 3
 
 
 def outcome(collected: Collected) -> list[str]:
@@ -12,4 +19,28 @@ def outcome(collected: Collected) -> list[str]:
     rows += [[f"  {kind}", f"{count:,}"] for kind, count in summary["failures"].items()]
     if summary["refused"]:
         rows.append(["refused lines", f"{len(summary['refused']):,}"])
-    return [*table(rows), f"see {collected.report}"]
+    if summary["superseded"]:
+        rows.append(["superseded", f"{summary['superseded']:,}"])
+    own = {key: value for key, value in summary.items() if key not in HEADLINES}
+    return [*table(rows), *findings(own), f"see {collected.report}"]
+
+
+def findings(own: Mapping[str, Json]) -> list[str]:
+    """What the task itself counted: plain values in one line, how many of which kind in another."""
+    values = [_said(key, one) for key, one in own.items() if isinstance(one, str | int | float) and one]
+    counts = [f"{_words(key)}: {_first(one)}" for key, one in own.items() if isinstance(one, dict) and one]
+    return [clean(redact(line)) for line in (", ".join(values), "; ".join(counts)) if line]
+
+
+def _said(key: str, value: str | float) -> str:
+    name, _, unit = key.rpartition("_")
+    return f"{_words(name)} {_words(value)} s" if unit == "s" else f"{_words(key)} {_words(value)}"
+
+
+def _first(counts: Mapping[str, Json]) -> str:
+    said = [f"{key} {_words(value)}" for key, value in [*counts.items()][:KINDS_MOST]]
+    return ", ".join([*said, f"{len(counts) - KINDS_MOST} more"] if len(counts) > KINDS_MOST else said)
+
+
+def _words(value: Json) -> str:
+    return f"{value:,}" if isinstance(value, int | float) else str(value).replace("_", " ")

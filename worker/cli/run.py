@@ -6,37 +6,39 @@ import logging
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from worker import process
 from worker.cli import tell_error
 from worker.cli.enqueue import tell
 from worker.cli.options import Batch, Duration, recipe_options, settings_of
-from worker.cli.outcome import outcome
 from worker.clock import Clock
 from worker.crew import Crew, divide, together
 from worker.enqueue import Wanted, agree, enqueue
 from worker.errors import UnfinishedError, UsageError
 from worker.evictions import events_url
-from worker.hardware.cards import Machine, choose
-from worker.hardware.cards import cards as cards_of
-from worker.parent import Ending
+from worker.nursery import Nursery
+from worker.parent import Ending, Parent
 from worker.queue import layout
 from worker.queue.progress import Watcher
 from worker.queue.store import Store, open_store
-from worker.report.collect import collect, default_out
-from worker.report.files import make_out
+from worker.report.files import default_out, make_out
 from worker.settings import Settings
 from worker.standing import Standing
 from worker.stop import GRACE_S, StopListener
 from worker.tasks import registry
+
+if TYPE_CHECKING:
+    from worker.hardware.cards import Card
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +108,21 @@ def command(
     on_done: str | None,
 ) -> int:
     """Pull and work until QUEUE is done. With --task and PATHs: from files to answers in one command."""
+    nursery = context.with_resource(Nursery(process.main))  # first: a store may have threads
     # nothing below needs a device or a model; those are the working process's
+    if on_done and not shutil.which(shlex.split(on_done)[0]):
+        raise UsageError(f"--on-done {on_done}: no such program; it is started by itself, not by a shell")
+    cards = _cards(gpus) if gpus else []
+    workers = workers or len(cards) or 1
+    if workers < len(cards):
+        raise UsageError(
+            f"--workers {workers} leaves {len(cards) - workers} of {len(cards)} GPUs idle: "
+            "name fewer with --gpus"
+        )
+    if metrics:
+        from worker.metrics import refuse_taken
+
+        refuse_taken(metrics)
     store = open_store(queue, make=task is not None)
     wanted = Wanted(task, engine, model, revision, settings_of(settings, lang))
     if paths:
@@ -114,16 +130,7 @@ def command(
     run = agree(store, wanted)
     if out:
         make_out(out, run.fingerprint)
-    if on_done and not shutil.which(shlex.split(on_done)[0]):
-        raise UsageError(f"--on-done {on_done}: no such program; it is started by itself, not by a shell")
     task_type = registry.find(run.recipe.task)
-    cards = choose(gpus, cards_of(Machine())) if gpus else []
-    workers = workers or len(cards) or 1
-    if workers < len(cards):
-        raise UsageError(
-            f"--workers {workers} leaves {len(cards) - workers} of {len(cards)} GPUs idle: "
-            "name fewer with --gpus"
-        )
     group = context.find_root().params
     chosen = Settings(
         queue=queue,
@@ -143,10 +150,16 @@ def command(
     )
     limit = item_limit or task_type.item_limit_s
     with StopListener(grace=grace, stop_after=stop_after, events_url=events_url(os.environ)) as stop:
-        crew = Crew(divide(chosen, workers, cards), stop, limit, Ticker())
+        crew = Crew(divide(chosen, workers, cards), stop, Ticker(), partial(Parent, nursery, limit))
         with _measured(metrics, crew):
             ending = together(crew.run())
     return finish(ending, store, out or (default_out(queue) if paths else None), on_done)
+
+
+def _cards(gpus: str) -> list[Card]:
+    from worker.hardware.cards import Machine, cards, choose
+
+    return choose(gpus, cards(Machine()))
 
 
 def _measured(port: int | None, crew: Crew) -> AbstractContextManager[None]:
@@ -211,6 +224,10 @@ def finish(ending: Ending, store: Store, out: Path | None, on_done: str | None) 
         )
         return UnfinishedError.exit_code
     if out:
+        # here, for a worker without --out needs none of it
+        from worker.cli.outcome import outcome
+        from worker.report.collect import collect
+
         collected = collect(store, out)
         click.echo("\n".join(outcome(collected)))
         complete = collected.complete
@@ -219,5 +236,7 @@ def finish(ending: Ending, store: Store, out: Path | None, on_done: str | None) 
     else:
         tell_error(f"{store.url} holds no items yet: enqueue some, or wait for them with --follow")
     if on_done:
+        import subprocess
+
         subprocess.run(shlex.split(on_done), check=False)
     return 0 if complete else 1

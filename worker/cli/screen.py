@@ -51,6 +51,8 @@ def lines(progress: Progress) -> list[str]:
         shown += ["", f"{progress.failed:,} failed: {clean(kinds)}"]
         examples = [[f"  {redact(one.input)}", one.kind, redact(one.message)] for one in progress.examples]
         shown += table(examples)
+    if progress.superseded:
+        shown += ["", f"{progress.superseded:,} superseded: their files have another content by now"]
     if progress.inbox:
         shown += ["", f"{len(progress.inbox):,} inbox files wait until they stand still"]
     if progress.refused:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 
 import click
 
@@ -27,7 +28,17 @@ def command(queue: str, watch: bool, json: bool) -> None:
     screen = Screen(sys.stdout, in_place=watch and not json)
     while True:
         progress = watcher.look()
-        screen.show([dumps(redact_json(progress.as_json()))] if json else lines(progress))
+        screen.show([_escaped(dumps(redact_json(progress.as_json())))] if json else lines(progress))
         if not watch or progress.is_over:
             return
         clock.sleep(EVERY_S)
+
+
+def _escaped(line: str) -> str:
+    """As JSON has it, where stdout has fewer letters: Python's own way to say an emoji is no JSON."""
+    import json
+
+    with suppress(UnicodeEncodeError):
+        line.encode(sys.stdout.encoding or "utf-8")
+        return line
+    return json.dumps(json.loads(line))

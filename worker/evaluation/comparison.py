@@ -74,7 +74,7 @@ def compare(a: Sequence[Verdict], b: Sequence[Verdict]) -> Comparison:
 
 
 def rule(name: str, weight: float, threshold: float) -> Rule:
-    """any: one says yes; all: both do; weighted: their mean sureness reaches the threshold, A's counting `weight`."""
+    """any: one says yes; all: both do; weighted: their mean sureness, A's by `weight`, is enough."""
     if name == "any":
         return lambda a, b: bool(a[VERDICT] or b[VERDICT])
     if name == "all":

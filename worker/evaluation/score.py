@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from worker.evaluation.counts import Confusion, Interval, Judged, bootstrap, confusion, wilson
-from worker.evaluation.labels import Label, Unusable
-from worker.evaluation.verdicts import Verdict
+from worker.evaluation.labels import Label, Unusable, read_labels
+from worker.evaluation.verdicts import Verdict, verdict
 from worker.items import Json
 
 FIGURES = ("precision", "recall", "f1", "balanced_accuracy", "accuracy")
@@ -92,12 +93,18 @@ class Score:
         }
 
 
+def score(labels: Path, lines: Iterable[Mapping[str, Json]]) -> Score:
+    """`lines`: of final_results.json."""
+    told = read_labels(labels)
+    return match(told.labels, [verdict(line) for line in lines], told.unusable)
+
+
 def match(labels: Sequence[Label], verdicts: Sequence[Verdict], unusable: Sequence[Unusable] = ()) -> Score:
     """A label names a clip by its path, its file's name, or that name without its ending; one name that fits
     several clips fits none."""
     by_name: dict[str, set[int]] = defaultdict(set)
-    for at, verdict in enumerate(verdicts):
-        for name in verdict.names:
+    for at, one in enumerate(verdicts):
+        for name in one.names:
             by_name[name].add(at)
     pairs: list[Pair] = []
     missing: list[Label] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -32,33 +32,26 @@ class Verdict:
         return self.input, path.name, path.stem
 
 
-@dataclass(frozen=True, slots=True)
-class Verdicts:
-    file: Path
-    document: Json
-    verdicts: Sequence[Verdict]
-
-
-def read_verdicts(place: Path) -> Verdicts:
-    """`place`: a folder of results, or the file itself."""
+def read_results(place: Path) -> Json:
+    """The document. `place`: a folder of results, or the file itself."""
     file = place / FILE if place.is_dir() else place
     try:
         document = json.loads(file.read_bytes())
-        results = document["results"]
-        if (
-            results
-            and not any(VERDICT in one for one in results)
-            and any(one["status"] == "ok" for one in results)
-        ):
-            raise UsageError(f"{file} holds answers of {document['task']}: only ghost-probing can be scored")
-        return Verdicts(file, document, [_verdict(one) for one in results])
+        task, results = document["task"], document["results"]
+        for one in results:
+            verdict(one)
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}; name a folder that worker collect wrote") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except KeyError as error:
+        if error.args[0] in (VERDICT, "incidents"):
+            raise UsageError(f"{file} holds answers of {task}, which know no yes and no") from None
+        raise UsageError(f"{file} is no {FILE}: it lacks {error}") from None
+    except (ValueError, TypeError) as error:
         raise UsageError(f"{file} is no {FILE} ({type(error).__name__}: {error})") from None
+    return document
 
 
-def _verdict(one: Json) -> Verdict:
+def verdict(one: Mapping[str, Json]) -> Verdict:
     if one["status"] != "ok":
         return Verdict(one["input"], None, failure=one["failure"]["kind"])
     incidents = one["incidents"]

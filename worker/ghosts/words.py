@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from worker.ghosts.danger import Risk
 from worker.ghosts.incident import Evidence, Incident, ObjectKind, Side
+from worker.items import Json
 
 Lang = Literal["zh", "en"]
 
@@ -30,6 +32,11 @@ IMPACTS: dict[Risk, dict[Lang, str]] = {
     "medium": {"zh": "主车需要明显减速", "en": "the car must slow down clearly"},
     "low": {"zh": "主车需要注意观察", "en": "the driver must watch it"},
 }
+COLUMNS: dict[Lang, tuple[str, ...]] = {
+    "zh": ("鬼探头", "时间", "对象", "风险", "时长", "备注"),
+    "en": ("Ghost", "When", "What", "Risk", "Length", "Notes"),
+}
+YES_NO: dict[Lang, tuple[str, str]] = {"zh": ("是", "否"), "en": ("yes", "no")}
 
 
 def describe(incident: Incident, lang: Lang) -> str:
@@ -54,3 +61,11 @@ def _details(evidence: Evidence, lang: Lang) -> list[str]:
         left = f"{evidence.time_to_collision_s:.1f}"
         said.append(f"，约{left}秒后可能碰撞" if lang == "zh" else f", about {left} s from a collision")
     return said
+
+
+def evidence_line(evidence: Mapping[str, Json], lang: Lang) -> str:
+    """What the verdict rests on, from an answer's own keys."""
+    grows, sure = evidence["expansion_per_s"], evidence["confidence"]
+    if lang == "zh":
+        return f"首次可见 {evidence['first_seen_s']:.1f} 秒；每秒变大 {grows:.0%}；把握 {sure:.2f}（0 到 1）"
+    return f"first seen at {evidence['first_seen_s']:.1f} s; grows {grows:.0%} a second; sureness {sure:.2f}"

@@ -81,7 +81,14 @@ def choose(wanted: str, there: Sequence[Card]) -> list[Card]:
         )
     if wanted.strip() == "all":
         return list(there)
-    return [_card(name.strip(), there) for name in wanted.split(",")]
+    chosen = [_card(name.strip(), there) for name in wanted.split(",")]
+    for number, card in enumerate(chosen):
+        if card in chosen[:number]:
+            raise UsageError(
+                f"--gpus {wanted} names {card.label} twice: name it once, and put several workers on it "
+                "with --workers"
+            )
+    return chosen
 
 
 def _card(name: str, there: Sequence[Card]) -> Card:

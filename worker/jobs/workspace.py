@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker.clerk import patiently
-from worker.errors import StoreAwayError, StoreFullError, UsageError, WorkerError
+from worker.errors import ItemError, StoreAwayError, StoreFullError, UsageError, WorkerError
 from worker.items import Json
 from worker.jobs import checkpoints
-from worker.jobs.checkpoints import Manifest, Place, StoredFile
+from worker.jobs.checkpoints import Manifest, Place, Spot, StoredFile
 from worker.queue import layout
 from worker.queue.store import Store
 
@@ -49,6 +49,8 @@ class Claim:
     """whether the job is still ours; asks the store only after a silence of ours"""
     is_newest: Callable[[], bool]
     """asks the store whether no higher epoch stands"""
+    after: str = ""
+    """the shard of the try before this one, if it goes on from there"""
 
 
 class Workspace:
@@ -67,15 +69,17 @@ class Workspace:
         """name → object"""
         self.checkpoints = 0
         """made under this claim"""
+        self.saved = -1
+        """the step of the newest one that is whole in the queue; -1: there is none"""
         self._store = store
         self._claim = claim
         self._keep = keep
         self._say = say
         self._tick = tick
-        self._base: Place | None = None
-        self._best: Manifest | None = None
+        self._base: Spot | None = None
+        self._best: tuple[float, Spot] | None = None
         self._own: list[Place] = []
-        self._spared: set[Place] = set()
+        self._spared: set[Spot] = set()
         """could not be fetched whole here; another machine may have more luck"""
         self._resumed: Checkpoint | None = None
         self._uploader = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -85,31 +89,35 @@ class Workspace:
         self._told: dict[str, Json] = {}
 
     def resume(self) -> Checkpoint | None:
-        """The newest whole checkpoint; None: begin from the beginning. To be asked once, first of all."""
+        """The newest whole checkpoint; None: begin from the beginning. To be asked first of all.
+
+        Its folder is gone as soon as the next checkpoint is saved: disks are small."""
         shard, epoch = self._claim.shard, self._claim.epoch
-        if epoch == 1 or self._resumed:
+        if self._resumed or (epoch == 1 and not self._own and not self._claim.after):
             return self._resumed
-        whole, cut_off = checkpoints.places(self._store, shard)
-        for place in cut_off:
-            log.info("checkpoint %d-%d of %s was cut off and does not count", *place, shard)
-        bases = checkpoints.read_bases(self._store, shard, epoch)
+        if not self._own:  # nothing there is ours yet
+            checkpoints.tidy(self._store, layout.jobs(shard))
         found: Checkpoint | None = None
-        for place in checkpoints.lineage(whole, epoch, bases):
-            manifest = checkpoints.read(self._store, shard, place)
-            self._consider(manifest)
+        # our own are among them: a job that raised is tried again under the same claim
+        for spot in checkpoints.history(self._store, shard, self._claim.after, epoch):
+            manifest = checkpoints.read(self._store, *spot)
+            self._consider(spot[0], manifest)
             if found is None and manifest:
-                found = self._fetch(manifest) or self._fetch(manifest)  # a line may have been bad
+                found = self._fetch(spot[0], manifest) or self._fetch(spot[0], manifest)  # a bad line?
                 if found:
-                    self._base, self.published = place, dict(manifest.published)
+                    self._go_on(spot, manifest)
                 else:
-                    self._spared.add(place)
+                    self._spared.add(spot)
             if found is None:
-                log.warning("checkpoint %d-%d of %s is torn: an older one is taken", *place, shard)
-        checkpoints.write_base(self._store, shard, epoch, self._base)
+                log.warning("checkpoint %d-%d of %s is torn: an older one is taken", *spot[1], spot[0])
+        checkpoints.write_base(self._store, shard, epoch, self._here(self._base))
         self._resumed = found
-        if found:
-            log.info("going on from step %d, checkpoint %s-%s", found.step, *(self._base or ()))
         return found
+
+    def _go_on(self, spot: Spot, manifest: Manifest) -> None:
+        self._base, self.published, self.saved = spot, dict(manifest.published), manifest.step
+        where = "" if spot[0] == self._claim.shard else " of the try before"
+        log.info("going on from step %d, checkpoint %d-%d%s", manifest.step, *spot[1], where)
 
     @contextmanager
     def checkpoint(self, step: int, score: float | None = None) -> Iterator[Path]:
@@ -121,9 +129,13 @@ class Workspace:
         folder.mkdir()
         try:
             yield folder
+            _refuse_links(folder)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
+        if self._resumed:
+            shutil.rmtree(self._resumed.folder, ignore_errors=True)
+            self._resumed = None
         try:
             self.wait()
         except (StoreAwayError, StoreFullError) as error:
@@ -168,6 +180,19 @@ class Workspace:
         if under_way:
             patiently(under_way, self._tick)
 
+    def settle(self) -> None:
+        """Until nothing is under way. A checkpoint that cannot be written is said, and loses nothing else."""
+        try:
+            self.wait()
+        except (WorkerError, OSError) as error:
+            log.warning("checkpoint %d is not written: %s", self.checkpoints, error)
+
+    def clear(self) -> None:
+        """As at first, for another try under the same claim."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(exist_ok=True)
+        self._resumed, self._began, self.published = None, None, {}
+
     def close(self) -> None:
         self._uploader.shutdown(wait=False, cancel_futures=True)
         self._files.shutdown(wait=False, cancel_futures=True)
@@ -179,6 +204,18 @@ class Workspace:
         self, folder: Path, number: int, step: int, score: float | None, published: Mapping[str, str]
     ) -> None:
         """Files first, the manifest last; then what it supersedes is discarded."""
+        try:
+            manifest = self._write(folder, number, step, score, published)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        self.saved = step
+        self._own.append(manifest.place)
+        self._consider(self._claim.shard, manifest)
+        self._discard()
+
+    def _write(
+        self, folder: Path, number: int, step: int, score: float | None, published: Mapping[str, str]
+    ) -> Manifest:
         shard, epoch = self._claim.shard, self._claim.epoch
         files = sorted(path for path in folder.rglob("*") if path.is_file())
 
@@ -192,37 +229,39 @@ class Workspace:
         manifest = Manifest(epoch, number, step, score, stored, published)
         if not self._store.create(layout.manifest(shard, epoch, number), manifest.encode()):
             raise TakenOverError(f"another worker makes checkpoints of {shard} under the same claim")
-        shutil.rmtree(folder, ignore_errors=True)
-        self._own.append(manifest.place)
-        self._consider(manifest)
-        self._discard()
+        return manifest
 
     def _discard(self) -> None:
         """Only once our newest stands and no newer claim does: whoever takes over later will see it."""
-        best = self._best.place if self._best else None
+        base, best = self._here(self._base), self._here(self._best and self._best[1])
         try:
             if len(self._own) >= self._keep and self._claim.is_newest():
-                keep = checkpoints.kept(self._own, self._base, best, self._keep) | self._spared
+                spared = {place for spot in self._spared if (place := self._here(spot))}
+                keep = checkpoints.kept(self._own, base, best, self._keep) | spared
                 checkpoints.sweep(self._store, self._claim.shard, self._own[-1], keep)
         except WorkerError as error:
             log.warning("old checkpoints are not discarded: %s", error)
 
-    def _consider(self, manifest: Manifest | None) -> None:
+    def _here(self, spot: Spot | None) -> Place | None:
+        """What an earlier try made is not ours to discard."""
+        return spot[1] if spot and spot[0] == self._claim.shard else None
+
+    def _consider(self, shard: str, manifest: Manifest | None) -> None:
         if manifest is None or manifest.score is None:
             return
-        if self._best is None or self._best.score is None or manifest.score > self._best.score:
-            self._best = manifest
+        if self._best is None or manifest.score > self._best[0]:
+            self._best = manifest.score, (shard, manifest.place)
 
     # fetching
 
-    def _fetch(self, manifest: Manifest) -> Checkpoint | None:
+    def _fetch(self, shard: str, manifest: Manifest) -> Checkpoint | None:
         """None: a file of it is gone, or is not what it was."""
         folder = self.folder / f".resumed-{manifest.epoch}-{manifest.number}"
 
         def fetch(name: str) -> bool:
             target = _inside(folder, name)
             target.parent.mkdir(parents=True, exist_ok=True)
-            source = layout.checkpoint_file(self._claim.shard, *manifest.place, name)
+            source = layout.checkpoint_file(shard, *manifest.place, name)
             try:
                 self._store.download(source, target)
             except FileNotFoundError:
@@ -241,6 +280,15 @@ class Workspace:
 def _figure(value: float) -> Json:
     """A loss that is no number any more is worth to be seen, and no JSON."""
     return value if math.isfinite(value) else str(value)
+
+
+def _refuse_links(folder: Path) -> None:
+    """A store keeps files alone; what it would drop without a word is missed hours later."""
+    for path in folder.rglob("*"):
+        if not path.is_file() and (path.is_symlink() or not path.is_dir()):
+            name = path.relative_to(folder).as_posix()
+            what = "a link to a folder or to nothing" if path.is_symlink() else "no file"
+            raise ItemError("error", f"{name} in the checkpoint is {what}: copy in what it stands for")
 
 
 def _inside(folder: Path, name: str) -> Path:

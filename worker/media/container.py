@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,8 @@ _MAGIC = (b"RIFF", b"\x1aE\xdf\xa3", b"FLV", b"\x30\x26\xb2\x75", b"OggS", b"\0\
 def opened(path: Path) -> Iterator[InputContainer]:
     """Opened by file object: no name in it is taken for a URL, a pattern or an option."""
     with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            raise ItemError("empty", "the file is empty (0 bytes)")
         try:
             container = av.open(
                 file, "r", options=_OPTIONS, buffer_size=_READ_BYTES, metadata_errors="replace"

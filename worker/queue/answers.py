@@ -44,6 +44,10 @@ def read_shard(store: Store, name: str) -> Shard:
     return shard
 
 
+def missing_part(store: Store, part: str) -> str:
+    return f"{store.url}/{part} is missing or torn though it is listed: restore it"
+
+
 def read_done(store: Store, name: str) -> Done:
     """Everything is checked: the items' hash, each part's last line, and that every item is answered."""
     shard = read_shard(store, name)
@@ -57,7 +61,7 @@ def read_done(store: Store, name: str) -> Done:
     for part in record["parts"]:
         results = parts.unpack(store.get(part) or b"")
         if results is None:
-            raise DamagedQueueError(f"{store.url}/{part} is missing or torn though it is listed: restore it")
+            raise DamagedQueueError(missing_part(store, part))
         contents.append(results)
     if record["inline"] is not None:
         inline = parts.unpack(record["inline"].encode())

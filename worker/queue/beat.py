@@ -13,8 +13,12 @@ from worker.queue import layout
 from worker.queue.store import Store
 from worker.queue.text import decode, encode
 
+IDLE = "idle"
+"""the state of one that waits for work"""
 ENDED = "ended"
 """the state in a worker's last beat"""
+IDLE_TTLS = 30
+"""between two beats of a worker that waits: they are for people alone"""
 
 Claim = tuple[str, int]
 """shard, epoch"""
@@ -33,6 +37,12 @@ class Beat:
     """for people: device, host, rates"""
     at: float = 0.0
     """wall clock, for people"""
+
+    @property
+    def pause(self) -> float:
+        """Until the next one."""
+        rests = not self.claims and self.info.get("state") == IDLE
+        return self.ttl * IDLE_TTLS if rests else self.ttl / 4
 
     def encode(self) -> bytes:
         return encode(
@@ -95,6 +105,9 @@ class Heart:
         """when the last acknowledged beat was sent: rule 4 counts from there"""
         self.trouble: WorkerError | None = None
         """why the last beat was not acknowledged"""
+        self.pause = ttl / 4
+        """until the next beat"""
+        self._failing_since = 0.0
         self._past_gaps = 0
         self._counter = 0
         self._store = store
@@ -103,6 +116,11 @@ class Heart:
     @property
     def gaps(self) -> int:
         return self._past_gaps + (self._clock.now() - self.acknowledged > self.ttl)
+
+    @property
+    def trouble_s(self) -> float:
+        """For how long no beat has been acknowledged though we tried."""
+        return self._clock.now() - self._failing_since if self.trouble else 0.0
 
     def beat(self) -> bool:
         """One beat. True: acknowledged."""
@@ -114,9 +132,11 @@ class Heart:
         try:
             self._store.put(layout.worker(self.worker), beat.encode(), retry=False, durable=False)
         except (StoreAwayError, StoreFullError) as error:
-            self.trouble = error
+            if not self.trouble:
+                self._failing_since = sent
+            self.trouble, self.pause = error, self.ttl / 4
             return False
-        self.trouble = None
+        self.trouble, self.pause = None, beat.pause
         # others may have seen the beat before this one until now
         if self._clock.now() - self.acknowledged > self.ttl:
             self._past_gaps += 1

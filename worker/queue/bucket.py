@@ -19,6 +19,9 @@ from worker.errors import StoreAwayError, StoreDeniedError, StoreFullError, Usag
 from worker.queue.store import CHUNK, Entry
 
 NO_RETRIES: Any = {"max_retries": 0, "retry_timeout": timedelta(0)}  # the store tries again, nobody else
+# ... but for the parts of an upload: to it the whole file is one attempt, and that may be 100 GB.
+# Each part has a request's time limit, and a second one.
+PART_RETRIES: Any = {"max_retries": 10, "retry_timeout": timedelta(seconds=60)}
 TIMEOUTS: Any = {"connect_timeout": "5s", "timeout": "30s"}
 IN_FLIGHT = 16
 REMEDIES = {
@@ -30,14 +33,19 @@ REMEDIES = {
 }
 # obstore refuses control characters and what is no Unicode; Azure takes a backslash for a slash.
 UNWRITABLE = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")
+COMPLETED = "its end was acknowledged to nobody"
+"""An upload was completed, the answer was lost, and asking once more the store knows no such upload."""
+AnyStore = AzureStore | GCSStore | MemoryStore | S3Store
 _memories: dict[str, MemoryStore] = {}
 
 
 class Bucket:
     """One attempt a call; what obstore says in prose becomes one of our errors."""
 
-    def __init__(self, store: AzureStore | GCSStore | MemoryStore | S3Store, scheme: str, url: str) -> None:
+    def __init__(self, store: AnyStore, scheme: str, url: str, uploads: AnyStore | None = None) -> None:
         self.url = url
+        self._uploads = uploads or store
+        """the same, with patience for the parts of a file"""
         self.remedy = REMEDIES[scheme]
         self._store = store
         self._is_known = False
@@ -73,7 +81,7 @@ class Bucket:
         # S3 takes 10,000 parts at most.
         chunk = max(CHUNK, file.stat().st_size // 9000)
         with self._overwriting(name):
-            obstore.put(self._store, name, file, chunk_size=chunk, max_concurrency=2)
+            obstore.put(self._uploads, name, file, chunk_size=chunk, max_concurrency=2)
 
     def get(self, name: str) -> bytes:
         with self._asking(name):
@@ -107,6 +115,9 @@ class Bucket:
         with self._asking(name):
             obstore.delete(self._store, name)
 
+    def sweep(self, prefix: str, older_than: float) -> None:
+        """A bucket shows nothing that is half-written; what it keeps of it is for its owner to expire."""
+
     @contextmanager
     def _overwriting(self, name: str) -> Iterator[None]:
         try:
@@ -125,6 +136,8 @@ class Bucket:
         except AlreadyExistsError:
             raise FileExistsError(name) from None
         except FileNotFoundError as error:
+            if "NoSuchUpload" in str(error):
+                raise StoreAwayError(COMPLETED) from None
             if writing or re.search(
                 r"ContainerNotFound|NoSuchBucket|specified (container|bucket)", str(error)
             ):
@@ -153,34 +166,36 @@ def open_bucket(scheme: str, place: str) -> Bucket:
     if scheme == "memory":
         return Bucket(_memories.setdefault(url, MemoryStore()), scheme, url)
     try:
-        return Bucket(_OPENERS[scheme](container, prefix or None, query), scheme, url)
+        store, uploads = (
+            _OPENERS[scheme](container, prefix or None, query, retries)
+            for retries in (NO_RETRIES, PART_RETRIES)
+        )
+        return Bucket(store, scheme, url, uploads)
     except (BaseError, ValueError):
         # The library's own words may quote a key.
         raise UsageError(f"{url} cannot be opened; {REMEDIES[scheme]}") from None
 
 
-def _azure(container: str, prefix: str | None, sas: str) -> AzureStore:
+def _azure(container: str, prefix: str | None, sas: str, retries: Any) -> AzureStore:
     config: Any = {"sas_key": sas} if sas else {}
     emulator = os.environ.get("AZURITE_BLOB_STORAGE_URL")
     if emulator:  # as an endpoint, list would ignore its offset
         config["use_emulator"] = True
     endpoint = emulator or os.environ.get("AZURE_STORAGE_ENDPOINT") or os.environ.get("AZURE_ENDPOINT")
     options = _options(endpoint)
-    return AzureStore(
-        container, prefix=prefix, config=config, client_options=options, retry_config=NO_RETRIES
-    )
+    return AzureStore(container, prefix=prefix, config=config, client_options=options, retry_config=retries)
 
 
-def _s3(bucket: str, prefix: str | None, _: str) -> S3Store:
+def _s3(bucket: str, prefix: str | None, _: str, retries: Any) -> S3Store:
     options = _options(os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT"))
-    return S3Store(bucket, prefix=prefix, client_options=options, retry_config=NO_RETRIES)
+    return S3Store(bucket, prefix=prefix, client_options=options, retry_config=retries)
 
 
-def _gcs(bucket: str, prefix: str | None, _: str) -> GCSStore:
-    return GCSStore(bucket, prefix=prefix, client_options=_options(None), retry_config=NO_RETRIES)
+def _gcs(bucket: str, prefix: str | None, _: str, retries: Any) -> GCSStore:
+    return GCSStore(bucket, prefix=prefix, client_options=_options(None), retry_config=retries)
 
 
-_OPENERS: dict[str, Callable[[str, str | None, str], AzureStore | S3Store | GCSStore]] = {
+_OPENERS: dict[str, Callable[[str, str | None, str, Any], AzureStore | S3Store | GCSStore]] = {
     "az": _azure,
     "s3": _s3,
     "gs": _gcs,
@@ -196,6 +211,8 @@ def _classify(said: str, *, is_known: bool) -> Exception:
     status = re.search(r"status code: (\d{3}) ?([\w ]*)", said)
     code = re.search(r"<Code>(\w+)</Code>", said)
     number = int(status[1]) if status else 0
+    if code and code[1] in ("InvalidBlockList", "NoSuchUpload"):
+        return StoreAwayError(COMPLETED)
     if number == 416 or "Wanted range starting" in said:
         return _BeyondEndError()
     about_token = re.search(r"token request|169\.254\.169\.254|metadata\.google", said)

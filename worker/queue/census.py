@@ -13,16 +13,16 @@ from dataclasses import dataclass
 
 from worker.items import Failure, Result
 from worker.queue import layout, parts
-from worker.queue.answers import DamagedQueueError, read_done, read_shard
+from worker.queue.answers import DamagedQueueError, missing_part, read_done, read_shard
 from worker.queue.gist import Gist, Seconds
-from worker.queue.intake import at_once
 from worker.queue.protocol import Candidate, first_answers
-from worker.queue.store import Store
+from worker.queue.store import Store, at_once
+from worker.queue.superseded import Gone, Superseded
 from worker.queue.text import decode
 
 EXAMPLES = 5
 HEAD = 2048
-"""bytes of a done record that hold its counts, unless it lists very many kinds"""
+"""bytes of a done record that hold its counts and its parts, unless these are very many"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,8 @@ class Numbers:
     """answers that some shard waits for; one more than items are open where an answer was asked for again"""
     seconds: Seconds
     examples: Sequence[FailedItem]
+    superseded: int
+    """items that count no longer, for their file has another content by now"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,8 @@ class Census:
         self._store = store
         self._gists: dict[str, Gist] = {}
         """of done shards"""
+        self._listed: dict[str, int] = {}
+        """parts of done shards that nobody has looked for yet, and their bytes"""
         self._failed: dict[str, _Answers] = {}
         """the failures of done shards, of those that had to be read"""
         self._parts: dict[str, _Answers] = {}
@@ -78,22 +82,28 @@ class Census:
         self._wanted: dict[str, frozenset[str]] = {}
         """items of the shards of retries"""
         self._again: dict[str, _Answers] = {}
-        """answers of done shards of retries"""
+        """answers of done shards of retries, and of those with superseded items"""
+        self._superseded = Superseded(store)
+        self._gone: Gone = {}
 
     def look(self) -> Numbers:
         shards = self._names(layout.ITEMS)
         done = self._names(layout.DONE) & shards
         self._look_at_retries()
+        self._gone = self._superseded.look()
         first = shards - self._retries.keys()
-        total = sum(map(self._count, first))
+        total = sum(map(self._count, first)) - sum(map(len, self._gone.values()))
         new = sorted(done - self._gists.keys())
         self._gists |= zip(new, at_once(self._read_gist, new), strict=True)
-        opened = self._look_at_parts(shards - done)
+        there = self._store.list(layout.PARTS) if shards - done or self._listed else []
+        self._look_for_listed({entry.name: entry.size for entry in there})
+        opened = self._look_at_parts(shards - done, [entry.name for entry in there])
         gist = Gist()
         for name in done & first:
             gist.merge(self._gists[name])
         for name in opened.keys() & first:
             _add(gist, opened[name])
+        self._take_back(gist, done)
         failing = sorted(name for name in done & first if self._gists[name].failed)
         again = shards & self._retries.keys()
         if again:
@@ -109,6 +119,7 @@ class Census:
             failures={kind: n for kind, n in sorted(gist.failed.items()) if n},
             left=left,
             seconds=gist.seconds,
+            superseded=len(self._gone),
             examples=sorted(examples, key=lambda one: (one.input, one.kind))[:EXAMPLES],
         )
 
@@ -123,32 +134,55 @@ class Census:
         """The counts stand in front of the results, so the first bytes will do."""
         try:
             head = self._store.read(layout.done(name), 0, HEAD)
-            # no key of ours but this one has a list behind it, and in a text the quotes would be escaped
-            counts, found, _ = head.partition(b',"parts":[')
-            return Gist.of(json.loads(counts + b"}" if found else self._store.get(layout.done(name)) or b""))
+            # in a text the quotes would be escaped, and names of parts have no brackets
+            front, found, _ = head.partition(b'],"worker":')
+            record = json.loads(front + b"]}" if found else self._store.get(layout.done(name)) or b"")
+            self._listed |= zip(record["parts"], record.get("bytes", ()), strict=False)
+            return Gist.of(record)
         except (FileNotFoundError, ValueError, LookupError, TypeError):
             raise DamagedQueueError(
                 f"{self._store.url}/{layout.done(name)} is not as a worker wrote it: restore it"
             ) from None
 
+    def _look_for_listed(self, there: Mapping[str, int]) -> None:
+        """A commit is worth as much as the parts that it lists. Their hashes are seen to by collect."""
+        for name in [name for name, size in self._listed.items() if there.get(name) != size]:
+            entry = self._store.head(name)  # a list may be late
+            if entry is None or entry.size != self._listed[name]:
+                raise DamagedQueueError(missing_part(self._store, name))
+        self._listed.clear()
+
     # open shards
 
-    def _look_at_parts(self, shards: set[str]) -> dict[str, _Answers]:
+    def _look_at_parts(self, shards: set[str], names: Sequence[str]) -> dict[str, _Answers]:
         """What open shards have answered so far, in the order of their parts; a torn one is nothing."""
-        names = [e.name for e in self._store.list(layout.PARTS)] if shards else []
         names = [name for name in names if name.split("/")[1] in shards and layout.part_of(name)]
         self._parts = {name: self._parts[name] for name in names if name in self._parts}
         at_once(self._read_part, [name for name in names if name not in self._parts])
         answers: dict[str, _Answers] = {}
         for name in sorted(self._parts, key=lambda n: layout.part_of(n) or (0, 0)):
             shard = name.split("/")[1]
-            answers[shard] = self._parts[name] | answers.get(shard, {})
+            answers[shard] = self._counted(self._parts[name]) | answers.get(shard, {})
         return answers
 
     def _read_part(self, name: str) -> None:
         results = parts.unpack(self._store.get(name) or b"")
         if results is not None:
             self._parts[name] = _keep(first_answers([results]))
+
+    # superseded items
+
+    def _counted(self, answers: _Answers) -> _Answers:
+        return {item: kept for item, kept in answers.items() if item not in self._gone}
+
+    def _take_back(self, gist: Gist, done: set[str]) -> None:
+        """Of done shards; in open ones they were not counted."""
+        shards = {name for held_by in self._gone.values() for name in held_by} & done
+        at_once(self._read_again, sorted(shards - self._again.keys()))
+        for item, held_by in self._gone.items():
+            for name in shards & set(held_by):
+                kept = self._again[name][item]
+                gist.take_back(kept.failure.kind if kept.failure else None, kept.seconds)
 
     # failures
 
@@ -164,7 +198,7 @@ class Census:
                 return found
             if name not in self._failed:
                 self._read_failed(name)
-            found += _failures(self._failed[name])
+            found += _failures(self._counted(self._failed[name]))
         for name in sorted(opened):
             found += _failures(opened[name])
         return found
@@ -196,13 +230,13 @@ class Census:
         best = {
             item: (Candidate(0, "", False), kept)
             for name in failing
-            for item, kept in self._failed[name].items()
+            for item, kept in self._counted(self._failed[name]).items()
         }
         waiting: set[str] = set()
         left = total - gist.answered
         for name in sorted(again):
             _add_seconds(gist.seconds, answers[name])
-            for item in self._wanted[name]:
+            for item in self._wanted[name] - self._gone.keys():
                 kept = answers[name].get(item)
                 if kept is None:
                     waiting.add(item)

@@ -5,22 +5,26 @@ from __future__ import annotations
 import logging
 import random
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from worker.clock import Clock
+from worker.errors import WorkerError
 from worker.items import Json, Result
 from worker.queue import layout, parts
 from worker.queue.answers import DamagedQueueError, read_shard
 from worker.queue.beat import Beat, Life
 from worker.queue.holding import Holding, release
+from worker.queue.lookout import Lookout
 from worker.queue.protocol import Epoch, Watch, first_answers, killers, needs_care
 from worker.queue.store import Store
 from worker.queue.text import decode, encode
 
 POLL_LEAST = 0.25
 LOOKS_BETWEEN_LISTS = 4
+HOLDERS_FEW = 4
+"""whose beats are read one by one; of more, a list says first which have moved"""
 MISSES_BEFORE_LIST = 2
 MISSES_MOST = 12
 """in one take: then somebody else's turn comes, and ours again after a poll"""
@@ -50,8 +54,9 @@ class Claims:
     def __init__(
         self, store: Store, life: Life, clock: Clock, seed: int | None = None, *, of_jobs: bool = False
     ) -> None:
-        self.poll = POLL_LEAST
-        """how long to wait before the next take() when the last one gave nothing"""
+        self._pace = POLL_LEAST
+        """between two looks, while we look ourselves"""
+        self._rest = 0.0
         self.finished = False
         """every shard that the last look saw is done"""
         self.shards = self.shards_done = 0
@@ -72,9 +77,24 @@ class Claims:
         self._holders: dict[tuple[str, int], Mapping[str, Json]] = {}
         self._watches: dict[tuple[str, int], Watch] = {}
         self._beats: dict[str, tuple[str, Beat]] = {}
+        self._lookout = Lookout(store, life.worker, life.ttl, clock, self._random)
         self._looks = 0
         self._unheard = False
         """no beat of ours is acknowledged: there is no use in trying other shards"""
+
+    @property
+    def poll(self) -> float:
+        """How long to wait before the next take() when the last one gave nothing."""
+        return self._rest or self._pace
+
+    def rests(self) -> bool:
+        """Whether somebody else looks out for us, so that there is no use in a look before `poll`."""
+        if self._held:
+            self._lookout.worked()
+            return False
+        calm = not self._free and self._longest_still < self.ttl / 2
+        self._rest = self._lookout.rest(calm)
+        return self._rest > 0
 
     def take(self) -> Holding | None:
         """The next shard, or None: nothing is free now; ask again after `poll` seconds."""
@@ -85,15 +105,13 @@ class Claims:
         while self._free and misses < MISSES_MOST and not self._unheard:
             won = self._win([self._free.pop()])
             if won:
-                self.poll = POLL_LEAST
                 return won[0]
             misses += 1
             if misses % MISSES_BEFORE_LIST == 0 and not self._unheard:
                 self._list()  # others were faster: much of what we took for free is theirs by now
-        longest = max((w.still for w in self._watches.values()), default=0.0)
-        remaining = self._life.ttl - longest
+        remaining = self._life.ttl - self._longest_still
         least = remaining if remaining > 0 else self._life.ttl  # a holder's own TTL may be longer
-        self.poll = max(POLL_LEAST, min(self.poll * 1.5, self._life.ttl / 4, least))
+        self._pace = max(POLL_LEAST, min(self._pace * 1.5, self._life.ttl / 4, least))
         return None
 
     def take_many(self, most: int) -> list[Holding]:
@@ -108,7 +126,6 @@ class Claims:
             if 2 * len(won) < len(fresh) and not self._unheard:
                 self._list()
             if won:
-                self.poll = POLL_LEAST
                 return won
         else:
             self._free += fresh
@@ -117,8 +134,12 @@ class Claims:
 
     # looking
 
+    @property
+    def _longest_still(self) -> float:
+        return max((watch.still for watch in self._watches.values()), default=0.0)
+
     def _look(self) -> None:
-        """Rule 12: while others work, one list of the beats says whether anything can have changed."""
+        """Rule 12: while others work, their beats say whether anything can have changed."""
         self._looks += 1
         if self._contested and self._looks % LOOKS_BETWEEN_LISTS and (not self._expired() or self._free):
             return
@@ -128,9 +149,12 @@ class Claims:
     def _list(self) -> None:
         self._free.clear()
         shards = {layout.shard_of(e.name) for e in self._store.list(layout.ITEMS)} - self._damaged
-        self._done |= {layout.shard_of(e.name) for e in self._store.list(layout.DONE)}
-        newest = newest_claims(e.name for e in self._store.list(layout.CLAIMS))
-        self.finished = not shards - self._done
+        newest: dict[str, Newest] = {}
+        if not shards <= self._done:
+            done, claims = self._store.at_once(self._store.list, (layout.DONE, layout.CLAIMS))
+            self._done |= {layout.shard_of(e.name) for e in done}
+            newest = newest_claims(e.name for e in claims)
+        self.finished = shards <= self._done
         self.shards, self.shards_done = len(shards), len(self._done)
         self._contested = {}
         self._watches = {k: w for k, w in self._watches.items() if newest.get(k[0]) == Newest(k[1], False)}
@@ -146,17 +170,18 @@ class Claims:
 
     def _expired(self) -> bool:
         """Look at the beats behind contested claims; True: something moved that a list would show."""
-        if not self._contested:
-            return False
-        versions = {e.name: e.version for e in self._store.list(layout.WORKERS)}
+        holders = {
+            (shard, epoch): str(self._holder(shard, epoch).get("worker", ""))
+            for shard, epoch in self._contested.items()
+        }
+        beats = self._read_beats(sorted({*holders.values()} - {self._life.worker}))
         moved = False
-        for shard, epoch in list(self._contested.items()):
-            holder = str(self._holder(shard, epoch).get("worker", ""))
+        for (shard, epoch), holder in holders.items():
             if holder == self._life.worker:  # a create of ours that we had given up for lost (rule 2)
                 self._free_contested(shard, epoch, "own")
                 continue
             watch = self._watches.setdefault((shard, epoch), Watch())
-            beat = self._beat(holder, versions.get(layout.worker(holder)))
+            beat = beats[holder]
             ttl = max(self._life.ttl, beat.ttl if beat else 0.0)
             if self._see(watch, beat, shard, epoch) >= ttl:
                 # rule 3: the contents decide, not what a stat or a list says of them
@@ -169,17 +194,22 @@ class Claims:
     def _see(self, watch: Watch, beat: Beat | None, shard: str, epoch: int) -> float:
         listed = beat is not None and (shard, epoch) in beat.claims
         state = str(beat.counter) if beat and listed else "unlisted"
-        return watch.see(state, self._clock.now(), self.poll)
+        return watch.see(state, self._clock.now(), self._pace)
 
     def _free_contested(self, shard: str, epoch: int, reason: str) -> None:
-        del self._contested[shard]
-        self._watches.pop((shard, epoch), None)
+        del self._contested[shard]  # its watch stays: what is not tried now is not watched for another TTL
         self._free.append(Free(shard, epoch + 1, reason))
 
     def _holder(self, shard: str, epoch: int) -> Mapping[str, Json]:
         if (shard, epoch) not in self._holders:
             self._holders[shard, epoch] = self._read_json(layout.claim(shard, epoch))
         return self._holders[shard, epoch]
+
+    def _read_beats(self, workers: Collection[str]) -> dict[str, Beat | None]:
+        if len(workers) <= HOLDERS_FEW:
+            return {worker: self._read_beat(worker) for worker in workers}
+        versions = {e.name: e.version for e in self._store.list(layout.WORKERS)}
+        return {worker: self._beat(worker, versions.get(layout.worker(worker))) for worker in workers}
 
     def _beat(self, worker: str, version: str | None) -> Beat | None:
         if version is None:
@@ -209,7 +239,9 @@ class Claims:
     def _win(self, wanted: Sequence[Free]) -> list[Holding]:
         """Rule 2: the beat lists a claim before its create is sent; having won, look for a commit first.
 
-        Whatever goes wrong, the beat must not go on listing a claim that nobody works on."""
+        Whatever goes wrong, the beat must not go on listing a claim that nobody works on; what was won before
+        it is ours all the same."""
+        self._lookout.alarm()
         past = [self._past(one.shard, one.epoch) if one.epoch > 2 else [] for one in wanted]
         self._held.update((one.shard, one.epoch) for one in wanted)
         self._say()
@@ -217,13 +249,29 @@ class Claims:
         try:
             self._unheard = not self._life.beat_now()
             if not self._unheard:
-                found = [self._create(*pair) for pair in zip(wanted, past, strict=True)]
-                won = {holding.shard.name: holding for holding in found if holding}
+                pairs = list(zip(wanted, past, strict=True))
+                found = self._store.at_once(lambda pair: self._try_create(*pair), pairs)
+                won = {one.shard.name: one for one in found if isinstance(one, Holding)}
+                for error in found:
+                    if isinstance(error, WorkerError):
+                        if not won:
+                            raise error
+                        log.warning("%d shards of %d are taken: %s", len(won), len(wanted), error)
+                        break
         finally:
             for one in wanted:
                 if one.shard not in won:
                     self._forget(one.shard)
+        if won:
+            self._pace = POLL_LEAST
+            self._lookout.worked()
         return list(won.values())
+
+    def _try_create(self, free: Free, past: list[Epoch]) -> Holding | WorkerError | None:
+        try:
+            return self._create(free, past)
+        except WorkerError as error:
+            return error
 
     def _create(self, free: Free, past: list[Epoch]) -> Holding | None:
         shard, epoch, reason = free
@@ -247,9 +295,10 @@ class Claims:
         return self._store.create(layout.claim(shard, epoch), encode(body), durable=self._of_jobs)
 
     def _open(self, shard: str, epoch: int, careful: bool, past: list[Epoch]) -> Holding | None:
-        if self._store.head(layout.done(shard)):
+        # nobody commits without a claim, and before the first there was none
+        if epoch > 1 and self._store.head(layout.done(shard)):
             return None
-        names, answers = self._inherit(shard) if epoch > 1 else ([], {})
+        names, answers = self._inherit(shard) if epoch > 1 else ({}, {})
         return Holding(
             self._store,
             self._life,
@@ -259,18 +308,19 @@ class Claims:
             inherited=names,
             answers=answers,
             killers=killers(past, frozenset(answers), reported_only=self._of_jobs),
-            hand=self._set_hand,
+            hand=self._set_hands,
             forget=self._forget,
         )
 
-    def _inherit(self, shard: str) -> tuple[list[str], dict[str, Result]]:
-        """Rule 5: the whole parts of earlier epochs, in their order."""
+    def _inherit(self, shard: str) -> tuple[dict[str, int], dict[str, Result]]:
+        """Rule 5: the whole parts of earlier epochs with their bytes, in their order."""
         named = [(layout.part_of(e.name), e.name) for e in self._store.list(layout.parts(shard))]
-        names, contents = [], []
+        names, contents = {}, []
         for _, name in sorted((number, name) for number, name in named if number):
-            results = parts.unpack(self._store.get(name) or b"")
+            data = self._store.get(name) or b""
+            results = parts.unpack(data)
             if results is not None:
-                names.append(name)
+                names[name] = len(data)
                 contents.append(results)
         return names, first_answers(contents)
 
@@ -304,8 +354,8 @@ class Claims:
             )
         return past
 
-    def _set_hand(self, shard: str, hand: tuple[str, ...]) -> None:
-        self._hands[shard] = hand
+    def _set_hands(self, hands: Mapping[str, tuple[str, ...]]) -> None:
+        self._hands.update(hands)
         self._say()
 
     def _forget(self, shard: str) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection
 
-from worker.items import Item
 from worker.queue import layout
 from worker.queue.answers import DamagedQueueError, read_done
-from worker.queue.protocol import measured_size
+from worker.queue.protocol import MEASURED_LEAST, Sizes, measured_size
 from worker.queue.store import Store
 from worker.queue.text import decode, encode
 
@@ -16,27 +15,30 @@ ANSWERS_ENOUGH = 100
 SHARDS_MOST = 16
 
 
-def agreed_size(store: Store, frozen: int, items: Sequence[Item]) -> int:
+def agreed_size(store: Store, sizes: Sizes, ids: Collection[str]) -> int:
     """The size that whoever brought this list first has measured: two who measure differently cut alike."""
-    if not items:
-        return frozen
-    name = layout.cut(item.id for item in items)
+    if not ids:
+        return sizes.usual
+    name = layout.cut(ids)
     agreed = store.get(name)
     if agreed is None:
-        store.create(name, encode({"shard_size": size_now(store, frozen)}))  # False: another was faster
+        size = size_now(store, sizes, len(ids))
+        store.create(name, encode({"shard_size": size}))  # False: another was faster
         agreed = store.get(name)
-    return int(decode(agreed)["shard_size"]) if agreed else frozen
+    return int(decode(agreed)["shard_size"]) if agreed else sizes.usual
 
 
-def size_now(store: Store, frozen: int) -> int:
-    """Names of shards are hashes, so the first of them are a fair sample."""
+def size_now(store: Store, sizes: Sizes, items: int) -> int:
+    """For a list of so many. Names of shards are hashes, so the first of them are a fair sample."""
     answers, seconds = 0, 0.0
     for name in sorted(layout.shard_of(entry.name) for entry in store.list(layout.DONE))[:SHARDS_MOST]:
         if answers >= ANSWERS_ENOUGH:
             break
         taken = _seconds(store, name)
         answers, seconds = answers + len(taken), seconds + math.fsum(taken)
-    return measured_size(frozen, answers, seconds)
+    if answers < MEASURED_LEAST:
+        return sizes.of_list(items)
+    return measured_size(sizes.usual, seconds / answers)
 
 
 def _seconds(store: Store, shard: str) -> list[float]:

@@ -20,6 +20,7 @@ from worker.errors import StoreAwayError, StoreDeniedError, StoreFullError, Usag
 from worker.queue.store import Entry
 
 TEMP = ".tmp-"
+OURS = re.compile(re.escape(TEMP) + "[0-9a-f]{32}")
 MOUNTS = Path("/proc/self/mounts")
 # Without a create that fails if present, or with a cache that shows stale bytes, claims are not exclusive.
 REFUSED = re.compile(
@@ -94,6 +95,20 @@ class Directory:
     def discard(self, name: str) -> None:
         with self._reading():
             (self.root / name).unlink()
+
+    def sweep(self, prefix: str, older_than: float) -> None:
+        """Ages by the clock of who serves the files: that of a file made just now."""
+        folder = self.root / prefix
+        with _classified(), suppress(FileNotFoundError):
+            temps = [temp for temp in folder.rglob(f"{TEMP}*") if OURS.fullmatch(temp.name)]
+            if temps:
+                probe = folder / f"{TEMP}{uuid4().hex}"
+                probe.touch()
+                now = probe.stat().st_mtime
+                for temp in (*temps, probe):
+                    with suppress(FileNotFoundError):
+                        if now - temp.stat().st_mtime >= older_than or temp == probe:
+                            temp.unlink()
 
     def _write(
         self,

@@ -54,6 +54,14 @@ class Gist:
         if seconds is not None:
             self.seconds.add(seconds)
 
+    def take_back(self, kind: str | None, seconds: float | None) -> None:
+        """An answer that was added and counts no longer."""
+        self.answered -= 1
+        if kind is not None:
+            self.failed[kind] -= 1
+        if seconds is not None:
+            self.seconds.merge(Seconds(-1, -seconds, -seconds * seconds))
+
     def merge(self, other: Gist) -> None:
         self.answered += other.answered
         if other.failed:

@@ -25,10 +25,10 @@ class Holding:
         epoch: int,
         *,
         careful: bool,
-        inherited: Sequence[str],
+        inherited: Mapping[str, int],
         answers: Mapping[str, Result],
         killers: frozenset[str],
-        hand: Callable[[str, tuple[str, ...]], None],
+        hand: Callable[[Mapping[str, tuple[str, ...]]], None],
         forget: Callable[[str], None],
     ) -> None:
         self.shard = shard
@@ -37,7 +37,8 @@ class Holding:
         self.answered: set[str] = set()
         self._ids = frozenset(item.id for item in shard.items)
         self._gist = Gist()
-        self._parts = list(inherited)
+        self._parts = dict(inherited)
+        """and their bytes"""
         self._written = 0
         self._buffer: list[Result] = []
         self._store = store
@@ -73,7 +74,7 @@ class Holding:
         """Name the items that the device begins, so that a death can be laid at their door.
 
         False: the shard is careful (rule 7) and no beat that names them was acknowledged; do not begin."""
-        self._set_hand(tuple(item.id for item in items if item.id not in self.answered))
+        begin([(self, items)])
         return self._life.beat_now() if self.careful else True
 
     def add(self, results: Sequence[Result]) -> None:
@@ -81,7 +82,7 @@ class Holding:
         for result in results:
             if self._take(result):
                 self._buffer.append(result)
-        self._set_hand(tuple(i for i in self._hand if i not in self.answered))
+        _set_hands({self: tuple(i for i in self._hand if i not in self.answered)})
 
     def flush(self) -> None:
         """Write what is buffered as one part. Only acknowledged parts are ever listed (rule 1)."""
@@ -95,7 +96,7 @@ class Holding:
             # False: an earlier write of ours, given up for lost, arrived late under this name
             if self._store.create(name, data):
                 break
-        self._parts.append(name)
+        self._parts[name] = len(data)
         self._buffer.clear()
 
     def commit(self) -> None:
@@ -113,7 +114,8 @@ class Holding:
             "shard": self.shard.name,
             "sha256": self.shard.sha256,
             **self._gist.as_json(),
-            "parts": self._parts,
+            "bytes": [*self._parts.values()],
+            "parts": [*self._parts],
             "worker": self._life.worker,
             "epoch": self.epoch,
             "inline": inline.decode() if self._buffer else None,
@@ -153,11 +155,6 @@ class Holding:
         """It is committed, or somebody else has it: what we wrote stays."""
         self._forget(self.shard.name)
 
-    def _set_hand(self, hand: tuple[str, ...]) -> None:
-        if hand != self._hand:
-            self._hand = hand
-            self._tell_hand(self.shard.name, hand)
-
     def _store_files(self) -> None:
         for number, result in enumerate(self._buffer):
             if isinstance(result.outcome, Answer) and result.outcome.files:
@@ -166,6 +163,19 @@ class Holding:
                 names = {name: layout.file(content) for name, content in result.outcome.files.items()}
                 stored = Answer(result.outcome.keys)
                 self._buffer[number] = replace(result, outcome=stored, files={**result.files, **names})
+
+
+def begin(batch: Sequence[tuple[Holding, Sequence[Item]]]) -> None:
+    """Name the items of each shard that the device begins now: one word for all."""
+    _set_hands({h: tuple(item.id for item in items if item.id not in h.answered) for h, items in batch})
+
+
+def _set_hands(hands: Mapping[Holding, tuple[str, ...]]) -> None:
+    changed = {holding: hand for holding, hand in hands.items() if hand != holding._hand}
+    for holding, hand in changed.items():
+        holding._hand = hand
+    if changed:
+        next(iter(changed))._tell_hand({holding.shard.name: hand for holding, hand in changed.items()})
 
 
 def commit(full: Sequence[Holding]) -> None:

@@ -12,7 +12,7 @@ from worker.items import Item, Json
 from worker.queue import layout
 from worker.queue.intake import Added, add
 from worker.queue.lines import Refused, Wish
-from worker.queue.protocol import Watch
+from worker.queue.protocol import Sizes, Watch
 from worker.queue.store import Store
 from worker.queue.text import encode
 from worker.redact import redact
@@ -30,10 +30,10 @@ class Taken:
     refused: Sequence[Refused]
 
 
-def take(store: Store, shard_size: int, name: str, content: bytes, read: Reader) -> Taken:
+def take(store: Store, sizes: Sizes, name: str, content: bytes, read: Reader) -> Taken:
     """Cut one file; the record that keeps what was refused is written last, so a crash means once more."""
     items, refused = read(content)
-    added = add(store, shard_size, items)
+    added = add(store, sizes, items)
     keep(store, name, content, refused, {"items": len(items), "shards": added.shards})
     for one in refused:
         log.warning("%s line %d %s", name, one.line, one.why)
@@ -64,11 +64,11 @@ def keep(
 class Inbox:
     """One worker's eye on the inbox."""
 
-    def __init__(self, store: Store, shard_size: int, ttl: float, clock: Clock, read: Reader) -> None:
+    def __init__(self, store: Store, sizes: Sizes, ttl: float, clock: Clock, read: Reader) -> None:
         self.waiting = 0
         """files that do not stand still for long enough yet"""
         self._store = store
-        self._shard_size = shard_size
+        self._sizes = sizes
         self._ttl = ttl
         self._clock = clock
         self._read = read
@@ -103,7 +103,7 @@ class Inbox:
         if content is None or entry is None or entry.version != version:
             self.waiting += 1
             return 0
-        taken = take(self._store, self._shard_size, name, content, self._read)
+        taken = take(self._store, self._sizes, name, content, self._read)
         log.info("%s: %d items, %d of them new", name, taken.added.new + taken.added.known, taken.added.new)
         self._settled[name] = version
         return taken.added.new

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from worker.items import Item
 from worker.queue import layout
 from worker.queue.answers import read_shard
 from worker.queue.cuts import agreed_size, size_now
-from worker.queue.shards import Shard, cut
-from worker.queue.store import Store
+from worker.queue.listing import Listing
+from worker.queue.protocol import Sizes
+from worker.queue.shards import Packed, Shard, cut
+from worker.queue.store import Store, in_order
 from worker.queue.text import decode, encode
-
-AT_ONCE = 16
-"""requests in flight: a blob store answers one by one slowly, many at once gladly"""
-
-WAITING = 64 * AT_ONCE
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,28 +25,36 @@ class Added:
     """every shard that these items stand in by now, as far as they are new"""
 
 
-def add(store: Store, shard_size: int, items: Sequence[Item]) -> Added:
+def add(store: Store, sizes: Sizes, items: Iterable[Item]) -> Added:
     """Cut items into shards and write those that are new (rule 9).
 
     The cut is made of all items first: whoever brings the same list at the same time, or comes after a
     crash half-way, finds the same shards under the same names. Only what is left then is compared item
-    by item with what the queue holds already. `shard_size` is that of run.json: what items took since then
+    by item with what the queue holds already. `sizes` are those of run.json: what items took since then
     may say another (rule 8).
     """
-    shard_size = agreed_size(store, shard_size, items)
-    planned = cut(items, shard_size)
+    listing = Listing(items)
+    size = agreed_size(store, sizes, listing.ids)
     there = {layout.shard_of(e.name) for e in store.list(layout.ITEMS)}
-    fresh = [shard for shard in planned if shard.name not in there]
-    if fresh and there:
-        known = {item.id for shard in _read(store, there) for item in shard.items}
-        if any(item.id in known for shard in fresh for item in shard.items):
-            fresh = cut((i for shard in fresh for i in shard.items if i.id not in known), shard_size)
-    _write(store, fresh)
-    new = sum(len(shard.items) for shard in fresh)
-    return Added(new, len(items) - new, tuple(shard.name for shard in fresh))
+    known: frozenset[str] = frozenset()
+    if there:
+        if all(shard.name in there for shard in listing.cut(size)):
+            return Added(0, listing.given, ())
+        ids = listing.ids
+        known = frozenset(i.id for shard in _read(store, there) for i in shard.items if i.id in ids)
+    names: list[str] = []
+    store.create_all(_noted(listing.cut(size, known), names))
+    new = len(listing.ids) - len(known)
+    return Added(new, listing.given - new, tuple(names))
 
 
-def retry(store: Store, shard_size: int, items: Sequence[Item]) -> int:
+def _noted(shards: Iterable[Packed], names: list[str]) -> Iterator[tuple[str, bytes]]:
+    for shard in shards:
+        names.append(shard.name)
+        yield layout.items(shard.name), shard.data
+
+
+def retry(store: Store, sizes: Sizes, items: Sequence[Item]) -> int:
     """Ask for items again, as a new generation (rule 10). What waits already is not asked for twice.
 
     Whoever takes a generation has seen all that earlier ones ask for: it is counted first, and when
@@ -66,7 +66,7 @@ def retry(store: Store, shard_size: int, items: Sequence[Item]) -> int:
         again = [replace(i, generation=generation, file=None) for i in items if i.id not in waiting]
         if not again:
             return 0
-        shards = cut(again, size_now(store, shard_size))
+        shards = cut(again, size_now(store, sizes, len(again)))
         record = {"generation": generation, "shards": {s.name: s.data.decode() for s in shards}}
         if store.create(layout.retry(generation), encode(record)):
             _write(store, shards)
@@ -82,8 +82,9 @@ def _waiting(store: Store) -> set[str]:
 
 def finish_retries(store: Store) -> None:
     """Write the shards of a retry whose author died after the record and before the last shard."""
-    names = {layout.shard_of(e.name) for e in store.list(layout.ITEMS)}
-    for entry in store.list(layout.RETRIES):
+    retries = store.list(layout.RETRIES)
+    names = {layout.shard_of(e.name) for e in store.list(layout.ITEMS)} if retries else set()
+    for entry in retries:
         record = decode(store.get(entry.name) or b'{"shards":{}}')
         for name, text in record["shards"].items():
             if name not in names:
@@ -100,18 +101,9 @@ def roots(store: Store) -> list[str]:
     return [decode(record)["location"] for record in records if record]
 
 
-def _read(store: Store, names: Iterable[str]) -> list[Shard]:
-    return at_once(lambda name: read_shard(store, name), sorted(names))
+def _read(store: Store, names: Iterable[str]) -> Iterator[Shard]:
+    return in_order(lambda name: read_shard(store, name), sorted(names))
 
 
 def _write(store: Store, shards: Sequence[Shard]) -> None:
     store.create_all((layout.items(shard.name), shard.data) for shard in shards)
-
-
-def at_once(call: Callable[[T], R], values: Sequence[T]) -> list[R]:
-    """Many requests in flight, answers in order; of a million values only so many wait in the pool."""
-    answers: list[R] = []
-    with ThreadPoolExecutor(min(AT_ONCE, len(values)) or 1) as pool:
-        for start in range(0, len(values), WAITING):
-            answers += pool.map(call, values[start : start + WAITING])
-    return answers

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable
 
 RUN = "run.json"
+LOOKOUT = "lookout.json"
 INBOX = "inbox/"
 ITEMS = "items/"
 CLAIMS = "claims/"
@@ -16,6 +17,7 @@ RETRIES = "retries/"
 TAKEN = "taken/"
 ROOTS = "roots/"
 CUTS = "cuts/"
+SUPERSEDED = "superseded/"
 FILES = "files/"
 JOBS = "jobs/"
 MODELS = "models/"
@@ -82,6 +84,11 @@ def cut(ids: Iterable[str]) -> str:
     return f"{CUTS}{hashlib.sha256(' '.join(ids).encode()).hexdigest()[:16]}.json"
 
 
+def superseded(number: int) -> str:
+    """Items whose file has another content by now, and those whose content lies there."""
+    return f"{SUPERSEDED}{number}.json"
+
+
 def file(content: bytes) -> str:
     """A picture or the like that belongs to an answer, named by its content."""
     return file_of(hashlib.sha256(content).hexdigest())
@@ -119,6 +126,11 @@ def shard_of(name: str) -> str:
     return name.rsplit("/", 1)[1].split(".", 1)[0]
 
 
+def number_of(name: str) -> int:
+    """superseded/<n>.json → n"""
+    return int(shard_of(name))
+
+
 def count_of(shard: str) -> int | None:
     """<hash>-<count> → count.  None: not a name of ours."""
     count = shard.rpartition("-")[2]
@@ -140,6 +152,12 @@ def part_of(name: str) -> tuple[int, int] | None:
     """parts/<shard>/<epoch>-<n>.jsonl → epoch, n.  None: not a name of ours."""
     epoch, _, number = name.rsplit("/", 1)[-1].removesuffix(".jsonl").partition("-")
     return (int(epoch), int(number)) if epoch.isdigit() and number.isdigit() else None
+
+
+def job_epoch_of(name: str) -> int | None:
+    """jobs/<shard>/<epoch>/… → epoch"""
+    pieces = name.split("/")
+    return int(pieces[2]) if len(pieces) > 3 and pieces[2].isdigit() else None
 
 
 def checkpoint_of(name: str) -> tuple[int, int] | None:

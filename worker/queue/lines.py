@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class Refused:
 
 def parse(data: bytes, task: type[AnyTask], base: Mapping[str, Json]) -> Iterator[Wish | Refused]:
     """JSON lines. A bad line is refused alone; the others are taken."""
-    for number, line in enumerate(data.split(b"\n"), start=1):
+    for number, line in enumerate(_lines(data), start=1):
         if line.strip(b" \t\r\xef\xbb\xbf"):
             try:
                 yield _wish(number, line, task, base)
@@ -48,7 +49,7 @@ def parse(data: bytes, task: type[AnyTask], base: Mapping[str, Json]) -> Iterato
 
 def plain(data: bytes) -> Iterator[Wish | Refused]:
     """One path or value a line; empty lines and lines that start with # say nothing."""
-    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+    for number, line in enumerate(_lines(data.removeprefix(b"\xef\xbb\xbf")), start=1):
         try:
             _refuse_long(line)
             text = line.decode().strip()
@@ -59,6 +60,11 @@ def plain(data: bytes) -> Iterator[Wish | Refused]:
         else:
             if text and not text.startswith("#"):
                 yield Wish(number, text, {})
+
+
+def _lines(data: bytes) -> Iterator[bytes]:
+    """One by one: a million at once are more than the bytes that they are made of."""
+    return (line.removesuffix(b"\n") for line in io.BytesIO(data))
 
 
 def _refuse_long(line: bytes) -> None:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 from worker.items import Answer, Failure, Json, Result
-from worker.queue.text import decode, encode
+from worker.queue.text import UNWRITABLE, decode, decode_lines, encode
 
 
 def pack(results: Sequence[Result]) -> bytes:
@@ -21,11 +21,23 @@ def unpack(data: bytes) -> list[Result] | None:
     lines = body.split(b"\n")[:-1]
     if last.removesuffix(b"\n") != _seal(body, len(lines)):
         return None
-    return [_result(decode(one)) for one in lines]
+    return [_result(one) for one in decode_lines(lines)]
 
 
 def line(result: Result) -> bytes:
-    return encode(_record(result))
+    """Made once: whether it can be written is asked first, and it is written later."""
+    if not result.line:
+        object.__setattr__(result, "line", encode(_record(result)))
+    return result.line
+
+
+def unwritable(result: Result) -> str:
+    """Why it is no JSON of ours; empty: it is."""
+    try:
+        line(result)
+    except UNWRITABLE as error:
+        return " ".join(str(error).split())
+    return ""
 
 
 def read_line(data: bytes) -> Result:

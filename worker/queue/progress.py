@@ -13,11 +13,11 @@ from worker.queue.beat import ENDED, Beat
 from worker.queue.census import Census, FailedItem
 from worker.queue.claims import newest_claims
 from worker.queue.eta import eta
-from worker.queue.intake import at_once
-from worker.queue.store import Store
+from worker.queue.store import Store, at_once
 from worker.queue.text import decode
 
-LIVE_TTLS = 2
+LATE_TTLS = 1.75
+"""behind its time a beat may be"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,19 @@ class WorkerLine:
     live: bool
     beat_age_s: float
     info: Mapping[str, Json]
+    holds: bool
+    """a shard that is not done"""
+
+    @property
+    def job(self) -> Mapping[str, Json]:
+        """What the job in hand tells of itself."""
+        return (self.info.get("job") or {}) if self.live and self.holds else {}
+
+    @property
+    def ahead(self) -> float:
+        """How much of the job in hand is done: 0 to 1."""
+        job = self.job
+        return min(1.0, float(job.get("step", 0)) / float(job.get("steps") or math.inf))
 
     @property
     def rate(self) -> float:
@@ -67,6 +80,8 @@ class Progress:
     inbox: Sequence[str]
     """files that are not cut into shards yet"""
     refused: Sequence[Mapping[str, Json]]
+    superseded: int
+    """items that count no longer, for their file was replaced and enqueued again"""
 
     @property
     def is_over(self) -> bool:
@@ -88,6 +103,7 @@ class Progress:
             },
             "inbox": list(self.inbox),
             "refused": [dict(line) for line in self.refused],
+            "superseded": self.superseded,
         }
 
 
@@ -133,12 +149,19 @@ class Watcher:
             answered=numbers.answered,
             failed=sum(numbers.failures.values()),
             rate_per_s=math.fsum(rates),
-            eta_s=eta(numbers.left, rates, numbers.seconds, self._run.shard_size),
+            eta_s=eta(
+                numbers.left - math.fsum(worker.ahead for worker in workers),
+                rates,
+                numbers.seconds,
+                max((layout.count_of(shard) or 1 for shard in open_shards), default=1),
+                max((worker.job.get("eta_s", 0.0) for worker in workers), default=0.0),
+            ),
             workers=workers,
             failures=numbers.failures,
             examples=numbers.examples,
             inbox=self._waiting(),
             refused=refused,
+            superseded=numbers.superseded,
         )
 
     def _workers(self, held: set[tuple[str, int]]) -> list[WorkerLine]:
@@ -152,9 +175,10 @@ class Watcher:
             age = max(0.0, self._clock.wall() - seen.beat.at)
             if seen.moved is not None:
                 age = self._clock.now() - seen.moved
-            live = age < LIVE_TTLS * seen.beat.ttl and seen.beat.info.get("state") != ENDED
-            if live or seen.beat.claims & held:
-                lines.append(WorkerLine(seen.beat.worker, live, age, seen.beat.info))
+            live = age < seen.beat.pause + LATE_TTLS * seen.beat.ttl and seen.beat.info.get("state") != ENDED
+            holds = bool(seen.beat.claims & held)
+            if live or holds:
+                lines.append(WorkerLine(seen.beat.worker, live, age, seen.beat.info, holds))
         return lines
 
     def _see(self, name: str, version: str) -> _Seen | None:

@@ -6,6 +6,7 @@ The rules and their numbers are those of docs/protocol.md.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,25 +16,43 @@ from worker.queue.text import dumps
 
 SHARD_SECONDS = 60.0
 SHARD_MOST = 64
+SHARD_LEAST_SECONDS = 5.0
+"""a shard of less work costs more to take than it is worth, on a store that is far away"""
+PIECES = 128
+"""as many as a list is cut into, at least: several for each of some dozens of workers"""
 MEASURED_LEAST = 20
 """answers before what items took is believed more than the task's estimate"""
 DEATHS_BEFORE_CARE = 2
 CAREFUL_DEATHS_OF_AN_ITEM = 2
 
 
-def shard_size(seconds_per_item: float) -> int:
+def shard_size(seconds_per_item: float, seconds: float = SHARD_SECONDS) -> int:
     """Rule 8: about a minute of work, so that slow items leave a small tail."""
-    return max(1, min(SHARD_MOST, round(SHARD_SECONDS / max(seconds_per_item, 1e-6))))
+    return max(1, min(SHARD_MOST, round(seconds / max(seconds_per_item, 1e-6))))
 
 
-def measured_size(frozen: int, answers: int, seconds: float) -> int:
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Rule 8, before anything was measured: what a task's estimate says of the size of shards."""
+
+    usual: int
+    least: int = SHARD_MOST
+
+    @classmethod
+    def of(cls, seconds_per_item: float) -> Sizes:
+        return cls(shard_size(seconds_per_item), shard_size(seconds_per_item, SHARD_LEAST_SECONDS))
+
+    def of_list(self, items: int) -> int:
+        """An estimate may be wrong, so a short list is cut finer: all others would wait for one."""
+        return min(self.usual, max(self.least, math.ceil(items / PIECES)))
+
+
+def measured_size(frozen: int, seconds_per_item: float) -> int:
     """Rule 8, for what is brought later: by what items took, if that says twice as many or half.
 
     Shards of one item stay so: a job has its checkpoints to itself."""
-    if frozen == 1 or answers < MEASURED_LEAST:
-        return frozen
-    size = shard_size(seconds / answers)
-    return frozen if frozen < 2 * size and size < 2 * frozen else size
+    size = shard_size(seconds_per_item)
+    return frozen if frozen == 1 or (frozen < 2 * size and size < 2 * frozen) else size
 
 
 def item_id(fingerprint: str, input: str, size: int, mark: str, params: Mapping[str, Json]) -> str:

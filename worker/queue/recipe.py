@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from worker.errors import UsageError
 from worker.queue import layout
+from worker.queue.protocol import SHARD_MOST, Sizes
 from worker.queue.store import Store
 from worker.queue.text import dumps, encode
 
@@ -40,6 +41,12 @@ class Run(BaseModel):
     fingerprint: str
     recipe: Recipe
     shard_size: int
+    shard_least: int = SHARD_MOST
+    """however short a list is"""
+
+    @property
+    def sizes(self) -> Sizes:
+        return Sizes(self.shard_size, self.shard_least)
 
 
 def load(store: Store) -> Run | None:
@@ -69,12 +76,13 @@ def require(store: Store) -> Run:
     return run
 
 
-def freeze(store: Store, recipe: Recipe, shard_size: int) -> Run:
+def freeze(store: Store, recipe: Recipe, sizes: Sizes) -> Run:
     """Write run.json, or find the same recipe there; another recipe is refused (rule 9)."""
-    run = Run(fingerprint=recipe.fingerprint, recipe=recipe, shard_size=shard_size)
-    if load(store) is None:
+    run = Run(fingerprint=recipe.fingerprint, recipe=recipe, shard_size=sizes.usual, shard_least=sizes.least)
+    frozen = load(store)
+    if frozen is None:
         store.create(layout.RUN, encode(run.model_dump()))
-    frozen = require(store)
+        frozen = require(store)
     if frozen.fingerprint != run.fingerprint:
         raise UsageError(
             f"{store.url} already holds another recipe ({differences(frozen.recipe, recipe)}): "

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from worker.items import Item, Json
 from worker.queue import layout
-from worker.queue.text import decode, dumps
+from worker.queue.text import decode_lines, encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +24,24 @@ class Shard:
         return self.items[0].generation if self.items else 0
 
 
+class Packed(NamedTuple):
+    """A shard that is only to be written."""
+
+    name: str
+    data: bytes
+
+
+def packed(lines: Sequence[bytes]) -> Packed:
+    data = b"".join(lines)
+    return Packed(layout.shard(hashlib.sha256(data).hexdigest(), len(lines)), data)
+
+
 def pack(items: Sequence[Item]) -> Shard:
-    return _shard("".join(_line(item) + "\n" for item in items).encode(), tuple(items))
+    return _shard(b"".join(map(line, items)), tuple(items))
 
 
 def unpack(data: bytes) -> Shard:
-    return _shard(data, tuple(_item(decode(line)) for line in data.splitlines()))
+    return _shard(data, tuple(map(_item, decode_lines(data.splitlines()))))
 
 
 def _shard(data: bytes, items: tuple[Item, ...]) -> Shard:
@@ -42,7 +55,7 @@ def cut(items: Iterable[Item], size: int) -> list[Shard]:
     return [pack(unique[i : i + size]) for i in range(0, len(unique), size)]
 
 
-def _line(item: Item) -> str:
+def line(item: Item) -> bytes:
     record: dict[str, Json] = {"id": item.id, "input": item.input}
     if item.mark:
         record |= {"size": item.size, "mark": item.mark}
@@ -50,7 +63,9 @@ def _line(item: Item) -> str:
         record["params"] = dict(item.params)
     if item.generation:
         record["generation"] = item.generation
-    return dumps(record)
+    if item.after:
+        record["after"] = item.after
+    return encode(record) + b"\n"
 
 
 def _item(record: Json) -> Item:
@@ -61,4 +76,5 @@ def _item(record: Json) -> Item:
         mark=record.get("mark", ""),
         params=record.get("params", {}),
         generation=record.get("generation", 0),
+        after=record.get("after", ""),
     )

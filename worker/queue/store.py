@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -19,7 +21,10 @@ from worker.errors import StoreAwayError, StoreDeniedError, StoreFullError, Usag
 
 log = logging.getLogger("worker.store")
 T = TypeVar("T")
+R = TypeVar("R")
 
+AT_ONCE = 16
+"""requests in flight: a blob store answers one by one slowly, many at once gladly"""
 MANY = 256
 """objects of one create_all: what is tried again as one, and lies in memory at once"""
 CHUNK = 8 << 20
@@ -59,6 +64,7 @@ class Backend(Protocol):
     def head(self, name: str) -> Entry: ...
     def list(self, prefix: str) -> list[Entry]: ...
     def discard(self, name: str) -> None: ...
+    def sweep(self, prefix: str, older_than: float) -> None: ...
     def upload(self, name: str, file: Path) -> None: ...
 
 
@@ -131,6 +137,10 @@ class Store:
                 _check(name)
             self._ask(None, partial(self._backend.create_all, some))
 
+    def at_once(self, call: Callable[[T], R], values: Sequence[T]) -> list[R]:
+        """Calls that ask this store, many in flight."""
+        return at_once(call, values)
+
     def put(self, name: str, data: bytes, *, retry: bool = True, durable: bool = True) -> None:
         """Overwrite, whole or not at all."""
         self._ask(name, lambda: self._backend.put(name, data, durable=durable), retry=retry)
@@ -153,6 +163,13 @@ class Store:
 
     def discard(self, name: str) -> None:
         self._ask(name, lambda: _or_none(self._backend.discard, name))
+
+    def sweep(self, prefix: str, *, older_than: float = 0.0) -> None:
+        """Remove what writers that died left half-written below a folder-like prefix.
+
+        Who writes after all for longer than so many seconds without a byte has to begin anew."""
+        folder = prefix.rstrip("/")
+        self._ask(folder, lambda: self._backend.sweep(folder, older_than))
 
     def upload(self, name: str, file: Path) -> None:
         file.stat()  # a missing file is the caller's mistake, not the store's
@@ -229,6 +246,23 @@ def open_store(url: str, *, patience: float = 20.0, make: bool = False) -> Store
     else:
         raise UsageError(f"{scheme}:// is no store; give one of: {SCHEMES}")
     return Store(backend, patience=patience)
+
+
+def at_once(call: Callable[[T], R], values: Sequence[T]) -> list[R]:
+    """Many requests in flight, answers in order."""
+    return [call(value) for value in values] if len(values) < 2 else list(in_order(call, values))
+
+
+def in_order(call: Callable[[T], R], values: Iterable[T]) -> Iterator[R]:
+    """The same where there are too many to be held: no more answers wait than requests are in flight."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        running: deque[Future[R]] = deque()
+        for value in values:
+            running.append(pool.submit(call, value))
+            if len(running) > 2 * AT_ONCE:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
 
 
 def _check(name: str) -> None:

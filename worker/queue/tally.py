@@ -11,9 +11,9 @@ from worker.errors import UsageError
 from worker.items import Item, Result
 from worker.queue import layout, parts
 from worker.queue.answers import read_done, read_shard
-from worker.queue.intake import at_once
 from worker.queue.protocol import Candidate, first_answers
-from worker.queue.store import Store
+from worker.queue.store import Store, at_once
+from worker.queue.superseded import Superseded
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ class Count(Generic[T]):
     """One look at the items."""
 
     items: Mapping[str, Item]
-    """by id"""
+    """by id, each as the shard of its answer has it"""
     answers: Mapping[str, T]
     """by id, of what is answered or failed for good"""
     failed: frozenset[str]
@@ -43,6 +43,7 @@ class Tally(Generic[T]):
         self._items: dict[str, tuple[Item, ...]] = {}
         self._done: dict[str, dict[str, tuple[bool, T]]] = {}
         self._parts: dict[str, dict[str, tuple[bool, T]]] = {}
+        self._superseded = Superseded(store)
 
     def look(self) -> Count[T]:
         shards = self._names(layout.ITEMS)
@@ -83,11 +84,14 @@ class Tally(Generic[T]):
         for name in sorted(self._parts, key=lambda n: layout.part_of(n) or (0, 0)):
             shard = name.split("/")[1]
             answers[shard] = self._parts[name] | answers[shard]
+        gone = self._superseded.look()
         items: dict[str, Item] = {}
         best: dict[str, tuple[Candidate, T]] = {}
         waiting: set[str] = set()
         for shard in sorted(shards):
             for item in self._items[shard]:
+                if item.id in gone:
+                    continue
                 items.setdefault(item.id, item)
                 if item.id not in answers[shard]:
                     waiting.add(item.id)
@@ -96,6 +100,7 @@ class Tally(Generic[T]):
                 candidate = Candidate(item.generation, shard, ok)
                 if item.id not in best or candidate.beats(best[item.id][0]):
                     best[item.id] = (candidate, kept)
+                    items[item.id] = item
         # a failure that is asked for again is no last word yet; an answer is, whoever asks again
         final = {i: pair for i, pair in best.items() if pair[0].ok or i not in waiting}
         return Count(

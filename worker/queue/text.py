@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from worker.items import Json
 
+UNWRITABLE = (TypeError, ValueError, RecursionError)
+"""what encode raises of a value that is no JSON of ours"""
 _encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
@@ -22,10 +24,15 @@ def unwritable(value: Json) -> str:
     """Why a value is no JSON of ours; empty: it is."""
     try:
         encode(dict(value) if isinstance(value, Mapping) else value)
-    except (TypeError, ValueError, RecursionError) as error:
+    except UNWRITABLE as error:
         return " ".join(str(error).split())
     return ""
 
 
 def decode(data: bytes) -> Json:
-    return json.loads(data)
+    return json.loads(data.decode())
+
+
+def decode_lines(lines: Iterable[bytes]) -> list[Json]:
+    """One value a line, in one go: that is twice as fast as one by one."""
+    return list(decode(b"[" + b",".join(lines) + b"]"))

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from worker.errors import UnfinishedError, UsageError
-from worker.items import Failure, Json, Result
+from worker.evaluation.score import score
+from worker.items import Json, Result
+from worker.jobs.checkpoints import hash_file
 from worker.queue import intake, layout, recipe
 from worker.queue.answers import DamagedQueueError
 from worker.queue.beat import Beat
 from worker.queue.claims import newest_claims
-from worker.queue.finals import read_finals
-from worker.queue.intake import at_once
+from worker.queue.finals import FinalAnswers, read_finals
 from worker.queue.progress import read_taken, refused_lines
 from worker.queue.recipe import Run
-from worker.queue.store import Store
+from worker.queue.store import Store, at_once, in_order
+from worker.queue.superseded import Superseded
 from worker.report.files import refuse_other, relative_paths, write_json, write_whole
-from worker.report.html import Report, render
+from worker.report.html import ROWS_MOST, Report, render
 from worker.report.performance import performance
 from worker.report.provenance import provenance
-from worker.report.record import document, encoded
+from worker.report.record import document, encoded, record
 from worker.tasks import params, registry
 
 
@@ -42,17 +42,7 @@ class Collected:
         return self.out / "report.html"
 
 
-def default_out(url: str) -> Path:
-    """Beside a local queue; in this folder for one that lies elsewhere."""
-    scheme, separator, place = url.partition("://")
-    if not separator or scheme == "file":
-        folder = Path(place if separator else url)
-        folder = folder if folder.name not in ("", "..") else folder.resolve()
-        return folder.with_name(f"{folder.name}-results")
-    return Path(place.partition("?")[0].rstrip("/").rpartition("/")[2] + "-results")
-
-
-def collect(store: Store, out: Path) -> Collected:
+def collect(store: Store, out: Path, labels: Path | None = None) -> Collected:
     """Everything is read and checked before the first file is written; summary.json comes last."""
     run = recipe.require(store)
     refuse_other(out, run.fingerprint)
@@ -61,21 +51,27 @@ def collect(store: Store, out: Path) -> Collected:
     task_type = registry.find(run.recipe.task)
     task = task_type(params.validate(task_type, run.recipe.params))
     plain = results.plain()  # a summary must not know how it went
-    summary = _summary(run, plain, task.summarise(plain), _refused(store))
+    gone = Superseded(store).look()
+    summary = _summary(run, results, task.summarise(plain), _refused(store), len(gone))
     beats = read_beats(store)
     newest = newest_claims(e.name for e in store.list(layout.CLAIMS))
     epochs = {shard: newest[shard].epoch for shard in shards if shard in newest}
-    went = performance(results, beats, sum(epochs.values()))
+    scored = score(labels, map(record, plain)).document() if labels else None
+    went = performance(results.spent(), beats, sum(epochs.values()))
     origin = provenance(run, store.url, beats, intake.roots(store), epochs)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        _copy_files(store, out, results)
+        _copy_files(store, out, results.with_files())
         head = {"task": run.recipe.task, "fingerprint": run.fingerprint}
         write_whole(out / "final_results.json", document(head, map(encoded, results)))
         write_json(out / "performance.json", went)
         write_json(out / "provenance.json", origin)
-        page = render(Report(summary, plain, task.row, went, origin, out))
+        page = render(
+            Report(summary, plain.first(ROWS_MOST), task.row, task.moments, went, origin, out, scored)
+        )
         write_whole(out / "report.html", [page.encode(errors="replace")])
+        if scored:
+            write_json(out / "evaluation.json", scored)
         write_json(out / "summary.json", summary)
     except OSError as error:
         remedy = "free room there, or give another --out"
@@ -105,38 +101,41 @@ def _refused(store: Store) -> list[Mapping[str, Json]]:
 
 
 def _summary(
-    run: Run, results: Sequence[Result], own: Mapping[str, Json], refused: Sequence[Mapping[str, Json]]
+    run: Run,
+    results: FinalAnswers,
+    own: Mapping[str, Json],
+    refused: Sequence[Mapping[str, Json]],
+    superseded: int,
 ) -> dict[str, Json]:
-    kinds = Counter(r.outcome.kind for r in results if isinstance(r.outcome, Failure))
+    total, kinds = len(results), results.kinds()
     summary: dict[str, Json] = {
         "task": run.recipe.task,
         "fingerprint": run.fingerprint,
-        "total": len(results),
-        "ok": len(results) - kinds.total(),
+        "total": total,
+        "ok": total - kinds.total(),
         "failed": kinds.total(),
         "failures": dict(sorted(kinds.items())),
         "refused": [dict(line) for line in refused],
+        "superseded": superseded,
     }
     return summary | {key: value for key, value in own.items() if key not in summary}
 
 
-def _copy_files(store: Store, out: Path, results: Sequence[Result]) -> None:
+def _copy_files(store: Store, out: Path, results: Iterable[Result]) -> None:
     """A file that is there already, from a collect that was cut off, is not fetched again."""
-    wanted = [
+    wanted = (
         (result.files[name], out / path)
         for result in results
         for name, path in relative_paths(result).items()
-    ]
-    for folder in {file.parent for _, file in wanted}:
-        folder.mkdir(parents=True, exist_ok=True)
-    at_once(lambda one: _copy_file(store, *one), wanted)
+    )
+    for _ in in_order(lambda one: _copy_file(store, *one), wanted):
+        pass
 
 
 def _copy_file(store: Store, name: str, file: Path) -> None:
-    if file.exists():
-        with file.open("rb") as there:
-            if layout.file_of(hashlib.file_digest(there, "sha256").hexdigest()) == name:
-                return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if file.exists() and layout.file_of(hash_file(file).sha256) == name:
+        return
     try:
         store.download(name, file)
     except FileNotFoundError:

@@ -48,6 +48,16 @@ def refuse_other(out: Path, fingerprint: str) -> None:
         raise UsageError(f"{out} holds the results of another recipe: give another --out, or move it away")
 
 
+def default_out(url: str) -> Path:
+    """Beside a local queue; in this folder for one that lies elsewhere."""
+    scheme, separator, place = url.partition("://")
+    if not separator or scheme == "file":
+        folder = Path(place if separator else url)
+        folder = folder if folder.name not in ("", "..") else folder.resolve()
+        return folder.with_name(f"{folder.name}-results")
+    return Path(place.partition("?")[0].rstrip("/").rpartition("/")[2] + "-results")
+
+
 def make_out(out: Path, fingerprint: str) -> None:
     """Before the work begins: hours later nobody wants to hear that the answers have no place."""
     try:

@@ -16,15 +16,20 @@ from worker.duration import spoken
 from worker.items import Failure, Json, Result
 from worker.redact import redact
 from worker.report.files import shown
+from worker.report.moments import moments
 from worker.report.pictures import Pictures
+from worker.report.scoring import scoring
 from worker.report.words import LANGUAGES, word
+from worker.tasks.task import Moment
 
 TEMPLATE = Path(__file__).with_name("report.html")
 ROWS_MOST = 5000
 """a browser shows so many at once without a pause; all stand in final_results.json"""
+MOMENTS_EMBED_MOST = 48 << 20
+"""bytes of the pictures of moments, up to which the report holds them: it is mailed around"""
 TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")
 """characters that turn the order of letters around: gpj.exe would look like exe.jpg"""
-HEADLINES = {"task", "fingerprint", "total", "ok", "failed", "failures", "refused"}
+HEADLINES = {"task", "fingerprint", "total", "ok", "failed", "failures", "refused", "superseded"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +37,12 @@ class Report:
     summary: Mapping[str, Json]
     results: Sequence[Result]
     row: Callable[[Result], Mapping[str, str]]
+    moments: Callable[[Result], Sequence[Moment]]
     performance: Mapping[str, Json]
     provenance: Mapping[str, Json]
     out: Path
+    score: Mapping[str, Json] | None = None
+    """against labels, if there are any"""
     """where files/ lies already"""
 
 
@@ -60,6 +68,8 @@ def _cards(report: Report) -> Iterator[str]:
     yield _card("items", summary["total"])
     yield _card("ok", summary["ok"], "good")
     yield _card("failed", summary["failed"], "bad" if summary["failed"] else "")
+    if summary.get("superseded"):
+        yield _card("superseded", summary["superseded"])
     if went.get("wall_s") is not None:
         yield _card("wall", spoken(went["wall_s"]))
     if went.get("items_per_s") is not None:
@@ -85,6 +95,10 @@ def _sections(report: Report) -> Iterator[str]:
     own = [[_text(key), _value(value)] for key, value in report.summary.items() if key not in HEADLINES]
     if own:
         yield _heading("summary") + _table(map(word, ["what", "value"]), own)
+    if report.score:
+        yield _heading("score") + scoring(report.score, _text, _table)
+    if found := "".join(_moments(report, answered)):
+        yield _heading("moments") + found
     if answered:
         yield _heading("rows") + _rows(report, answered)
     yield _heading("time") + _time(report.performance)
@@ -115,15 +129,22 @@ def _failures(summary: Mapping[str, Json], failed: Sequence[Result]) -> str:
     return "<br>".join(tables) + _how_many(summary["failed"])
 
 
+def _moments(report: Report, answered: Sequence[Result]) -> Iterator[str]:
+    found = [(result, told) for result in answered if (told := report.moments(result))]
+    pictures = Pictures(report.out, [result for result, _ in found], MOMENTS_EMBED_MOST)
+    for result, told in found:
+        yield moments(result, told, pictures, _input(result.input), _text)
+
+
 def _rows(report: Report, answered: Sequence[Result]) -> str:
     """The task's own table, with the pictures that belong to each item."""
     rows = [report.row(result) for result in answered]
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    pictures = Pictures(report.out, answered)
+    pictures = Pictures(report.out, [result for result in answered if not report.moments(result)])
     names = [word("input"), *map(_text, columns)] + ([word("files")] if pictures.any else [])
     cells = [
         [_input(result.input), *(_text(row.get(column, "")) for column in columns)]
-        + ([pictures.gallery(result)] if pictures.any else [])
+        + ([pictures.gallery(result, () if report.moments(result) else None)] if pictures.any else [])
         for result, row in zip(answered, rows, strict=True)
     ]
     search = '<input id="filter" type="search" placeholder="⌕" aria-label="filter / 筛选">'

@@ -7,8 +7,9 @@ from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from worker.items import Json, Result
+from worker.items import Json
 from worker.queue.beat import Beat
+from worker.queue.finals import Spent
 from worker.report.files import shown
 
 SLOWEST = 5
@@ -16,16 +17,16 @@ SLOWEST_KEPT = 1000
 """candidates, before the slowest of them are sorted out"""
 
 
-def performance(results: Sequence[Result], beats: Sequence[Beat], claims: int) -> dict[str, Json]:
-    """`claims`: how often shards were claimed; more than there are shards means that some were taken over."""
-    wall = wall_seconds(beats)
+def performance(spent: Iterable[Spent], beats: Sequence[Beat], claims: int) -> dict[str, Json]:
+    """`claims`: how often shards were claimed; more attempts than shards mean that some were taken over, or
+    that jobs which raised were tried again."""
+    wall, (items, went) = wall_seconds(beats), _of_items(spent, beats, claims)
     waited = [beat.info["waited_share"] for beat in beats if beat.info.get("waited_share") is not None]
     return {
         "wall_s": wall,
-        "items_per_s": round(len(results) / wall, 4) if wall else None,
+        "items_per_s": round(items / wall, 4) if wall else None,
         "device_wait_share": round(math.fsum(waited) / len(waited), 4) if waited else None,
-        "attempts": claims,
-        **_of_items(results, beats),
+        **went,
     }
 
 
@@ -39,20 +40,23 @@ def wall_seconds(beats: Sequence[Beat]) -> float | None:
     return round(float(max(end for _, end in spans) - min(start for start, _ in spans)), 1)
 
 
-def _of_items(results: Iterable[Result], beats: Sequence[Beat]) -> dict[str, Json]:
-    """In one go, for there may be a million of them."""
+def _of_items(spent: Iterable[Spent], beats: Sequence[Beat], claims: int) -> tuple[int, dict[str, Json]]:
+    """How many; and the rest in one go, for there may be a million of them."""
     costs = array("d")
     workers: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
     slowest: list[tuple[float, str, Json]] = []
-    for result in results:
-        cost, worker = result.seconds or 0.0, result.run.get("worker")
+    again = 0
+    for input, seconds, worker, attempts in spent:
+        again += attempts - 1
+        cost = seconds or 0.0
         costs.append(cost)
         if worker:
             workers[worker].append(cost)
-        slowest.append((-cost, result.input, worker))
+        slowest.append((-cost, input, worker))
         if len(slowest) > SLOWEST_KEPT:
             slowest = _first(slowest)
-    return {
+    return len(costs), {
+        "attempts": claims + again,
         "workers": _workers(workers, beats),
         "item_s": _seconds(sorted(costs)),
         "slowest": [

@@ -17,14 +17,18 @@ KINDS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp", ".gif"
 
 
 class Pictures:
-    def __init__(self, out: Path, results: Sequence[Result]) -> None:
+    def __init__(self, out: Path, results: Sequence[Result], embed_most: int = EMBED_MOST) -> None:
         self._out = out
         paths = [path for result in results for path in relative_paths(result).values()]
         self.any = bool(paths)
-        self._embedded = sum((out / path).stat().st_size for path in paths if _kind(path)) <= EMBED_MOST
+        self._embedded = sum((out / path).stat().st_size for path in paths if _kind(path)) <= embed_most
 
-    def gallery(self, result: Result) -> str:
-        links = (self._link(name, path) for name, path in relative_paths(result).items())
+    def gallery(self, result: Result, names: Sequence[str] | None = None) -> str:
+        """`names`: only these; None: all."""
+        paths = relative_paths(result)
+        links = (
+            self._link(name, paths[name]) for name in (paths if names is None else names) if name in paths
+        )
         return f'<div class="gallery">{"".join(links)}</div>'
 
     def _link(self, name: str, path: str) -> str:

@@ -14,29 +14,11 @@ from pydantic import Field
 
 from worker.errors import ItemError
 from worker.items import Answer, Failure, Item, Json, Result
+from worker.media.endings import PICTURES, VIDEOS
 from worker.tasks.task import MapTask, Params
 
 if TYPE_CHECKING:
     from worker.media.video import VideoLimits
-
-_CONTENT_OF = {
-    **dict.fromkeys((".mp4", ".m4v", ".mov", ".3gp", ".3g2"), "mp4"),
-    **dict.fromkeys((".mkv", ".webm"), "matroska"),
-    **dict.fromkeys((".ts", ".mts", ".m2ts"), "mpegts"),
-    **dict.fromkeys((".mpg", ".mpeg", ".vob"), "mpeg"),
-    **dict.fromkeys((".wmv", ".asf"), "asf"),
-    ".avi": "avi",
-    ".flv": "flv",
-    ".ogv": "ogg",
-    **dict.fromkeys((".jpg", ".jpeg"), "JPEG"),
-    **dict.fromkeys((".tif", ".tiff"), "TIFF"),
-    ".png": "PNG",
-    ".gif": "GIF",
-    ".webp": "WEBP",
-    ".bmp": "BMP",
-    ".avif": "AVIF",
-}
-"""what a file with this ending should hold"""
 
 
 class MediaCheckParams(Params):
@@ -59,7 +41,7 @@ class MediaCheck(MapTask[MediaCheckParams, Answer]):
     name = "media-check"
     about = "is every video and picture readable to the end; what is in it; black and frozen stretches"
     params_type = MediaCheckParams
-    suffixes = frozenset(_CONTENT_OF)
+    suffixes = frozenset(VIDEOS | PICTURES)
     seconds_per_item = 2.0
     batch = 16
 
@@ -70,8 +52,6 @@ class MediaCheck(MapTask[MediaCheckParams, Answer]):
         file, params = item.file, self.params_of(item)
         if file is None:
             raise ItemError("missing", "there is no file to look at")
-        if file.stat().st_size == 0:
-            raise ItemError("empty", "the file is empty (0 bytes)")
         return _picture(file, params) if is_picture(file) else _video(file, params)
 
     def answer(self, samples: Sequence[Answer]) -> Sequence[Answer | Failure]:
@@ -154,7 +134,7 @@ def _keys(kind: str, found: Any, file: Path, holds: str) -> dict[str, Json]:
         if isinstance(value, tuple):
             keys[name] = [list(v) if isinstance(v, tuple) else v for v in value]
     ending = file.suffix.lower()
-    if _CONTENT_OF.get(ending, holds) != holds:
+    if (VIDEOS | PICTURES).get(ending, holds) != holds:
         keys["warnings"].append(f"it is named {ending} but holds {holds}")
     return keys
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -19,6 +20,21 @@ class Params(BaseModel):
     """Typed knobs of a task; part of the recipe's fingerprint. Unknown names are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Something that happened at some time of an item, for the report."""
+
+    start_s: float
+    end_s: float
+    of_s: float
+    """how long the item is"""
+    title: str
+    lines: Sequence[str] = ()
+    level: Literal["high", "medium", "low"] = "medium"
+    pictures: Sequence[str] = ()
+    """of the answer's files"""
 
 
 P = TypeVar("P", bound=Params)
@@ -65,6 +81,10 @@ class Task(Generic[P]):
         assert isinstance(result.outcome, Answer)
         return {key: str(value) for key, value in result.outcome.keys.items()}
 
+    def moments(self, result: Result) -> Sequence[Moment]:  # noqa: ARG002
+        """What happened in it and when, for the report. Failed results never come here."""
+        return ()
+
     def params_of(self, item: Item) -> P:
         """The recipe's parameters with this item's own over them."""
         if not item.params:
@@ -101,7 +121,8 @@ class JobTask(Task[P]):
     item_limit_s: ClassVar[float] = 3600.0
     """a job that says nothing for so long (progress, a checkpoint) hangs, and is killed"""
     keep: ClassVar[int] = 2
-    """how many checkpoints are kept, besides the best one and the one it went on from"""
+    """how many checkpoints are kept, besides the best one and the one it went on from; once it is answered,
+    the newest and the best. 0: one, and none once it is answered"""
 
     def run(self, item: Item, workspace: Workspace, stop: StopFlag) -> Answer | Failure:  # noqa: ARG002
         """All of it. When `stop` is set: make a checkpoint and raise Stopped; the next worker goes on there.

@@ -1,0 +1,124 @@
+"""Where working processes come from: forked before there are threads, watched, and gone with their parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from multiprocessing import Pipe
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.workers import eventually
+from worker.errors import UnfinishedError
+from worker.nursery import UNKNOWN_STATUS, Nursery, Working
+
+
+def obey(pipe: Any) -> None:
+    """Ends as it is told: a number is its exit status."""
+    pipe.send((os.getpid(), os.getppid(), threading.active_count()))
+    try:
+        word = pipe.recv()
+    except EOFError:
+        return
+    raise SystemExit(word)
+
+
+@pytest.fixture
+def nursery() -> Iterator[Nursery]:
+    with Nursery(obey) as opened:
+        yield opened
+
+
+def begin(nursery: Nursery) -> tuple[Working, Any, int]:
+    """→ the process, our end of its pipe, and its nursery's id"""
+    ours, theirs = Pipe()
+    working = nursery.start(theirs)
+    pid, parent, threads = ours.recv()
+    assert (pid, threads) == (working.pid, 1)
+    return working, ours, parent
+
+
+def is_there(pid: int) -> bool:
+    """Zombies are not."""
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("end", [0, 3, signal.SIGKILL])
+def test_how_a_process_ended_is_told(nursery: Nursery, end: int) -> None:
+    working, pipe, _ = begin(nursery)
+    assert working.status(0) is None
+    if end == signal.SIGKILL:
+        working.kill()
+    else:
+        pipe.send(end)
+    assert working.status(10) == (-9 if end == signal.SIGKILL else end)
+
+
+def test_each_of_several_threads_gets_a_process_of_its_own(nursery: Nursery) -> None:
+    begun: list[tuple[Working, Any, int]] = []
+    threads = [threading.Thread(target=lambda: begun.append(begin(nursery))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len({working.pid for working, _, _ in begun}) == 4
+    for number, (_, pipe, _) in enumerate(begun):
+        pipe.send(number)
+    assert [working.status(10) for working, _, _ in begun] == [0, 1, 2, 3]
+
+
+def test_a_process_hears_that_its_parent_let_go_of_it_while_others_live(nursery: Nursery) -> None:
+    one, pipe, _ = begin(nursery)
+    other, _pipe, _ = begin(nursery)
+    pipe.close()
+    assert one.status(10) == 0
+    assert other.status(0) is None
+    other.kill()
+
+
+def test_a_stop_signal_to_all_of_the_group_ends_nothing(nursery: Nursery) -> None:
+    working, pipe, parent = begin(nursery)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        os.kill(working.pid, number)
+        os.kill(parent, number)
+    pipe.send(0)
+    assert working.status(10) == 0
+    begin(nursery)[0].kill()
+
+
+def test_without_a_nursery_nothing_starts_and_nobody_waits() -> None:
+    nursery = Nursery(obey)
+    working, _pipe, parent = begin(nursery)
+    os.kill(parent, signal.SIGKILL)
+    assert working.status(10) == UNKNOWN_STATUS
+    eventually(lambda: not is_there(working.pid))
+    with pytest.raises(UnfinishedError, match="was killed"):
+        nursery.start(Pipe()[1])
+    with nursery:
+        pass
+
+
+def test_the_nursery_ends_with_its_parent() -> None:
+    ours, theirs = Pipe()
+    told, tell = os.pipe()
+    parent = os.fork()
+    if not parent:
+        nursery = Nursery(obey)
+        nursery.start(theirs)
+        os.write(tell, str(nursery._process.pid).encode())
+        os.kill(os.getpid(), signal.SIGKILL)
+    theirs.close()
+    os.waitpid(parent, 0)
+    nursery_id = int(os.read(told, 20))
+    pid, _, _ = ours.recv()
+    eventually(lambda: not is_there(nursery_id))
+    assert is_there(pid)
+    ours.send(0)
+    eventually(lambda: not is_there(pid))

@@ -1,0 +1,39 @@
+"""Which results count: a fault of the machine says nothing of the item at which it happened (rule 7)."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+
+from worker.blame import ILL_AFTER
+from worker.errors import MachineError
+from worker.items import Failure, Result
+
+log = logging.getLogger(__name__)
+
+
+class Faults:
+    """Of this machine, as its results show them one after the other."""
+
+    def __init__(self) -> None:
+        self._in_a_row: set[str] = set()
+        """different items, with no work done between them"""
+        self._at: Counter[str] = Counter()
+        """how often at each item"""
+
+    def is_final(self, result: Result) -> bool:
+        """False: the item is to be tried again. Several items in a row, and the worker stops."""
+        failure = result.outcome
+        if not isinstance(failure, Failure) or not failure.blames_machine:
+            self._in_a_row.clear()
+            return True
+        self._in_a_row.add(result.item)
+        if len(self._in_a_row) >= ILL_AFTER:
+            raise MachineError(
+                f"this machine is ill, {len(self._in_a_row)} items in a row: {failure.message}"
+            )
+        self._at[result.item] += 1
+        if self._at[result.item] >= ILL_AFTER:
+            return True
+        log.warning("%s: %s; trying again", result.input, failure.message)
+        return False

@@ -1,0 +1,68 @@
+"""Frames as RGB arrays, of the size that is wanted and turned as the file asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import av
+import numpy as np
+from av import VideoFrame
+from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
+from numpy.typing import NDArray
+
+Rgb: TypeAlias = NDArray[np.uint8]
+Size: TypeAlias = tuple[int, int] | Callable[[int, int], tuple[int, int]] | None
+"""width and height as shown, or how to tell them from the film's own; None: as the film is"""
+
+# Scaled in the same step, which is several times cheaper than converting a whole frame first. Without full
+# chroma the colours are 12 dB further from those of Pillow's bicubic, and white is 253; with bit-exactness
+# every processor gives the same bytes.
+_BICUBIC = (
+    Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+)
+
+
+class ToRgb:
+    """The first frame fixes the size; a film may change its own."""
+
+    def __init__(self, size: Size = None) -> None:
+        self._size = size
+        self._scaler = VideoReformatter()
+
+    def __call__(self, frame: VideoFrame) -> Rgb:
+        width, height = self._size = self.shape(frame)
+        turns = _turns(frame)
+        if turns % 2:
+            width, height = height, width
+        try:
+            small = self._scaled(frame, width, height)
+        except av.FFmpegError:  # it knows not this colour matrix, or the tag is damaged: then as if untagged
+            small = self._scaled(frame, width, height, Colorspace.ITU601)
+        return np.rot90(small.to_ndarray(), turns)
+
+    def _scaled(
+        self, frame: VideoFrame, width: int, height: int, matrix: Colorspace | None = None
+    ) -> VideoFrame:
+        return self._scaler.reformat(
+            frame,
+            width,
+            height,
+            "rgb24",
+            src_colorspace=matrix,
+            dst_colorspace=matrix,
+            interpolation=_BICUBIC,
+            threads=1,
+        )
+
+    def shape(self, frame: VideoFrame) -> tuple[int, int]:
+        """Width and height that such a frame gets."""
+        if isinstance(self._size, tuple):
+            return self._size
+        shown = (frame.height, frame.width) if _turns(frame) % 2 else (frame.width, frame.height)
+        return self._size(*shown) if self._size else shown
+
+
+def _turns(frame: VideoFrame) -> int:
+    """Quarters, against the clock."""
+    return round(frame.rotation / 90)
