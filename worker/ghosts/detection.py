@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 
 from worker.ghosts.incident import Box, ObjectKind
 
@@ -91,11 +92,10 @@ def _riders(found: Sequence[Detection]) -> list[Detection]:
     for cycle in (one for one in found if one.label in CYCLES):
         on_it = [one for one in people if _rides(one.box, cycle.box)]
         people = [one for one in people if one not in on_it]
-        box = cycle.box
-        for one in on_it:
-            box = around(box, one.box)
-        best = max([cycle.score, *(one.score for one in on_it)])
-        rest.append(replace(cycle, box=box, score=best, label="rider"))
+        if on_it:
+            box = reduce(around, (one.box for one in on_it), cycle.box)
+            cycle = Detection(box, max(one.score for one in (cycle, *on_it)), "rider")
+        rest.append(cycle)
     return [*rest, *people]
 
 

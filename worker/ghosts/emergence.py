@@ -1,7 +1,7 @@
-"""From tracks of road users to emergences: stated rules, each a length, a time or a share that means something.
+"""From tracks of road users to emergences: stated rules, each a length, a time or a share with a meaning.
 
 How far beside the car's way somebody is, is told in his own sizes: whoever stands at the roadside keeps that
-number while the car comes nearer; whoever comes into the way loses it. No camera needs to be known for that."""
+number while the car comes nearer; whoever comes into the way loses it. That needs to know no camera."""
 
 from __future__ import annotations
 
