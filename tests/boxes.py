@@ -42,7 +42,7 @@ def path(
 
 
 def dashing(
-    start: float, *, grows: float = 1.0, left: float = 500, size: float = 90
+    start: float, *, grows: float = 1.25, left: float = 500, size: float = 90
 ) -> Callable[[float], Box]:
     """Comes in from `left` towards the middle, each second so many times larger as the exponent says."""
 

@@ -69,13 +69,14 @@ def _same(one: Detection, better: Detection) -> bool:
 
 def _mean(group: Sequence[Detection]) -> Detection:
     best = group[0]
-    near = [one for one in group if one.box.overlap(best.box) > _SAME]
-    weights = [one.score / sum(each.score for each in near) for one in near]
-    sides = ((one.box.left, one.box.top, one.box.width, one.box.height) for one in near)
-    weighted = zip(
-        *([w * side for side in four] for w, four in zip(weights, sides, strict=True)), strict=True
-    )
-    left, top, width, height = map(sum, weighted)
+    near = [one for one in group if one is best or one.box.overlap(best.box) > _SAME]
+    if len(near) == 1:
+        return best
+    total = sum(one.score for one in near)
+    left = sum(one.score * one.box.left for one in near) / total
+    top = sum(one.score * one.box.top for one in near) / total
+    width = sum(one.score * one.box.width for one in near) / total
+    height = sum(one.score * one.box.height for one in near) / total
     return replace(best, box=Box(left, top, width, height))
 
 
