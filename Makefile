@@ -1,16 +1,18 @@
 # A folder of work goes in, a folder of answers comes out. `make` alone lists what there is.
 
 HW ?= cpu
-TASK ?= media-check
+TASK ?= ghost-probing
 IN ?=
-# what is given gets a queue of its own name; the demonstration has run/queue
+# what is given gets a queue of its own name; the demonstration has the task's
 NAME := $(addsuffix -,$(notdir $(patsubst %/,%,$(firstword $(IN)))))
-QUEUE ?= run/$(NAME)queue
-OUT ?= run/$(NAME)results
+QUEUE ?= run/$(or $(NAME),$(TASK)-)queue
+OUT ?= run/$(or $(NAME),$(TASK)-)results
 SEED ?=
 KILLS ?= 100
 
-DEMO := run/demo
+# the demonstration set of a task; media-check's is of use to all others
+DEMO := run/demo-$(TASK)
+DRAW := $(if $(filter ghost-probing,$(TASK)),worker.ghosts.demo,worker.media.demo)
 # two at a time, files whole, for what a file's tests share is made once
 PYTEST := .venv/bin/python -m pytest -n 2 --dist loadfile
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
@@ -39,7 +41,7 @@ setup: .venv/core.stamp ## make .venv with the worker in it
 
 run: .venv/core.stamp ## work on IN until all is answered; run it again to go on
 ifeq ($(strip $(IN)),)
-	@.venv/bin/python -m worker.media.demo $(DEMO)
+	@.venv/bin/python -m $(DRAW) $(DEMO)
 	@.venv/bin/worker run $(QUEUE) --task $(TASK) --out $(OUT) $(DEMO) || { code=$$?; [ $$code -eq 1 ] || exit $$code; \
 	  echo "The demonstration set holds broken files on purpose: failed items are as they should be."; }
 else
@@ -70,7 +72,7 @@ format: .venv/dev.stamp ## put the code into its form
 	.venv/bin/ruff check --fix .
 
 clean: ## remove what setup and the tests made; answers stay
-	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache $(DEMO) build *.egg-info
+	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache run/demo-* build *.egg-info
 	find worker tests -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/core.stamp: env/locks/core.txt pyproject.toml

@@ -62,8 +62,7 @@ class Reply:
 
 
 def run(pipe: Connection[Any, Any], setup: Setup) -> None:
-    with suppress(OSError):  # for ps and top
-        Path("/proc/self/comm").write_text("worker-prepare")
+    name_process("worker-prepare")
     die_with_the_worker()
     _leave_stopping_to_the_worker()
     _limit_memory(setup.memory_gb)
@@ -74,6 +73,12 @@ def run(pipe: Connection[Any, Any], setup: Setup) -> None:
             item: Item = pipe.recv()
             pipe.send(Begun(time.monotonic()))
             pipe.send_bytes(preparer.reply(item))
+
+
+def name_process(name: str) -> None:
+    """For ps and top."""
+    with suppress(OSError):
+        Path("/proc/self/comm").write_text(name)
 
 
 class _Preparer:

@@ -13,20 +13,22 @@ import signal
 import socket
 import struct
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import Any, Self
 
-from worker.child import STOP_SIGNALS
+from worker.child import STOP_SIGNALS, name_process
 from worker.errors import MachineError, UnfinishedError
 
 FORK = multiprocessing.get_context("fork")
 NUMBER = struct.Struct("!i")
-UNKNOWN_STATUS = 255
-"""of a process whose nursery died, and that is killed for it: nobody would hear how it ends"""
+GONE = "the process that starts the others was killed"
+ANSWER_S = 10.0
+"""a nursery that takes longer is stopped or starved: nothing will come of it"""
+STATUS_S = 2.0
+"""how long its word of a status may come behind the end itself"""
 
 Work = Callable[[Any], object]
 
@@ -34,27 +36,37 @@ Work = Callable[[Any], object]
 class Working:
     """A process that works, as its parent sees it."""
 
-    def __init__(self, pid: int, sentinel: int) -> None:
+    def __init__(self, pid: int, told: int, handle: int | None) -> None:
+        """`told`: where the nursery says how it ended. `handle`: of the process itself, where the kernel has
+        such (Linux 5.3): then it is known to live or not, whatever becomes of the nursery."""
         self.pid = pid
-        self.sentinel = sentinel
+        self._told = told
+        self._handle = handle
+        self.sentinel = told if handle is None else handle
         """readable once it has ended"""
 
-    def status(self, patience: float | None = None) -> int | None:
-        """Its exit status, negative for a signal; None: it has not ended yet."""
-        if not wait([self.sentinel], patience):
-            return None
-        said = os.read(self.sentinel, NUMBER.size)
+    def ended(self, patience: float | None = None) -> bool:
+        return bool(wait([self.sentinel], patience))
+
+    def status(self) -> int | None:
+        """Of a process that has ended: its exit status, negative for a signal. None: nobody is there any more
+        who could tell."""
+        said = os.read(self._told, NUMBER.size) if wait([self._told], STATUS_S) else b""
         if said:
             return int(NUMBER.unpack(said)[0])
-        self.kill()
-        return UNKNOWN_STATUS
+        self.kill()  # without a handle it may live yet
+        return None
 
     def kill(self) -> None:
         with suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+            if self._handle is None:
+                os.kill(self.pid, signal.SIGKILL)
+            else:
+                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
 
     def close(self) -> None:
-        os.close(self.sentinel)
+        for one in {self._told, self.sentinel}:
+            os.close(one)
 
 
 class Nursery:
@@ -75,33 +87,32 @@ class Nursery:
 
     def __exit__(self, *_: object) -> None:
         self._asking.close()
-        self._process.join()
+        self._process.join(1.0)
+        self._process.kill()  # it may be stopped
+        self._process.join(1.0)
 
     def start(self, pipe: Connection[Any, Any]) -> Working:
         """Another process, with this end of a pipe, which is closed here. Any thread may ask."""
-        sentinel, status = os.pipe()
+        told, status = os.pipe()
+        handles: list[int] = []
         try:
             with self._lock:
+                self._asking.settimeout(ANSWER_S)
                 socket.send_fds(self._asking, [b"!"], [pipe.fileno(), status])
-                said = self._asking.recv(NUMBER.size)
+                said, handles, _, _ = socket.recv_fds(self._asking, NUMBER.size, 1)
         except OSError:
             said = b""
+            self._process.kill()  # an answer that comes now would be taken for that to the next question
         finally:
             os.close(status)
             pipe.close()
         pid = NUMBER.unpack(said)[0] if said else 0
         if pid > 0:
-            return Working(pid, sentinel)
-        os.close(sentinel)
+            return Working(pid, told, handles[0] if handles else None)
+        os.close(told)
         if not pid:
-            raise UnfinishedError("the process that starts the others was killed")
+            raise UnfinishedError(GONE)
         raise MachineError(f"no process can be started: {os.strerror(-pid)}")
-
-
-def name_process(name: str) -> None:
-    """For ps and top."""
-    with suppress(OSError):
-        Path("/proc/self/comm").write_text(name)
 
 
 def _serve(asked: socket.socket, asking: socket.socket, work: Work) -> None:
@@ -134,7 +145,10 @@ def _serve(asked: socket.socket, asking: socket.socket, work: Work) -> None:
             for one in [one for one in alive if not one.is_alive()]:
                 _write(alive.pop(one), one.exitcode or 0)
         if asked in ready:
-            word, handles, _, _ = socket.recv_fds(asked, 1, 2)
+            try:
+                word, handles, _, _ = socket.recv_fds(asked, 1, 2)
+            except OSError:
+                word = b""
             if not word:
                 os._exit(0)  # the parent ended; those that work find out by themselves
             pipe, status = handles
@@ -147,7 +161,21 @@ def _serve(asked: socket.socket, asking: socket.socket, work: Work) -> None:
                 os.close(status)
                 answer = -(error.errno or 0)
             os.close(pipe)
-            asked.send(NUMBER.pack(answer))
+            with suppress(OSError), _handle(answer) as handles:  # it ended meanwhile: the next word is empty
+                socket.send_fds(asked, [NUMBER.pack(answer)], handles)
+
+
+@contextmanager
+def _handle(pid: int) -> Iterator[list[int]]:
+    """Of a process that is ours to wait for: its number cannot be another's yet."""
+    handles = []
+    with suppress(OSError):
+        handles = [os.pidfd_open(pid)] if pid > 0 else []
+    try:
+        yield handles
+    finally:
+        for one in handles:
+            os.close(one)
 
 
 def _write(status: int, number: int) -> None:

@@ -22,7 +22,7 @@ from worker.clock import Clock
 from worker.errors import MachineError, StoreAwayError, StoreFullError, UnfinishedError, WorkerError
 from worker.items import Json
 from worker.link import Alive, BeatNow, End, Heard, Line, Say, Start, Stop
-from worker.nursery import Nursery, Working
+from worker.nursery import GONE, Nursery, Working
 from worker.queue import layout
 from worker.queue.beat import ENDED, Heart
 from worker.queue.holding import release
@@ -222,7 +222,7 @@ class Incarnation:
             if line.pipe in ready and self._hear(line):
                 heard = now
             elif working.sentinel in ready:
-                return self._ending(working.status() or 0)
+                return self._ending(working.status())
             if self._stop.fileno() in ready:
                 self._stop.drain()
             stop = self._stop.current
@@ -271,16 +271,18 @@ class Incarnation:
             self._end = message
         return True
 
-    def _ending(self, status: int) -> Ending:
+    def _ending(self, status: int | None) -> Ending:
         if self._end:
             return Ending(self._end.code, self._end.text, progress=self._progress)
+        if status is None:  # no fault of what was in hand, and nobody is there to start another
+            return Ending(UnfinishedError.exit_code, GONE, progress=self._progress)
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
         return Ending(0, how, died=True, progress=self._progress)
 
     def _kill(self, working: Working, ending: Ending) -> Ending:
         self._over = True  # it must lose its shards even if it cannot be killed
         working.kill()
-        working.status(10.0)
+        working.ended(10.0)
         return ending
 
     def _release(self, ending: Ending) -> None:

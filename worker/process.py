@@ -1,6 +1,6 @@
 """The process that works: it opens the task's device and goes round the loop until there is nothing left.
 
-The small parent (parent.py) started it, beats for it, and tells it over the pipe when to stop.
+A small parent (parent.py) had it started, beats for it, and tells it over the pipe when to stop.
 """
 
 from __future__ import annotations
@@ -204,10 +204,10 @@ def _listen(line: Line, life: RemoteLife, loop: Loop | JobLoop, stopped: threadi
     life.close()
     if loop.handed_back.wait(stop.time_left * loop.share_of_time):
         return
-    log.warning("no time left for what is in hand: it is dropped")
+    log.warning("%s: no time left for what is in hand, it is dropped", stop.reason)
     try:
         loop.hand_back()
         loop.handed_back.wait(stop.time_left * (1 - loop.share_of_time))
-        line.send(End(UnfinishedError.exit_code))
+        line.send(End(UnfinishedError.exit_code, stop.reason))
     finally:
         os._exit(UnfinishedError.exit_code)

@@ -8,13 +8,11 @@ import multiprocessing
 import os
 import threading
 import time
-from contextlib import suppress
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 from worker.blame import in_one_line
-from worker.child import die_with_the_worker
+from worker.child import die_with_the_worker, name_process
 from worker.cli import logs
 from worker.errors import WorkerError
 from worker.queue.recipe import Run
@@ -33,29 +31,37 @@ class Viewing:
     """From now on until the end, with a last look there; or until the worker dies."""
 
     def __init__(self, run: Run, settings: Settings) -> None:
+        self._run, self._settings = run, settings
+        self._begin()
+
+    def _begin(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._going_on, theirs = context.Pipe()
-        self._process = context.Process(target=_draw, args=(theirs, run, settings), name="worker-views")
+        arguments = theirs, self._run, self._settings
+        self._process = context.Process(target=_draw, args=arguments, name="worker-views")
         self._process.start()
         theirs.close()
 
     def end(self, stopped: threading.Event) -> None:
         """After the last look. Whoever is told to stop waits for it but a moment: others may draw it too."""
+        if not self._process.is_alive():  # killed by somebody, or by its hunger
+            self._begin()
         self._going_on.close()
         ends = time.monotonic() + LAST_LOOK_S
         while self._process.is_alive() and not stopped.is_set() and time.monotonic() < ends:
             self._process.join(0.2)
         self._process.join(MOMENT_S)
+        if self._process.exitcode != 0:
+            log.warning("the views of the run are not up to date: their last look did not come to an end")
 
     def kill(self) -> None:
-        """Its last look may hang, and multiprocessing would wait for it at our exit."""
+        """Its last look may hang: not even a dead process ends while a file server does not answer."""
         self._process.kill()
-        self._process.join()
+        self._process.join(MOMENT_S)
 
 
 def _draw(going_on: Connection[Any, Any], run: Run, settings: Settings) -> None:
-    with suppress(OSError):  # for ps and top
-        Path("/proc/self/comm").write_text("worker-views")
+    name_process("worker-views")
     die_with_the_worker()
     os.nice(NICE)
     logs.set_up(settings.log, debug=settings.debug, member=settings.member)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workers import TASKS, eventually, finish, processes_of, run, worker
+from tests.workers import TASKS, Worker, eventually, finish, processes_of, run, worker
 from worker import process
 from worker.link import Alive, Line
 from worker.nursery import Nursery, Working
@@ -91,18 +91,31 @@ def test_a_checkpoint_is_progress_as_an_answer_is(tmp_path: Path, nursery: Nurse
     assert incarnation._ending(-9) == Ending(0, "signal 9", died=True, progress=3)
 
 
-def test_without_its_nursery_a_worker_hands_back_and_ends(tmp_path: Path) -> None:
+def test_without_its_nursery_a_worker_goes_on_and_cannot_be_replaced(tmp_path: Path) -> None:
     store = queue_of(tmp_path / "queue", "sleepy --set seconds=0.5", "one", "two", "three")
-    ended = worker("run", store.url)
+    begun = worker("run", store.url)
     eventually(lambda: store.list(layout.CLAIMS))
-    (nursery,) = (pid for pid in processes_of(ended.mark) if comm(pid) == "worker-nursery")
-    os.kill(nursery, signal.SIGKILL)
-    code, said = finish(ended)
+    os.kill(process_called(begun, "worker-nursery"), signal.SIGKILL)
+    code, said = finish(begun)
+    assert code == 0, said
+    store = queue_of(tmp_path / "other", "sleepy --set seconds=0.5", "one", "two", "three")
+    begun = worker("run", store.url)
+    eventually(lambda: store.list(layout.CLAIMS))
+    os.kill(process_called(begun, "worker-nursery"), signal.SIGKILL)
+    os.kill(process_called(begun, "worker-loop"), signal.SIGKILL)
+    code, said = finish(begun)
     assert code == 75, said
     assert "was killed" in said
-    assert not processes_of(ended.mark)
+    assert not processes_of(begun.mark)
+    for name in (entry.name for entry in store.list(layout.CLAIMS) if entry.name.endswith(".released")):
+        assert not json.loads(store.get(name) or b"")["died"], "no item is to blame"
     code, said = run("run", store.url)
     assert code == 0, said
+
+
+def process_called(one: Worker, name: str) -> int:
+    (pid,) = (pid for pid in processes_of(one.mark) if comm(pid) == name)
+    return pid
 
 
 def comm(pid: int) -> str:

@@ -63,3 +63,14 @@ def test_a_last_look_that_hangs_holds_up_nobody_who_is_told_to_stop(tmp_path: Pa
     assert code == 0, said
     assert time.monotonic() - began < LAST_LOOK_S / 2
     eventually(lambda: not processes_of(one.mark))
+
+
+def test_views_whose_process_was_killed_are_drawn_at_the_end_all_the_same(tmp_path: Path) -> None:
+    queue, out = tmp_path / "queue", tmp_path / "out"
+    assert run("enqueue", queue, "--task", "sleepy", "--set", "seconds=3", "one")[0] == 0
+    one = worker("run", queue, "--out", out)
+    (views,) = eventually(lambda: views_of(one))
+    os.kill(views, signal.SIGKILL)
+    code, said = finish(one)
+    assert code == 0, said
+    assert json.loads((out / "checkpoint.json").read_bytes())["done"] == ["one"]

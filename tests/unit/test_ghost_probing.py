@@ -61,7 +61,7 @@ def ask(file: Path, **params: object) -> Answer:
 
 def test_an_incident_becomes_the_keys_that_people_know(tmp_path: Path, told: type[Told]) -> None:
     told.found = [incident(hidden_by=Box(0, 10, 9, 30))]
-    answer = ask(media.film(tmp_path / "a.mp4"))
+    answer = ask(media.film(tmp_path / "a.mp4"), lang="zh")
     assert answer.keys["ghost_probing_detected"] is True
     (one,) = answer.keys["incidents"]
     assert list(one) == [*INCIDENT_KEYS, "evidence"]

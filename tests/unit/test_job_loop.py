@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -16,6 +17,7 @@ from worker.blame import ILL_AFTER
 from worker.clock import Clock
 from worker.errors import ItemError, MachineError, StoreAwayError
 from worker.items import Answer, Failure, Item, Result
+from worker.jobs import checkpoints
 from worker.jobs.again import go_on
 from worker.jobs.loop import JobLoop, SpentProcessError
 from worker.jobs.stopping import StopFlag
@@ -260,6 +262,42 @@ def test_faults_of_a_machine_on_which_a_job_comes_further_do_not_add_up(tmp_path
     make(bench, Job(tell), tmp_path).run()
     (result,) = results(bench).values()
     assert result.ok
+
+
+def test_checkpoints_that_never_become_whole_are_no_step_forward(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(_file: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    def tell(_item: Item, workspace: Workspace, _stop: StopFlag) -> Answer:
+        tries.append(1)
+        assert len(tries) <= 3, "this machine is ill, and keeps the job"
+        with workspace.checkpoint(1) as folder:
+            (folder / "state").write_text("x")
+        workspace.wait()
+        return Answer({})
+
+    tries: list[int] = []
+    monkeypatch.setattr(checkpoints, "hash_file", unreadable)
+    with pytest.raises(MachineError):
+        make(Bench(items=1, shard_size=1), Job(tell), tmp_path).run()
+
+
+def test_a_job_waits_before_it_is_tried_again_however_long_it_took(tmp_path: Path) -> None:
+    def tell(*_: object) -> Answer:
+        times.append(time.monotonic())
+        time.sleep(0.2)
+        if len(times) == 1:
+            raise ValueError("of a moment")
+        return Answer({})
+
+    times: list[float] = []
+    loop = make(Bench(items=1, shard_size=1), Job(tell), tmp_path)
+    loop._looking._idle_exit_s = 0.1
+    loop.pause_s = 0.5
+    loop.run()
+    assert times[1] - times[0] >= 0.7
 
 
 def test_a_device_that_fails_after_a_step_forward_costs_the_process_and_not_the_job(tmp_path: Path) -> None:

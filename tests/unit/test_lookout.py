@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.bench.waiting import takeovers, waiting
-from tests.fakes import Bench
+from tests.fakes import Bench, answered
 from worker.queue import layout
 from worker.queue.beat import IDLE
 from worker.queue.claims import Claims
@@ -160,6 +160,30 @@ def test_a_rest_proves_no_death() -> None:
     claims._rest = 10 * bench.ttl
     bench.clock.sleep(claims.poll)
     assert claims.take() is None
+
+
+def test_a_shard_that_is_done_troubles_nobody_though_its_worker_died_before_its_next_beat() -> None:
+    bench = Bench(items=2, shard_size=1)
+    waits = bench.worker("waits")
+    holding = bench.take(bench.worker("dies"))
+    bench.take(bench.worker("works"))
+
+    def wait(ttls: float, *beating: str) -> None:
+        until = bench.clock.time + ttls * bench.ttl
+        while bench.clock.time < until:
+            for name in beating:
+                bench.lives[name].heart.beat()
+            waits.take()
+            bench.clock.sleep(waits.poll)
+
+    wait(4, "works", "dies")
+    wait(0.5, "works")
+    assert waits._longest_still >= bench.ttl / 2
+    holding.add([answered(item) for item in holding.left()])
+    holding._forget = lambda _: None  # its beat lists the claim for ever
+    holding.commit()
+    wait(3, "works")
+    assert waits._longest_still < bench.ttl / 2
 
 
 def test_who_holds_a_shard_does_not_rest() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -13,8 +14,9 @@ from typing import Any
 import pytest
 
 from tests.workers import eventually
+from worker import nursery as module
 from worker.errors import UnfinishedError
-from worker.nursery import UNKNOWN_STATUS, Nursery, Working
+from worker.nursery import Nursery, Working
 
 
 def obey(pipe: Any) -> None:
@@ -53,12 +55,13 @@ def is_there(pid: int) -> bool:
 @pytest.mark.parametrize("end", [0, 3, signal.SIGKILL])
 def test_how_a_process_ended_is_told(nursery: Nursery, end: int) -> None:
     working, pipe, _ = begin(nursery)
-    assert working.status(0) is None
+    assert not working.ended(0)
     if end == signal.SIGKILL:
         working.kill()
     else:
         pipe.send(end)
-    assert working.status(10) == (-9 if end == signal.SIGKILL else end)
+    assert working.ended(10)
+    assert working.status() == (-9 if end == signal.SIGKILL else end)
 
 
 def test_each_of_several_threads_gets_a_process_of_its_own(nursery: Nursery) -> None:
@@ -71,15 +74,16 @@ def test_each_of_several_threads_gets_a_process_of_its_own(nursery: Nursery) -> 
     assert len({working.pid for working, _, _ in begun}) == 4
     for number, (_, pipe, _) in enumerate(begun):
         pipe.send(number)
-    assert [working.status(10) for working, _, _ in begun] == [0, 1, 2, 3]
+    assert [working.ended(10) and working.status() for working, _, _ in begun] == [0, 1, 2, 3]
 
 
 def test_a_process_hears_that_its_parent_let_go_of_it_while_others_live(nursery: Nursery) -> None:
     one, pipe, _ = begin(nursery)
     other, _pipe, _ = begin(nursery)
     pipe.close()
-    assert one.status(10) == 0
-    assert other.status(0) is None
+    assert one.ended(10)
+    assert one.status() == 0
+    assert not other.ended(0)
     other.kill()
 
 
@@ -89,20 +93,58 @@ def test_a_stop_signal_to_all_of_the_group_ends_nothing(nursery: Nursery) -> Non
         os.kill(working.pid, number)
         os.kill(parent, number)
     pipe.send(0)
-    assert working.status(10) == 0
+    assert working.ended(10)
+    assert working.status() == 0
     begin(nursery)[0].kill()
 
 
-def test_without_a_nursery_nothing_starts_and_nobody_waits() -> None:
+def test_a_process_outlives_its_nursery_and_nothing_more_starts() -> None:
     nursery = Nursery(obey)
-    working, _pipe, parent = begin(nursery)
+    working, pipe, parent = begin(nursery)
     os.kill(parent, signal.SIGKILL)
-    assert working.status(10) == UNKNOWN_STATUS
-    eventually(lambda: not is_there(working.pid))
+    assert not working.ended(0.2)
     with pytest.raises(UnfinishedError, match="was killed"):
         nursery.start(Pipe()[1])
+    pipe.send(0)
+    assert working.ended(10)
+    assert working.status() is None, "nobody is there who could tell"
     with nursery:
         pass
+
+
+def test_where_the_kernel_has_no_handles_a_process_ends_with_its_nursery(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def absent(_pid: int) -> int:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(os, "pidfd_open", absent)
+    with Nursery(obey) as nursery:
+        one, pipe, _ = begin(nursery)
+        pipe.send(3)
+        assert one.ended(10)
+        assert one.status() == 3
+        other, _pipe, parent = begin(nursery)
+        os.kill(parent, signal.SIGKILL)
+        assert other.ended(10)
+        assert other.status() is None
+        eventually(lambda: not is_there(other.pid))
+
+
+def test_a_nursery_that_is_stopped_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ANSWER_S", 0.2)
+    monkeypatch.setattr(module, "STATUS_S", 0.2)
+    with Nursery(obey) as nursery:
+        working, _pipe, parent = begin(nursery)
+        os.kill(parent, signal.SIGSTOP)
+        working.kill()
+        assert working.ended(10)
+        assert working.status() is None
+        with pytest.raises(UnfinishedError):
+            nursery.start(Pipe()[1])
+    assert not is_there(parent)
+    with Nursery(obey) as nursery:
+        os.kill(begin(nursery)[2], signal.SIGSTOP)
 
 
 def test_the_nursery_ends_with_its_parent() -> None:

@@ -83,4 +83,6 @@ def test_a_stretch_behind_the_end_is_an_error(tmp_path: Path) -> None:
 
 def test_frames_are_as_large_as_wished(tmp_path: Path) -> None:
     path = media.film(tmp_path / "a.mp4", rotation=90)
-    assert {frame.shape for _, frame in Stream(path, size=(24, 40))} == {(40, 24, 3)}
+    frames = [frame for _, frame in Stream(path, size=(24, 40))]
+    assert {frame.shape for frame in frames} == {(40, 24, 3)}
+    assert all(frame.flags.c_contiguous for frame in frames)

@@ -6,6 +6,7 @@ import logging
 import os
 import shlex
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -153,6 +154,8 @@ def command(
         crew = Crew(divide(chosen, workers, cards), stop, Ticker(), partial(Parent, nursery, limit))
         with _measured(metrics, crew):
             ending = together(crew.run())
+        if stop.current:  # one Ctrl-C more than needed must not cost the exit code
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
     return finish(ending, store, out or (default_out(queue) if paths else None), on_done)
 
 

@@ -53,10 +53,9 @@ def describe(incident: Incident, lang: Lang) -> str:
 def _details(evidence: Evidence, lang: Lang) -> list[str]:
     said = []
     if evidence.hidden_by is not None:
-        what = evidence.hidden_by_kind or ""
-        said.append(
-            f"，此前被遮挡（{what}）" if lang == "zh" else f", hidden before by: {what or 'an object'}"
-        )
+        what = evidence.hidden_by_kind
+        zh = f"，此前被遮挡（{what}）" if what else "，此前被遮挡"
+        said.append(zh if lang == "zh" else f", hidden before by: {what or 'an object'}")
     if evidence.time_to_collision_s is not None:
         left = f"{evidence.time_to_collision_s:.1f}"
         said.append(f"，约{left}秒后可能碰撞" if lang == "zh" else f", about {left} s from a collision")

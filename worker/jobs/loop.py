@@ -178,7 +178,7 @@ class JobLoop:
             }
             return Result(item.id, item.input, outcome, files=dict(workspace.published), run=run)
         finally:
-            self._checkpoints += workspace.checkpoints
+            self._checkpoints += workspace.whole
             workspace.close()
             self._item, self._told = "", {}
 
@@ -196,7 +196,7 @@ class JobLoop:
             )
             workspace.clear()
             gc.collect()  # what a dead try holds in a circle, it holds on the device
-            self._nap(self.pause_s)
+            self._pause()
             if self._stop:
                 raise Stopped
 
@@ -271,6 +271,13 @@ class JobLoop:
         if told:
             info["job"] = told
         self._tell_parent(info)
+
+    def _pause(self) -> None:
+        """What broke may mend; a job in hand is no idleness."""
+        until = time.monotonic() + self.pause_s
+        while not self._stop and (left := until - time.monotonic()) > 0:
+            self._stop.wait(min(1.0, left))
+            self._tick()
 
     def _nap(self, seconds: float) -> None:
         until = time.monotonic() + seconds

@@ -68,7 +68,9 @@ class Workspace:
         self.published: dict[str, str] = {}
         """name → object"""
         self.checkpoints = 0
-        """made under this claim"""
+        """begun under this claim"""
+        self.whole = 0
+        """of those, written to the queue"""
         self.saved = -1
         """the step of the newest one that is whole in the queue; -1: there is none"""
         self._store = store
@@ -210,6 +212,7 @@ class Workspace:
             shutil.rmtree(folder, ignore_errors=True)
         self.saved = step
         self._own.append(manifest.place)
+        self.whole += 1
         self._consider(self._claim.shard, manifest)
         self._discard()
 

@@ -28,7 +28,7 @@ def make(folder: Path) -> str:
     if (folder / _DONE).exists():
         return f"{folder} is there already, nothing to do"
     pictures = [_picture(folder, n) for n in range(24)]
-    clips = [_clip(folder / name, drawing, seconds) for name, drawing, seconds in _CLIPS]
+    clips = [write_clip(folder / name, drawing, seconds) for name, drawing, seconds in _CLIPS]
     _break(folder / "broken", clips[0], pictures[0])
     (folder / _DONE).write_text("Drawn by worker.media.demo; the files in broken/ are broken on purpose.\n")
     return f"{folder}: {len(pictures)} pictures, {len(clips)} clips and 3 files broken on purpose"
@@ -105,7 +105,7 @@ def _picture(folder: Path, n: int) -> Path:
     return path
 
 
-def _clip(path: Path, drawing: Drawing, seconds: float) -> Path:
+def write_clip(path: Path, drawing: Drawing, seconds: float) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     options = {"fflags": "+bitexact"}  # no random ids, no version of the writer
     if path.suffix == ".mp4":
@@ -131,10 +131,14 @@ def _muxer(path: Path) -> str:
 def _break(folder: Path, clip: Path, picture: Path) -> None:
     """Like copies that stopped half way."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, whole in (("half a clip.mp4", clip), ("半张图.jpg", picture)):
-        data = whole.read_bytes()
-        (folder / name).write_bytes(data[: len(data) * 6 // 10])
+    cut_off(clip, folder / "half a clip.mp4")
+    cut_off(picture, folder / "半张图.jpg")
     (folder / "empty.mp4").touch()
+
+
+def cut_off(whole: Path, part: Path) -> None:
+    data = whole.read_bytes()
+    part.write_bytes(data[: len(data) * 6 // 10])
 
 
 if __name__ == "__main__":

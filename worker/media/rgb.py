@@ -42,7 +42,7 @@ class ToRgb:
             small = self._scaled(frame, width, height)
         except av.FFmpegError:  # it knows not this colour matrix, or the tag is damaged: then as if untagged
             small = self._scaled(frame, width, height, Colorspace.ITU601)
-        return np.rot90(small.to_ndarray(), turns)
+        return np.ascontiguousarray(np.rot90(small.to_ndarray(), turns))  # torch takes no others
 
     def _scaled(
         self, frame: VideoFrame, width: int, height: int, matrix: Colorspace | None = None

@@ -157,7 +157,6 @@ class Claims:
         self.finished = shards <= self._done
         self.shards, self.shards_done = len(shards), len(self._done)
         self._contested = {}
-        self._watches = {k: w for k, w in self._watches.items() if newest.get(k[0]) == Newest(k[1], False)}
         for shard in sorted(shards - self._done - self._held.keys()):
             claim = newest.get(shard)
             if claim is None:
@@ -166,6 +165,7 @@ class Claims:
                 self._free.append(Free(shard, claim.epoch + 1, "released"))
             else:
                 self._contested[shard] = claim.epoch
+        self._watches = {key: one for key, one in self._watches.items() if key in self._contested.items()}
         self._random.shuffle(self._free)
 
     def _expired(self) -> bool:
@@ -268,6 +268,7 @@ class Claims:
         return list(won.values())
 
     def _try_create(self, free: Free, past: list[Epoch]) -> Holding | WorkerError | None:
+        """Several at once, each in a thread of its own: it only reads and creates."""
         try:
             return self._create(free, past)
         except WorkerError as error:

@@ -24,7 +24,7 @@ KEY_FRAMES = 4
 
 
 class GhostProbingParams(Params):
-    lang: Literal["zh", "en"] = "zh"
+    lang: Literal["zh", "en"] = "en"
     """of the texts; the keys never change"""
     recall: Literal["balanced", "high"] = "balanced"
     """high: propose more, for a person or a large model that looks at all of them"""
