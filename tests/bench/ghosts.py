@@ -36,7 +36,6 @@ OVERLAP = 0.3
 GRIDS: dict[str, dict[str, list[float]]] = {
     "detector": {
         "in_view_s": [1.0, 1.25, 1.5],
-        "near": [0.14, 0.18],
         "beside": [3.0, 3.5, 4.0],
         "growth": [0.6, 0.8, 1.0],
         "sure": [0.5, 0.55, 0.6],

@@ -21,7 +21,7 @@ from worker.ghosts.flow import Pace
 from worker.ghosts.incident import Box, Incident
 from worker.ghosts.tracking import Track, Tracker
 
-FAINT = 0.3
+FAINT = 0.25
 """the least score that counts as anything"""
 _INPUT = 640
 """where a model takes pictures of any size"""

@@ -47,7 +47,7 @@ class Rules:
 
 RULES = {  # of the grid in tests/bench/ghosts.py, the middle of the best on all clips and views
     "balanced": Rules(),
-    "high": Rules(in_view_s=2.5, near=0.12, beside=4.5, growth=0.3, sure=0.45, inside=0.0),
+    "high": Rules(in_view_s=2.5, near=0.12, beside=4.0, growth=0.3, sure=0.45, inside=0.0),
 }
 
 
