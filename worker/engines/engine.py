@@ -45,6 +45,8 @@ class Finder(Engine):
     """so many frames a second are wanted"""
     width: ClassVar[int | None] = None
     """frames are scaled to this width; None: as they are"""
+    quick: ClassVar[bool] = False
+    """colours a level or two off will do, if they come the faster"""
 
     @abstractmethod
     def find(

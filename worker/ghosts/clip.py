@@ -43,9 +43,9 @@ def look(
     key_frames: int = 4,
 ) -> Seen:
     """One pass for the finder; a short one more for the pictures of each incident."""
-    watch = _Watch(file, finder, allow_partial=allow_partial)
+    watch = Watch(file, finder, allow_partial=allow_partial)
     found = finder.find(watch, recall)
-    incidents = [_scaled(one, watch.scale) for one in found]
+    incidents = [scaled(one, watch.scale) for one in found]
     pictures = {
         f"{number}-{at}.jpg": picture
         for number, incident in enumerate(incidents, 1)
@@ -54,14 +54,23 @@ def look(
     return Seen(incidents, watch.last - watch.first, watch.film_size, watch.partial, pictures)
 
 
-class _Watch:
+class Watch:
     """The frames as the finder likes them, and what was noticed on the way."""
 
-    def __init__(self, file: Path, finder: Finder, *, allow_partial: bool) -> None:
+    def __init__(
+        self, file: Path, finder: Finder, *, allow_partial: bool = False, from_s: float | None = None
+    ) -> None:
         self.film_size = (0, 0)
         self.first = self.last = 0.0
         self._width = finder.width
-        self._stream = Stream(file, fps=finder.fps, size=self._fit, allow_partial=allow_partial)
+        self._stream = Stream(
+            file,
+            fps=finder.fps,
+            size=self._fit,
+            from_s=from_s,
+            allow_partial=allow_partial,
+            quick=finder.quick,
+        )
 
     @property
     def partial(self) -> str | None:
@@ -86,7 +95,8 @@ class _Watch:
             yield time, frame
 
 
-def _scaled(incident: Incident, by: float) -> Incident:
+def scaled(incident: Incident, by: float) -> Incident:
+    """Its boxes in the pixels of another size."""
     evidence = incident.evidence
     track = tuple(replace(one, box=one.box.scaled(by)) for one in evidence.track)
     hidden_by = evidence.hidden_by.scaled(by) if evidence.hidden_by else None

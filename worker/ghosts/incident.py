@@ -26,11 +26,17 @@ class Box:
     def bottom(self) -> float:
         return self.top + self.height
 
+    def shared(self, other: Box) -> float:
+        """The area that lies in both."""
+        width = min(self.left + self.width, other.left + other.width) - max(self.left, other.left)
+        if width <= 0:
+            return 0.0
+        height = min(self.top + self.height, other.top + other.height) - max(self.top, other.top)
+        return width * height if height > 0 else 0.0
+
     def overlap(self, other: Box) -> float:
         """Intersection over union."""
-        width = min(self.right, other.right) - max(self.left, other.left)
-        height = min(self.bottom, other.bottom) - max(self.top, other.top)
-        shared = max(0.0, width) * max(0.0, height)
+        shared = self.shared(other)
         both = self.width * self.height + other.width * other.height - shared
         return shared / both if both else 0.0
 

@@ -23,7 +23,9 @@ class Stream:
     a second. One pass; no more than one of them is held, however long the film is.
 
     With `from_s` and `to_s`: what is shown from the one until just before the other. A whole film that turns
-    out not to be whole ends in an ItemError behind its last frame, unless a part of it will do."""
+    out not to be whole ends in an ItemError behind its last frame, unless a part of it will do.
+
+    `quick`: the same frames, their colours a level or two off."""
 
     def __init__(
         self,
@@ -35,12 +37,13 @@ class Stream:
         to_s: float = math.inf,
         allow_partial: bool = False,
         max_pixels: int = MAX_PIXELS,
+        quick: bool = False,
     ) -> None:
         self.partial: str | None = None
         """what is missing or damaged, where that was allowed; known behind the last frame"""
         self._path, self._max_pixels, self._allow_partial = path, max_pixels, allow_partial
         self._fps, self._from_s, self._to_s = fps, from_s, to_s
-        self._to_rgb = ToRgb(size)
+        self._to_rgb = ToRgb(size, quick=quick)
         self._frames = 0
         """of the film, as far as it was read"""
         self._end_s = 0.0

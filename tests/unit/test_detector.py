@@ -1,0 +1,113 @@
+"""The engine: a model's file in, incidents out. The model here answers the same to every picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.onnx_file import constant_model
+from worker.engines.choice import Choice
+from worker.engines.coco import Seen
+from worker.engines.detector import Detector, Net, boxes, parts
+from worker.errors import UsageError
+
+BLACK = np.zeros((480, 640, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def runtime() -> None:
+    pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture
+def one_person(runtime: None, tmp_path: Path) -> Path:  # noqa: ARG001
+    """A YOLOv8 that sees a person in the middle of every picture."""
+    output = np.zeros((1, 84, 20), np.float32)
+    output[0, :5, 3] = 32, 32, 8, 16, 0.9
+    return constant_model(tmp_path / "one.onnx", output)
+
+
+def test_a_wide_picture_is_looked_at_in_parts_that_overlap_and_cover_it() -> None:
+    assert parts(1584, 660) == [(0, 880), (704, 1584)]
+    assert parts(1920, 1080) == [(0, 1440), (480, 1920)]
+    assert parts(640, 480) == []
+    assert parts(480, 640) == []
+
+
+def test_a_box_of_a_part_lies_where_it_is_in_the_whole() -> None:
+    seen = Seen(np.array([[0.5, 0.5, 0.1, 0.2]]), np.array([0.8]), np.array([0]))
+    (one,) = boxes(seen, 704, 1584, 1584, 660)
+    assert one.label == "person"
+    assert (one.box.left, one.box.top, one.box.width, one.box.height) == pytest.approx((1144, 330, 88, 132))
+
+
+def test_what_a_part_cuts_off_is_left_to_the_other() -> None:
+    """Not at the picture's own border: nothing of it is behind that."""
+    at_left = Seen(np.array([[0.0, 0.5, 0.1, 0.2]]), np.array([0.8]), np.array([0]))
+    assert list(boxes(at_left, 704, 1584, 1584, 660)) == []
+    assert len(list(boxes(at_left, 0, 880, 1584, 660))) == 1
+
+
+def test_nobody_is_wider_than_high_and_nothing_fills_the_picture() -> None:
+    wide = Seen(
+        np.array([[0.3, 0.5, 0.3, 0.2], [0.3, 0.5, 0.3, 0.2]]), np.array([0.8, 0.8]), np.array([0, 2])
+    )
+    assert [one.label for one in boxes(wide, 0, 1584, 1584, 660)] == ["car"]
+    whole = Seen(np.array([[0.0, 0.0, 1.0, 1.0]]), np.array([0.8]), np.array([2]))
+    assert list(boxes(whole, 0, 1584, 1584, 660)) == []
+
+
+def test_a_model_is_asked_about_any_size(one_person: Path) -> None:
+    for shape in ((660, 1584, 3), (48, 64, 3)):
+        seen = Net(one_person).ask(np.zeros(shape, np.uint8))
+        assert seen.boxes[0] == pytest.approx((0.4375, 0.375, 0.125, 0.25))
+
+
+def test_who_stands_before_the_car_from_the_first_frame_is_no_ghost(one_person: Path) -> None:
+    engine = opened(one_person)
+    watched = engine.watch((n / 10, BLACK) for n in range(20))
+    assert watched is not None
+    assert {path.track.since_s for path in watched.paths} == {0.0}
+    assert engine.find(((n / 10, BLACK) for n in range(20)), "high") == []
+
+
+def test_a_clip_without_a_frame_has_no_incident(one_person: Path) -> None:
+    assert opened(one_person).find([], "high") == []
+
+
+def test_two_clips_know_nothing_of_each_other(one_person: Path) -> None:
+    engine = opened(one_person)
+    first, second = (engine.watch((n / 10, BLACK) for n in range(5)) for _ in range(2))
+    assert first is not None
+    assert second is not None
+    assert [one.track.times for one in first.paths] == [one.track.times for one in second.paths]
+
+
+def opened(file: Path) -> Detector:
+    engine = Detector(Choice("detector", file.name, "", file))
+    engine.open("cpu")
+    return engine
+
+
+def test_without_a_file_it_says_what_it_needs() -> None:
+    with pytest.raises(UsageError, match="needs --model"):
+        Detector(Choice("detector")).open("cpu")
+
+
+@pytest.mark.usefixtures("runtime")
+def test_a_file_that_is_no_model_is_refused_in_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "notes.onnx"
+    file.write_text("no model")
+    with pytest.raises(UsageError, match="is no ONNX model") as refused:
+        opened(file)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.usefixtures("runtime")
+def test_a_model_of_another_kind_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="whose output is 1x1000 is not known"):
+        opened(constant_model(tmp_path / "classes.onnx", np.zeros((1, 1000), np.float32)))
+    with pytest.raises(UsageError, match="not one picture"):
+        opened(constant_model(tmp_path / "sound.onnx", np.zeros((1, 84, 20), np.float32), shape=(1, 16000)))

@@ -1,0 +1,184 @@
+"""The detector: a COCO detector that the user names finds road users, and rules say which of them emerged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from worker.engines.coco import LABELS, Family, Seen, family
+from worker.engines.engine import Finder, Frame
+from worker.engines.flows import Flows
+from worker.errors import MachineError, UsageError
+from worker.ghosts.detection import Detection, merge
+from worker.ghosts.emergence import RULES, Path, Rules, Scene, emergences, hider
+from worker.ghosts.flow import Pace
+from worker.ghosts.incident import Box, Incident
+from worker.ghosts.tracking import Track, Tracker
+
+FAINT = 0.25
+"""the least score that counts as anything"""
+_INPUT = 640
+"""where a model takes pictures of any size"""
+_PART = 4 / 3
+"""width of a part as a share of its height: a model for square pictures sees it little squeezed"""
+_CUT = 4.0
+"""a box that ends so few pixels from where its part was cut goes on behind it"""
+_WHOLE = 0.9
+"""a box over so much of a part is no road user"""
+_WIDEST_PERSON = 1.3
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What was seen in a clip: enough for any rules."""
+
+    paths: Sequence[Path]
+    scene: Scene
+
+
+class Detector(Finder):
+    about = "a COCO detector in ONNX that --model names; tells who emerged, from behind what, and how near"
+    model: ClassVar[Literal["none", "file", "folder"]] = "file"
+    quick: ClassVar[bool] = True
+    rules: ClassVar = RULES
+
+    def open(self, device: str) -> None:  # noqa: ARG002
+        if self.choice.file is None:
+            raise UsageError("engine detector needs --model, the file that holds its weights")
+        self._net = Net(self.choice.file)
+
+    def find(
+        self, frames: Iterable[tuple[float, Frame]], recall: Literal["balanced", "high"]
+    ) -> Sequence[Incident]:
+        return self.judge(self.watch(frames), RULES[recall])
+
+    @staticmethod
+    def judge(seen: Watched | None, rules: Rules) -> Sequence[Incident]:
+        return [] if seen is None else emergences(seen.paths, seen.scene, rules)
+
+    def watch(self, frames: Iterable[tuple[float, Frame]]) -> Watched | None:
+        """None: there was no frame."""
+        watcher = None
+        for time, frame in frames:
+            watcher = watcher or Watcher(self._net, Scene(frame.shape[1], frame.shape[0], time))
+            watcher.look(time, frame)
+        return watcher.end() if watcher else None
+
+
+class Watcher:
+    """Goes through one clip."""
+
+    def __init__(self, net: Net, scene: Scene) -> None:
+        self._net, self._scene = net, scene
+        self._parts = parts(scene.width, scene.height)
+        self._tracker, self._flows, self._pace = Tracker(), Flows(), Pace()
+        self._frames = 0
+        self._begun: dict[int, tuple[Detection | None, float]] = {}
+        """of the tracks that live: what hid them, and how fast the picture went"""
+        self._paths: list[Path] = []
+
+    def look(self, time: float, frame: Frame) -> None:
+        flow = self._flows.since_last(frame)
+        speed = self._pace.after(time, flow)
+        found = merge(self._seen(frame))
+        self._keep(self._tracker.update(time, [one for one in found if one.is_light], flow))
+        for track in self._tracker.alive:
+            if track.born_s == time:
+                self._begun[id(track)] = hider(track.seen[0].box, found), speed
+
+    def end(self) -> Watched:
+        self._keep(self._tracker.alive)
+        return Watched(self._paths, self._scene)
+
+    def _seen(self, frame: Frame) -> Iterator[Detection]:
+        """The whole of every frame, and its parts in turn."""
+        width, height = self._scene.width, self._scene.height
+        now = [(0, width), *self._parts[self._frames % max(1, len(self._parts)) :][:1]]
+        self._frames += 1
+        for left, right in now:
+            yield from boxes(self._net.ask(frame[:, left:right]), left, right, width, height)
+
+    def _keep(self, ended: Iterable[Track]) -> None:
+        self._paths += [Path(track, *self._begun.pop(id(track))) for track in ended]
+
+
+class Net:
+    """A detector of any family that is known, looking at crops of a picture."""
+
+    def __init__(self, file: FilePath) -> None:
+        try:
+            import cv2
+            import onnxruntime
+        except ImportError as error:
+            raise MachineError(
+                f"engine detector needs {error.name}: pip install 'gpu-batch-worker[detector]'"
+            ) from None
+        cv2.setNumThreads(1)  # one process a core: threads of one would wait for those of another
+        self._cv2 = cv2
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(file), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its own kinds, which are no public names
+            raise UsageError(f"--model {file.name} is no ONNX model: {str(error).splitlines()[0]}") from None
+        if len(inputs := self._session.get_inputs()) != 1 or len(inputs[0].shape) != 4:
+            raise UsageError(f"--model {file.name} takes {len(inputs)} inputs, and not one picture")
+        self._name = inputs[0].name
+        height, width = (one if isinstance(one, int) else _INPUT for one in inputs[0].shape[2:])
+        self._width, self._height = width, height
+        kind: Any = np.float16 if "float16" in inputs[0].type else np.float32
+        self._values = np.empty((1, 3, height, width), kind)  # a new one for each picture costs a millisecond
+        blank = np.zeros((height, width, 3), np.uint8)
+        self._family: Family = family(self._run(blank, False).shape, width, height)
+
+    def ask(self, crop: Frame) -> Seen:
+        size = self._width, self._height
+        resized = self._cv2.resize(crop, size, interpolation=self._cv2.INTER_LINEAR)
+        return self._family.decode(self._run(resized, self._family.blue_first), FAINT)
+
+    def _run(self, picture: npt.NDArray[Any], blue_first: bool) -> Any:
+        channels = picture[..., ::-1] if blue_first else picture
+        np.copyto(self._values[0], channels.transpose(2, 0, 1))
+        self._values *= 1 / 255
+        return self._session.run(None, {self._name: self._values})[0]
+
+
+def parts(width: int, height: int) -> list[tuple[int, int]]:
+    """From where to where a wide picture is looked at closely; they overlap."""
+    part = round(height * _PART)
+    count = math.ceil(width / part - 0.05)
+    return (
+        [(left, left + part) for i in range(count) for left in [round(i * (width - part) / (count - 1))]]
+        if count > 1
+        else []
+    )
+
+
+def boxes(seen: Seen, left: int, right: int, width: int, height: int) -> Iterator[Detection]:
+    """In pixels of the whole picture, without what was cut off and what cannot be."""
+    scale = np.array([right - left, height, right - left, height])
+    for (x, y, w, h), score, kind in zip(
+        (seen.boxes * scale).tolist(), seen.scores.tolist(), seen.classes.tolist(), strict=True
+    ):
+        x0, y0 = max(0.0, x) + left, max(0.0, y)
+        x1, y1 = min(right, x + w + left), min(height, y + h)
+        cut = (left > 0 and x0 <= left + _CUT) or (right < width and x1 >= right - _CUT)
+        box = Box(x0, y0, x1 - x0, y1 - y0)
+        if (
+            cut
+            or min(box.width, box.height) < _CUT
+            or box.width * box.height > _WHOLE * (right - left) * height
+        ):
+            continue
+        label = LABELS[kind]
+        if label != "person" or box.width <= _WIDEST_PERSON * box.height:
+            yield Detection(box, score, label)
