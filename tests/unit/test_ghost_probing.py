@@ -13,7 +13,7 @@ from PIL import Image
 from tests import media
 from worker.engines.choice import Choice
 from worker.engines.engine import Finder, Frame
-from worker.errors import ItemError
+from worker.errors import ItemError, MachineError
 from worker.ghosts.danger import risk
 from worker.ghosts.incident import Box, Evidence, Incident, Sighting
 from worker.items import Answer, Failure, Item, Result
@@ -136,3 +136,14 @@ def test_a_run_is_summed_up(told: type[Told], tmp_path: Path) -> None:
     assert (moment.start_s, moment.end_s, moment.level, moment.title) == (0.4, 0.9, "high", "rider · high")
     assert task.moments(results[1]) == []
     assert task.summarise([])["success_rate"] is None
+
+
+def test_an_engine_that_does_not_open_ends_the_worker_and_fails_no_clip(
+    monkeypatch: pytest.MonkeyPatch, told: type[Told]
+) -> None:
+    def broken(_self: Told, _device: str) -> None:
+        raise MachineError("engine told needs onnxruntime")
+
+    monkeypatch.setattr(told, "open", broken)
+    with pytest.raises(MachineError):
+        GhostProbing(GhostProbingParams(), Choice("told")).open("cpu")

@@ -52,6 +52,11 @@ class GhostProbing(MapTask[GhostProbingParams, Answer]):
     seconds_per_item = 4.0
     batch = 16
 
+    def open(self, device: str) -> None:  # noqa: ARG002
+        """What looks at clips are the processes that prepare; but a model that does not load here must end this
+        worker, and fail no clip."""
+        assert self._finder
+
     def prepare(self, item: Item) -> Answer:
         """All of the work: these engines need no device."""
         from worker.ghosts.clip import look
