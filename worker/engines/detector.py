@@ -116,9 +116,7 @@ class Net:
             import cv2
             import onnxruntime
         except ImportError as error:
-            raise MachineError(
-                f"engine detector needs {error.name}: pip install 'gpu-batch-worker[detector]'"
-            ) from None
+            raise MachineError(f"engine detector needs {error.name}: pip install onnxruntime") from None
         cv2.setNumThreads(1)  # one process a core: threads of one would wait for those of another
         self._cv2 = cv2
         options = onnxruntime.SessionOptions()

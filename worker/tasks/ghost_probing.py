@@ -53,8 +53,8 @@ class GhostProbing(MapTask[GhostProbingParams, Answer]):
     batch = 16
 
     def open(self, device: str) -> None:  # noqa: ARG002
-        """What looks at clips are the processes that prepare; but a model that does not load here must end this
-        worker, and fail no clip."""
+        """It is the processes that prepare which look at clips; but a model that does not load ends this worker,
+        and fails no clip."""
         assert self._finder
 
     def prepare(self, item: Item) -> Answer:
