@@ -24,6 +24,7 @@ MEASUREMENTS = {
     "memory": (),
     "tails": (),
     "video": (),
+    "ghosts": (),
     "million": ("1000000",),
 }
 """each is a module here that prints Markdown, with what it is given"""
