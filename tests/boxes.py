@@ -27,10 +27,8 @@ def times(start: float, end: float) -> list[float]:
 
 def tracks(frames: Iterable[tuple[float, Sequence[Detection]]]) -> list[Track]:
     """All that a tracker makes of it."""
-    tracker, ended = Tracker(), []
-    for time, found in frames:
-        ended += tracker.update(time, found)
-    return ended + tracker.alive
+    tracker = Tracker()
+    return [one for time, found in frames for one in tracker.update(time, found)]
 
 
 def path(

@@ -25,6 +25,7 @@ MEASUREMENTS = {
     "tails": (),
     "video": (),
     "live": (),
+    "ghosts": (),
     "million": ("1000000",),
 }
 """each is a module here that prints Markdown, with what it is given"""

@@ -9,7 +9,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from tests.bench.table import Figure, not_here, show
 from tests.marks import FRAMES_PER_S, Clip, Event, read_dada
 from worker.engines.choice import Choice, engine_type
 from worker.engines.engine import Finder
+from worker.errors import MachineError
 from worker.evaluation.counts import Interval, bootstrap, confusion, wilson
 from worker.evaluation.labels import read_labels
 from worker.evaluation.score import NEAR_S
@@ -42,6 +43,9 @@ GRIDS: dict[str, dict[str, list[float]]] = {
     },
 }
 """what is chosen by folds; an engine with a grid has `watch(frames)`, `judge(watched, rules)` and `rules`"""
+
+
+MODELS = {"detector": "weights/FastestDet.onnx"}
 
 
 @dataclass(frozen=True)
@@ -259,28 +263,30 @@ def _told(interval: Interval | None) -> str:
     return f"[{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=os.environ.get("WORKER_TEST_DATA"))
     parser.add_argument("--engine", choices=list(GhostProbing.engines))
     parser.add_argument("--model", type=Path)
     told = parser.parse_args(arguments)
-    show("ghosts", _all(told.engine, told.model, told.data))
+    if told.data is None:
+        note("the clips are not here: set WORKER_TEST_DATA, or give --data")
+        return 1
+    show(
+        "ghosts",
+        _all([told.engine] if told.engine else list(GhostProbing.engines), told.model, Path(told.data)),
+    )
+    return 0
 
 
-def _all(engine: str | None, model: Path | None, data: Path | None) -> Iterator[Figure]:
-    models: Mapping[str, str] = {"detector": "weights/FastestDet.onnx"}
-    for name in [engine] if engine else GhostProbing.engines:
-        if data is None:
-            yield Figure(
-                f"{name}: ghosts in real clips", not_here("set WORKER_TEST_DATA to the folder of clips")
-            )
-            continue
+def _all(engines: Sequence[str], model: Path | None, data: Path) -> Iterator[Figure]:
+    for name in engines:
+        weights = data / MODELS[name] if name in MODELS else None
         try:
-            yield from figures(name, model or (data / models[name] if name in models else None), data)
-        except ImportError as error:
+            yield from figures(name, model or weights, data)
+        except MachineError as error:
             yield Figure(f"{name}: ghosts in real clips", not_here(error))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
@@ -19,7 +20,7 @@ from worker.ghosts.detection import Detection, merge
 from worker.ghosts.emergence import RULES, Path, Rules, Scene, emergences, hider
 from worker.ghosts.flow import Pace
 from worker.ghosts.incident import Box, Incident
-from worker.ghosts.tracking import Track, Tracker
+from worker.ghosts.tracking import Tracker
 
 FAINT = 0.25
 """the least score that counts as anything"""
@@ -76,36 +77,26 @@ class Watcher:
 
     def __init__(self, net: Net, scene: Scene) -> None:
         self._net, self._scene = net, scene
-        self._parts = parts(scene.width, scene.height)
+        self._parts = deque(parts(scene.width, scene.height))
         self._tracker, self._flows, self._pace = Tracker(), Flows(), Pace()
-        self._frames = 0
-        self._begun: dict[int, tuple[Detection | None, float]] = {}
-        """of the tracks that live: what hid them, and how fast the picture went"""
         self._paths: list[Path] = []
 
     def look(self, time: float, frame: Frame) -> None:
         flow = self._flows.since_last(frame)
         speed = self._pace.after(time, flow)
         found = merge(self._seen(frame))
-        self._keep(self._tracker.update(time, [one for one in found if one.is_light], flow))
-        for track in self._tracker.alive:
-            if track.born_s == time:
-                self._begun[id(track)] = hider(track.seen[0].box, found), speed
+        for track in self._tracker.update(time, [one for one in found if one.is_light], flow):
+            self._paths.append(Path(track, hider(track.seen[0].box, found), speed))
 
     def end(self) -> Watched:
-        self._keep(self._tracker.alive)
         return Watched(self._paths, self._scene)
 
     def _seen(self, frame: Frame) -> Iterator[Detection]:
         """The whole of every frame, and its parts in turn."""
         width, height = self._scene.width, self._scene.height
-        now = [(0, width), *self._parts[self._frames % max(1, len(self._parts)) :][:1]]
-        self._frames += 1
-        for left, right in now:
+        self._parts.rotate(-1)
+        for left, right in [(0, width), *list(self._parts)[-1:]]:
             yield from boxes(self._net.ask(frame[:, left:right]), left, right, width, height)
-
-    def _keep(self, ended: Iterable[Track]) -> None:
-        self._paths += [Path(track, *self._begun.pop(id(track))) for track in ended]
 
 
 class Net:
@@ -154,11 +145,10 @@ def parts(width: int, height: int) -> list[tuple[int, int]]:
     """From where to where a wide picture is looked at closely; they overlap."""
     part = round(height * _PART)
     count = math.ceil(width / part - 0.05)
-    return (
-        [(left, left + part) for i in range(count) for left in [round(i * (width - part) / (count - 1))]]
-        if count > 1
-        else []
-    )
+    if count <= 1:
+        return []
+    lefts = [round(n * (width - part) / (count - 1)) for n in range(count)]
+    return [(left, left + part) for left in lefts]
 
 
 def boxes(seen: Seen, left: int, right: int, width: int, height: int) -> Iterator[Detection]:
@@ -169,14 +159,13 @@ def boxes(seen: Seen, left: int, right: int, width: int, height: int) -> Iterato
     ):
         x0, y0 = max(0.0, x) + left, max(0.0, y)
         x1, y1 = min(right, x + w + left), min(height, y + h)
-        cut = (left > 0 and x0 <= left + _CUT) or (right < width and x1 >= right - _CUT)
-        box = Box(x0, y0, x1 - x0, y1 - y0)
-        if (
-            cut
+        label, box = LABELS[kind], Box(x0, y0, x1 - x0, y1 - y0)
+        wrong = (
+            (left > 0 and x0 <= left + _CUT)
+            or (right < width and x1 >= right - _CUT)
             or min(box.width, box.height) < _CUT
             or box.width * box.height > _WHOLE * (right - left) * height
-        ):
-            continue
-        label = LABELS[kind]
-        if label != "person" or box.width <= _WIDEST_PERSON * box.height:
+            or (label == "person" and box.width > _WIDEST_PERSON * box.height)
+        )
+        if not wrong:
             yield Detection(box, score, label)

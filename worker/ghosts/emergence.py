@@ -62,7 +62,7 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """A track that ended, and what stood beside it when it began."""
+    """A track, and how things stood when it began."""
 
     track: Track
     hidden_by: Detection | None
@@ -151,8 +151,6 @@ def _side(first: Box, scene: Scene) -> Side:
 def _kind(track: Track) -> ObjectKind:
     """Who is on a cycle is often taken for a person alone."""
     riding = sum(one.kind == "rider" for one in track.seen)
-    if track.seen[0].kind == "vehicle":
-        return "vehicle"
     return "rider" if riding >= 0.2 * len(track.seen) else "person"
 
 

@@ -55,14 +55,13 @@ class Track:
 
 
 class Tracker:
-    """Is told of one frame after the other, and hands out the tracks that have ended."""
+    """Is told of one frame after the other, and hands out the tracks that begin; they grow from then on."""
 
     def __init__(self) -> None:
         self.alive: list[Track] = []
 
     def update(self, time: float, found: Sequence[Detection], flow: Flow | None = None) -> list[Track]:
-        """`flow`: since the frame before. → those that were given up."""
-        ended = [one for one in self.alive if time - one.last_s > LOST_S]
+        """`flow`: since the frame before. → those that begin."""
         self.alive = [one for one in self.alive if time - one.last_s <= LOST_S]
         if flow:
             for track in self.alive:
@@ -74,7 +73,7 @@ class Tracker:
         for track, one in zip(born, new, strict=True):
             track.add(time, one)
         self.alive += born
-        return ended
+        return born
 
     def _since(self, time: float, box: Box) -> float:
         torn = (one.since_s for one in self.alive if len(one.times) > 1 and _is_piece(box, one.expected))

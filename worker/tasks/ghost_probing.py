@@ -53,8 +53,8 @@ class GhostProbing(MapTask[GhostProbingParams, Answer]):
     batch = 16
 
     def open(self, device: str) -> None:  # noqa: ARG002
-        """It is the processes that prepare which look at clips; but a model that does not load ends this worker,
-        and fails no clip."""
+        """The processes that prepare look at clips; but a model that does not load ends this worker, and fails
+        no clip."""
         assert self._finder
 
     def prepare(self, item: Item) -> Answer:
