@@ -53,8 +53,7 @@ class GhostProbing(MapTask[GhostProbingParams, Answer]):
     batch = 16
 
     def open(self, device: str) -> None:  # noqa: ARG002
-        """The processes that prepare look at clips; but a model that does not load ends this worker, and fails
-        no clip."""
+        """Clips are looked at where they are prepared; but a model that does not load must fail no clip."""
         assert self._finder
 
     def prepare(self, item: Item) -> Answer:
