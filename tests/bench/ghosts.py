@@ -168,7 +168,7 @@ def asked(finder: Finder, clips: Sequence[Case]) -> tuple[dict[str, list[Outcome
     balanced, screened = (
         [case.outcome(one.incidents) for case, one in zip(clips, each, strict=True)] for each in (seen, high)
     )
-    return {"as it is": balanced}, screened, speed
+    return {"usual thresholds, chosen on these very clips": balanced}, screened, speed
 
 
 def watched(
