@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from worker.ghosts.detection import Detection
-from worker.ghosts.emergence import Path, Scene
+from worker.ghosts.emergence import Path
 from worker.ghosts.incident import Box
+from worker.ghosts.scene import Scene
 from worker.ghosts.tracking import Track, Tracker
 
 SCENE = Scene(width=1600, height=660, start_s=0.0)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from worker.engines.choice import Choice, engine_type
 from worker.errors import MachineError, UsageError
+from worker.jobs.checkpoints import hash_file
 from worker.queue import layout
 from worker.queue.recipe import Recipe
 from worker.queue.store import Store
@@ -57,8 +57,7 @@ def revision_of(file: Path) -> str:
             raise UsageError(
                 f"{file} is larger than {MOST_GB:g} GB: a model of one file is meant to be small"
             )
-        with file.open("rb") as data:
-            return HASH + hashlib.file_digest(data, "sha256").hexdigest()
+        return HASH + hash_file(file).sha256
     except OSError as error:
         raise UsageError(f"--model {file}: {error.strerror}; name the model's file") from None
 

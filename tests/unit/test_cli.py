@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from tests.queues import TASKS, QueueUnderTest
 from worker import cli
@@ -305,3 +306,11 @@ def test_a_terminal_without_our_letters_gets_others(
     assert b"broken" in said.stdout
     if "--json" in command:
         assert json.loads(said.stdout)["failures"]["examples"][0]["input"] == "海滩 😀.mp4"
+
+
+def test_a_tasks_engines_are_told_and_what_each_needs() -> None:
+    said = CliRunner().invoke(cli.group, ["tasks", "ghost-probing"])
+    assert said.exit_code == 0, said.output
+    lines = [line.split() for line in said.output.splitlines() if "--engine" in line]
+    assert [line[:2] for line in lines] == [["--engine", "motion"], ["--engine", "detector"]]
+    assert lines[1][2:4] == ["--model", "FILE"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -16,6 +17,7 @@ from worker.engines.engine import Finder, Frame
 from worker.errors import ItemError, MachineError
 from worker.ghosts.danger import risk
 from worker.ghosts.incident import Box, Evidence, Incident, Sighting
+from worker.ghosts.words import Lang, describe
 from worker.items import Answer, Failure, Item, Result
 from worker.tasks.ghost_probing import GhostProbing, GhostProbingParams
 
@@ -147,3 +149,17 @@ def test_an_engine_that_does_not_open_ends_the_worker_and_fails_no_clip(
     monkeypatch.setattr(told, "open", broken)
     with pytest.raises(MachineError):
         GhostProbing(GhostProbingParams(), Choice("told")).open("cpu")
+
+
+@pytest.mark.parametrize(
+    ("lang", "kind", "said"),
+    [
+        ("zh", "truck", "此前被卡车遮挡"),
+        ("zh", None, "此前被物体遮挡"),
+        ("en", "truck", "hidden before by a truck"),
+        ("en", None, "hidden before by an object"),
+    ],
+)
+def test_what_hid_it_is_told_in_the_readers_language(lang: Lang, kind: str | None, said: str) -> None:
+    one = incident(hidden_by=Box(0, 10, 9, 30))
+    assert said in describe(replace(one, evidence=replace(one.evidence, hidden_by_kind=kind)), lang)

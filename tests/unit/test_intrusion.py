@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from worker.ghosts.incident import Box
-from worker.ghosts.intrusion import Rules, Scene, intrusions
+from worker.ghosts.intrusion import Rules, intrusions
+from worker.ghosts.scene import Scene
 from worker.ghosts.trails import LOST_STEPS, Patch, Trail, Trails
 
 SCENE = Scene(480, 200, 0.0)

@@ -8,13 +8,13 @@ import numpy as np
 
 from worker.evaluation.labels import read_labels
 from worker.ghosts.demo import make
-from worker.ghosts.scenery import SIZE, Actor, Scene, block
+from worker.ghosts.scenery import SIZE, Actor, Drive, block
 from worker.media.sampling import sample
 
 RED = (200, 20, 20)
 
 
-def red(scene: Scene, time: float) -> int:
+def red(scene: Drive, time: float) -> int:
     """How many pixels the actor has."""
     pixels = np.asarray(scene(time)).astype(int)
     return int(((pixels[..., 0] > 120) & (pixels[..., 1] < 70)).sum())
@@ -23,14 +23,14 @@ def red(scene: Scene, time: float) -> int:
 def test_what_stands_before_somebody_hides_them() -> None:
     walks = Actor(lambda time: (3.0 - 2.0 * time, 20.0), [(-0.3, 0.0, 0.6, 1.7, RED)])
     bus = block(2.0, 10.0, 2.5, 8.0, 3.0, (40, 80, 160), 3)
-    scene = Scene(lambda _: 0.0, bus, [walks])
+    scene = Drive(lambda _: 0.0, bus, [walks])
     assert red(scene, 0.0) == 0
     assert red(scene, 1.5) > 500
 
 
 def test_what_is_nearer_is_larger() -> None:
     stands = Actor(lambda _: (0.0, 30.0), [(-0.3, 0.0, 0.6, 1.7, RED)])
-    scene = Scene(lambda time: 10.0 * time, (), [stands])
+    scene = Drive(lambda time: 10.0 * time, (), [stands])
     assert red(scene, 2.0) > 5 * red(scene, 0.0) > 0
 
 

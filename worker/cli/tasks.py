@@ -21,8 +21,23 @@ def command(name: str | None) -> None:
         lines = table([[*entry] for entry in registry.names().items()], most=110)
     else:
         task = registry.find(name)
-        lines = [f"{task.name}: {task.about}", *describe(task.params_type.model_json_schema())]
+        lines = [f"{task.name}: {task.about}", *engines(task.engines)]
+        lines += describe(task.params_type.model_json_schema())
     click.echo("\n".join(lines))
+
+
+def engines(known: Mapping[str, str]) -> list[str]:
+    """Those that can answer it, and what each of them needs."""
+    from worker.cli.table import table
+    from worker.engines.choice import engine_type
+
+    types = {name: engine_type(where) for name, where in known.items()}
+    rows = [[f"  --engine {name}", needs(one.model), one.about] for name, one in types.items()]
+    return ["", *table(rows, most=110)] if rows else []
+
+
+def needs(model: str) -> str:
+    return "" if model == "none" else "--model FILE" if model == "file" else "--model FOLDER"
 
 
 def describe(schema: Mapping[str, Any]) -> list[str]:

@@ -17,9 +17,10 @@ from worker.engines.engine import Finder, Frame
 from worker.engines.flows import Flows
 from worker.errors import MachineError, UsageError
 from worker.ghosts.detection import Detection, merge
-from worker.ghosts.emergence import RULES, Path, Rules, Scene, emergences, hider
+from worker.ghosts.emergence import RULES, Path, Rules, emergences, hider
 from worker.ghosts.flow import Pace
 from worker.ghosts.incident import Box, Incident
+from worker.ghosts.scene import Scene
 from worker.ghosts.tracking import Tracker
 
 FAINT = 0.25

@@ -17,7 +17,8 @@ from worker.engines.engine import Finder, Frame
 from worker.ghosts.drift import CELL, COLUMNS, EXPLAINED, Cells, Drift, drift
 from worker.ghosts.fixtures import Step, with_fixtures
 from worker.ghosts.incident import Box, Incident
-from worker.ghosts.intrusion import RULES, Rules, Scene, intrusions
+from worker.ghosts.intrusion import RULES, Rules, intrusions
+from worker.ghosts.scene import Scene
 from worker.ghosts.trails import Patch, Trail, Trails
 
 _VISIBLE = 2.0

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from worker.evaluation.verdicts import VERDICT, Verdict
+from worker.evaluation.verdicts import VERDICT, Verdict, seconds
 from worker.items import Json
 
 Rule = Callable[[Mapping[str, Json], Mapping[str, Json]], bool]
@@ -97,9 +97,7 @@ def _merged(a: Json, b: Json, decide: Rule) -> dict[str, Json]:
             "merged_from": len(answered)
         }
     yes = decide(a, b)
-    incidents = sorted(
-        [*a["incidents"], *b["incidents"]], key=lambda one: float(one["start_time"].removesuffix("s"))
-    )
+    incidents = sorted([*a["incidents"], *b["incidents"]], key=lambda one: seconds(one["start_time"]))
     return dict(a) | {VERDICT: yes, "incidents": incidents if yes else [], "merged_from": 2}
 
 

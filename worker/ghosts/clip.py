@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from worker.ghosts.incident import Box, Evidence, Incident, Sighting
-from worker.media.evidence import Box as Frame
+from worker.media.evidence import Box as DrawnBox
 from worker.media.evidence import drawn
 from worker.media.rgb import Rgb
 from worker.media.streaming import Stream
@@ -126,13 +126,13 @@ def _spread(track: Sequence[Sighting], most: int) -> list[Sighting]:
     return [track[round(n * last / max(1, most - 1))] for n in range(most)]
 
 
-def _boxes(evidence: Evidence, sighting: Sighting, size: tuple[int, int]) -> list[Frame]:
+def _boxes(evidence: Evidence, sighting: Sighting, size: tuple[int, int]) -> list[DrawnBox]:
     boxes = [_share(sighting.box, size)]
     if evidence.hidden_by and sighting is evidence.track[0]:
         boxes.append(replace(_share(evidence.hidden_by, size), colour=_OCCLUDER))
     return boxes
 
 
-def _share(box: Box, size: tuple[int, int]) -> Frame:
+def _share(box: Box, size: tuple[int, int]) -> DrawnBox:
     width, height = size
-    return Frame(box.left / width, box.top / height, box.right / width, box.bottom / height)
+    return DrawnBox(box.left / width, box.top / height, box.right / width, box.bottom / height)

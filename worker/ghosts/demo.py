@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from worker.ghosts.scenery import Actor, Colour, Place, Scene, Slab, block, face
+from worker.ghosts.scenery import Actor, Colour, Drive, Place, Slab, block, face
 from worker.media.demo import cut_off, write_clip
 
 LABELS = "labels.csv"
@@ -72,24 +72,24 @@ def crossing(start_s: float, x: float, z: float, speed: float) -> Place:
     return lambda time: (x + speed * max(0.0, time - start_s), z)
 
 
-def _bus() -> Scene:
+def _bus() -> Drive:
     bus = block(2.1, 30.0, 2.5, 11.0, 3.1, (52, 104, 168), 77)
-    return Scene(steady(8.0), [*street(1), *bus], [Actor(crossing(2.9, 3.2, 41.8, -2.3), _PERSON, 11)])
+    return Drive(steady(8.0), [*street(1), *bus], [Actor(crossing(2.9, 3.2, 41.8, -2.3), _PERSON, 11)])
 
 
-def _wall() -> Scene:
+def _wall() -> Drive:
     wall = block(-4.4, 8.0, 0.8, 34.0, 2.6, (168, 150, 132), 88)
-    return Scene(steady(8.0), [*street(2), *wall], [Actor(crossing(2.6, -5.6, 43.0, 3.6), _RIDER, 12)])
+    return Drive(steady(8.0), [*street(2), *wall], [Actor(crossing(2.6, -5.6, 43.0, 3.6), _RIDER, 12)])
 
 
-def _cut_in() -> Scene:
+def _cut_in() -> Drive:
     def overtakes(time: float) -> tuple[float, float]:
         return -1.9 + 1.9 * max(0.0, min(1.0, (time - 2.5) / 1.6)), 9.0 + 10.5 * time
 
-    return Scene(steady(9.0), [*street(3)], [Actor(overtakes, _CAR, 13)])
+    return Drive(steady(9.0), [*street(3)], [Actor(overtakes, _CAR, 13)])
 
 
-def _ordinary() -> Scene:
+def _ordinary() -> Drive:
     def ahead(time: float) -> tuple[float, float]:
         return 0.2, 22.0 + 9.0 * time
 
@@ -99,7 +99,7 @@ def _ordinary() -> Scene:
     def walks(time: float) -> tuple[float, float]:
         return 4.6, 26.0 + 1.2 * time
 
-    return Scene(
+    return Drive(
         steady(9.0), [*street(4)], [Actor(ahead, _CAR, 14), Actor(comes, _CAR, 15), Actor(walks, _PERSON, 16)]
     )
 

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from worker.ghosts.detection import VEHICLES, Detection, covered
-from worker.ghosts.incident import Box, Evidence, Incident, ObjectKind, Side
+from worker.ghosts.incident import Box, Evidence, Incident, ObjectKind
+from worker.ghosts.scene import Scene
 from worker.ghosts.tracking import Track, size
 
 CLEAR = 0.45
@@ -21,8 +22,6 @@ FAST_S = 0.55
 """its growth is measured over so long"""
 AFTER_S = 1.0
 """so long an incident goes on at most when it is in the way"""
-AHEAD = 0.12
-"""share of the picture's width to both sides of its middle that is ahead"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +48,6 @@ RULES = {  # of the grid in tests/bench/ghosts.py, the middle of the best on all
     "balanced": Rules(),
     "high": Rules(in_view_s=2.5, near=0.12, beside=4.0, growth=0.3, sure=0.45, inside=0.0),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """What the tracks were seen in."""
-
-    width: int
-    height: int
-    start_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +82,7 @@ def emergence(path: Path, scene: Scene, rules: Rules) -> Incident | None:
     growth = _growth(track, at) or 0.0
     evidence = Evidence(
         track=track.sightings(),
-        side=_side(first, scene),
+        side=scene.side(first),
         hidden_by=path.hidden_by.box if path.hidden_by else None,
         hidden_by_kind=path.hidden_by.label if path.hidden_by else None,
         expansion=growth,
@@ -139,13 +129,6 @@ def _growth(track: Track, at: int) -> float | None:
 def _sureness(track: Track, at: int) -> float:
     best = sorted((one.score for one in track.seen[: at + 1]), reverse=True)[:3]
     return sum(best) / 3
-
-
-def _side(first: Box, scene: Scene) -> Side:
-    off = (first.left + first.width / 2) / scene.width - 0.5
-    if abs(off) <= AHEAD:
-        return "ahead"
-    return "left" if off < 0 else "right"
 
 
 def _kind(track: Track) -> ObjectKind:

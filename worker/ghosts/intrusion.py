@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from worker.ghosts.incident import Evidence, Incident, Side
+from worker.ghosts.incident import Evidence, Incident
+from worker.ghosts.scene import Scene
 from worker.ghosts.trails import Trail
 
 SURE_MOST = 0.5
@@ -17,17 +18,6 @@ AFTER_S = 2.0
 """and an incident goes on for so long at most"""
 APART_S = 1.0
 """incidents nearer to one another are one: the strongest speaks for it"""
-AHEAD = 0.12
-"""share of the picture's width to both sides of its middle that is ahead"""
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """In pixels of the frames."""
-
-    width: int
-    height: int
-    start_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +69,7 @@ def _incident(trail: Trail, scene: Scene) -> Incident:
     start = trail.times[0]
     evidence = Evidence(
         track=tuple(one for one in trail.sightings() if one.time <= start + AFTER_S),
-        side=_side(trail, scene),
+        side=scene.side(trail.first),
         hidden_by=trail.hidden_by,
         hidden_by_kind=None,
         expansion=round(_expansion(trail), 3),
@@ -87,13 +77,6 @@ def _incident(trail: Trail, scene: Scene) -> Incident:
         confidence=round(SURE_MOST * (1 - math.exp(-strength(trail) / 200)), 3),
     )
     return Incident(start, evidence.track[-1].time, "unknown", evidence)
-
-
-def _side(trail: Trail, scene: Scene) -> Side:
-    off = (trail.first.left + trail.first.width / 2) / scene.width - 0.5
-    if abs(off) <= AHEAD:
-        return "ahead"
-    return "left" if off < 0 else "right"
 
 
 def _growth(trail: Trail) -> float:

@@ -56,8 +56,8 @@ class Actor:
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
-    drive: Callable[[float], float]
+class Drive:
+    driven: Callable[[float], float]
     """time → how far the camera has driven"""
     slabs: Sequence[Slab] = ()
     actors: Sequence[Actor] = field(default_factory=tuple)
@@ -65,7 +65,7 @@ class Scene:
     def __call__(self, time: float) -> Image.Image:
         image = Image.new("RGB", SIZE, (178, 200, 222))
         draw = ImageDraw.Draw(image)
-        camera = self.drive(time)
+        camera = self.driven(time)
         for slab in _GROUND:
             _draw(draw, slab, camera)
         standing = [*self.slabs, *(slab for actor in self.actors for slab in actor.slabs(time))]

@@ -81,8 +81,6 @@ class Trails:
 
 
 def _likeness(one: Box, other: Box) -> float:
-    across = min(one.right, other.right) - max(one.left, other.left)
-    down = min(one.bottom, other.bottom) - max(one.top, other.top)
     smaller = min(one.width * one.height, other.width * other.height)
-    covered = max(0.0, across) * max(0.0, down) / smaller
+    covered = one.shared(other) / smaller
     return max(one.overlap(other), covered * _SAME / _PART)

@@ -17,6 +17,14 @@ KINDS: dict[ObjectKind, dict[Lang, str]] = {
     "vehicle": {"zh": "车辆", "en": "vehicle"},
     "unknown": {"zh": "未知物体", "en": "something moving"},
 }
+HIDERS: dict[str, dict[Lang, str]] = {
+    "car": {"zh": "汽车", "en": "a car"},
+    "bus": {"zh": "公交车", "en": "a bus"},
+    "truck": {"zh": "卡车", "en": "a truck"},
+    "train": {"zh": "列车", "en": "a train"},
+    "": {"zh": "物体", "en": "an object"},
+}
+"""as engines call them; the last: what an engine has no word for"""
 SIDES: dict[Side, dict[Lang, str]] = {
     "left": {"zh": "从左侧", "en": "from the left"},
     "right": {"zh": "从右侧", "en": "from the right"},
@@ -38,7 +46,7 @@ COLUMNS: dict[Lang, tuple[str, ...]] = {
 }
 PROPOSALS = (
     "Proposals, no verdicts: motion knows neither what moves nor what hid it; a detector (--model) does.",
-    "仅为提示，不是结论：motion 不知道是什么在动、被什么遮挡。请查看图片；用检测器（--model 文件）看得更准。",
+    "仅为提示，不是结论：motion 不知道是什么在动、被什么遮挡；检测器（--model）知道。",
 )
 """what the reader of a screen must know, in English and in Chinese"""
 YES_NO: dict[Lang, tuple[str, str]] = {"zh": ("是", "否"), "en": ("yes", "no")}
@@ -58,9 +66,8 @@ def describe(incident: Incident, lang: Lang) -> str:
 def _details(evidence: Evidence, lang: Lang) -> list[str]:
     said = []
     if evidence.hidden_by is not None:
-        what = evidence.hidden_by_kind
-        zh = f"，此前被遮挡（{what}）" if what else "，此前被遮挡"
-        said.append(zh if lang == "zh" else f", hidden before by: {what or 'an object'}")
+        what = HIDERS.get(evidence.hidden_by_kind or "", HIDERS[""])[lang]
+        said.append(f"，此前被{what}遮挡" if lang == "zh" else f", hidden before by {what}")
     if evidence.time_to_collision_s is not None:
         left = f"{evidence.time_to_collision_s:.1f}"
         said.append(f"，约{left}秒后可能碰撞" if lang == "zh" else f", about {left} s from a collision")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from worker.engines.choice import engine_type
 from worker.errors import ItemError
+from worker.evaluation.verdicts import seconds
 from worker.ghosts.danger import risk
 from worker.ghosts.incident import Box, Incident
 from worker.ghosts.words import COLUMNS, IMPACTS, KINDS, PROPOSALS, RISKS, YES_NO, describe, evidence_line
@@ -119,8 +120,8 @@ class GhostProbing(MapTask[GhostProbingParams, Answer]):
         keys = result.outcome.keys
         return [
             Moment(
-                start_s=float(one["start_time"].removesuffix("s")),
-                end_s=float(one["end_time"].removesuffix("s")),
+                start_s=seconds(one["start_time"]),
+                end_s=seconds(one["end_time"]),
                 of_s=keys["duration_s"],
                 title=f"{one['object_type']} · {one['risk_level']}",
                 lines=(one["description"], one["impact"], evidence_line(one["evidence"], self.params.lang)),
