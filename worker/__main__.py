@@ -22,6 +22,10 @@ def main() -> None:
         command_line()
     except KeyboardInterrupt:
         sys.exit(75)
+    finally:
+        # what was decided stands: Python drops its handlers on its way out, and then a signal would end it
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _interrupt(*_: object) -> None:

@@ -124,7 +124,10 @@ class Battle:
                 continue
             self._trapped.discard(one)
             is_over = one.returncode == 1 and self._is_over()
-            if one.returncode == 1 and not is_over and now - self._brought_at > JUST_NOW_S:
+            is_new = bool(self._errands) or now - self._brought_at <= JUST_NOW_S
+            if is_new:  # it came between its last look at the list and its last word
+                self._expected[one].add(STOPPED)
+            if one.returncode == 1 and not is_over and not is_new:
                 self.troubles.append(f"a worker left when {len(self.commits)} shards were committed")
             if is_over:
                 del self._working[number]

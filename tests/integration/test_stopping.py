@@ -159,3 +159,22 @@ def test_a_worker_that_is_pid_1_of_a_container_hears_sigterm(queue: Path) -> Non
     code, told = run("run", queue)
     assert code == 0, told
     assert sorted(answers(queue)) == ITEMS
+
+
+LAST_MOMENT = """
+import builtins, os, signal, sys
+from worker.__main__ import main
+
+class Late:  # what is left in builtins goes last of all
+    def __del__(self, kill=os.kill, me=os.getpid(), number=signal.SIGINT):
+        kill(me, number)
+
+builtins.late = Late()
+sys.argv = ["worker", "--version"]
+main()
+"""
+
+
+def test_ctrl_c_while_python_takes_itself_down_costs_no_exit_code() -> None:
+    one = subprocess.run([sys.executable, "-c", LAST_MOMENT], cwd=ROOT, capture_output=True, timeout=30)
+    assert (one.returncode, one.stderr) == (0, b"")
