@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from worker.engines.choice import Choice
 from worker.ghosts.incident import Incident
-from worker.items import Json
+from worker.items import Failure, Json
 
 Frame = npt.NDArray[np.uint8]
 """height x width x 3, red first"""
@@ -23,8 +23,9 @@ class Engine(ABC):
 
     about: ClassVar[str]
     """one line for `worker tasks`"""
-    model: ClassVar[Literal["none", "file", "folder"]] = "none"
-    """what --model must name"""
+    model: ClassVar[Literal["none", "file", "folder", "name"]] = "none"
+    """what --model must name: a file that travels with the queue; a folder, or a model of the hub; or what
+    somebody else's server calls it"""
 
     def __init__(self, choice: Choice) -> None:
         self.choice = choice
@@ -62,10 +63,14 @@ class Request:
     """One question about some frames."""
 
     frames: Sequence[Frame]
+    """as large as `frame_size` said"""
     times: Sequence[float]
+    """seconds from the film's start"""
     prompt: str
+    """what is asked, with the frames' times in it where the engine does not tell them to its model itself"""
     schema: Json | None = None
     """the JSON schema that the answer should have"""
+    max_tokens: int = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +83,24 @@ class Reply:
 
 
 class VisionEngine(Engine):
-    """Answers questions about frames on the device, a batch at a time."""
+    """Answers questions about frames on the device, a batch at a time.
+
+    An instance lives in every process that prepares, for `frame_size`, and in the worker; only the
+    worker's is opened."""
+
+    batch: int = 1
+    """so many requests it likes at once: open() may find out what this card holds"""
+
+    def frame_size(self, width: int, height: int) -> tuple[int, int]:
+        """What the frames of a film of this size are scaled to. Needs no model, and nothing heavy."""
+        return width, height
 
     @abstractmethod
-    def answer(self, requests: Sequence[Request]) -> Sequence[Reply]:
-        """In the order given."""
+    def answer(self, requests: Sequence[Request]) -> Sequence[Reply | Failure]:
+        """In the order given. A Failure is one request's own; what ails the machine is raised."""
+
+    def spent(self) -> Mapping[str, Json]:
+        """Since open(): tokens, seconds of prefill and of decoding, and the like, for performance.json.
+
+        Numbers, which add up over workers; other values say what was chosen, and why."""
+        return {}
