@@ -48,7 +48,8 @@ def divide(settings: Settings, workers: int, cards: Sequence[Card] = ()) -> list
             share = replace(share, member=number + 1)
         if cards:
             card = cards[number % len(cards)]
-            share = replace(share, environment=card.environment, device_name=card.label)
+            environment = {**settings.environment, **card.environment}
+            share = replace(share, environment=environment, device_name=card.label)
         shares.append(share)
     return shares
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from worker import models
 from worker.errors import UsageError
-from worker.inputs import NOT_FOUND, lies_there
+from worker.inputs import NOT_FOUND, clean, lies_there
 from worker.items import Item
 from worker.queue import intake, layout
 from worker.queue.inbox import keep
@@ -53,11 +53,12 @@ def agree(store: Store, wanted: Wanted) -> Run:
     """Freeze the wanted recipe, or find the one that stands."""
     recipe = _recipe(store, wanted)
     task = registry.find(recipe.task)
-    if wanted.model and recipe.revision and models.is_file(recipe.revision):
+    if wanted.model and models.is_file(recipe.revision):
         models.keep(store, Path(wanted.model), recipe.revision)
     # a job has its shard, and so its checkpoints, to itself
     sizes = Sizes(1) if issubclass(task, JobTask) else Sizes.of(task.seconds_per_item)
-    return freeze(store, recipe, sizes)
+    at = clean(wanted.model) if wanted.model and models.is_folder(recipe.revision) else None
+    return freeze(store, recipe, sizes, at)
 
 
 def enqueue(store: Store, wanted: Wanted, paths: Sequence[str], root: str | None) -> Enqueued:
@@ -120,11 +121,14 @@ def _items(
 
 def _recipe(store: Store, wanted: Wanted) -> Recipe:
     if wanted.task is None:
-        if wanted.engine or wanted.model or wanted.revision or wanted.settings:
+        frozen = None if wanted.engine or wanted.revision or wanted.settings else require(store).recipe
+        if frozen is None or (wanted.model and not models.is_folder(frozen.revision)):
             raise UsageError(
                 "--engine, --model, --revision, --lang and --set belong to a --task: name it too"
             )
-        return require(store).recipe
+        if wanted.model:
+            models.recognise(wanted.model, frozen)
+        return frozen
     task = registry.find(wanted.task)
     choice = models.choose(task, wanted.engine, wanted.model, wanted.revision)
     return Recipe(

@@ -1,23 +1,37 @@
-"""A model that is one file travels with the queue: whoever works on it needs nothing but the queue's name."""
+"""The model of a recipe, named so that it is the same one on every machine, and found on this one.
+
+One file travels with the queue. A folder is known by its name and a hash of what is in it, a model of the
+hub by its commit; they are too large to travel, so each machine has them somewhere."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import TypeGuard
 
+from worker.engines import checkpoint, hub
 from worker.engines.choice import Choice, engine_type
 from worker.errors import MachineError, UsageError
+from worker.inputs import clean
 from worker.jobs.checkpoints import hash_file
 from worker.queue import layout
-from worker.queue.recipe import Recipe
+from worker.queue.recipe import Recipe, require
 from worker.queue.store import Store
+from worker.tasks import registry
 from worker.tasks.registry import AnyTask
 
 MOST_GB = 2.0
 HASH = "sha256:"
+HERE, FOLDERS = "WORKER_MODEL", "WORKER_MODELS"
+"""where this machine has the model of a recipe, and a folder of such folders"""
 
 
-def is_file(revision: str) -> bool:
-    return revision.startswith(HASH)
+def is_file(revision: str | None) -> TypeGuard[str]:
+    return revision is not None and revision.startswith(HASH)
+
+
+def is_folder(revision: str | None) -> bool:
+    return revision is not None and revision.startswith(checkpoint.TREE)
 
 
 def choose(task: type[AnyTask], engine: str | None, model: str | None, revision: str | None) -> Choice | None:
@@ -26,7 +40,7 @@ def choose(task: type[AnyTask], engine: str | None, model: str | None, revision:
         if engine or model or revision:
             raise UsageError(f"task {task.name} uses no model: leave --engine, --model and --revision out")
         return None
-    name = engine or (_first_with_a_model(task) if model else next(iter(task.engines)))
+    name = engine or (_that_takes(task, model) if model else next(iter(task.engines)))
     if name not in task.engines:
         known = ", ".join(task.engines)
         raise UsageError(f"task {task.name} has no engine '{name}'; it has {known}")
@@ -36,18 +50,55 @@ def choose(task: type[AnyTask], engine: str | None, model: str | None, revision:
             raise UsageError(f"engine {name} uses no model: leave --model and --revision out")
         return Choice(name)
     if model is None:
-        raise UsageError(f"engine {name} needs --model, the {kind} that holds its weights")
-    if kind == "folder":
+        raise UsageError(f"engine {name} needs --model, {_MEANS[kind]}")
+    if kind == "name":
         return Choice(name, model, revision)
+    if kind == "folder":
+        return Choice(name, *_pinned(model, revision))
     found = revision_of(Path(model))
     if revision not in (None, found):
         raise UsageError(f"--model {model} is {found}, and not --revision {revision}")
     return Choice(name, Path(model).name, found)
 
 
-def _first_with_a_model(task: type[AnyTask]) -> str:
+_MEANS = {
+    "file": "the file that holds its weights",
+    "folder": "the folder that holds its weights, or its name on the hub (owner/name)",
+    "name": "what its server calls it",
+}
+
+
+def _pinned(model: str, revision: str | None) -> tuple[str, str]:
+    """Name and revision, the same on every machine that has this model."""
+    if (folder := Path(model)).is_dir():
+        checkpoint.check(folder)
+        found = checkpoint.tree(folder)
+        if revision not in (None, found):
+            raise UsageError(f"--model {model} is {found}, and not --revision {revision}")
+        return Path(clean(model)).name, found
+    if not hub.is_name(model):
+        raise UsageError(f"--model {model}: no such folder, and no name of the hub (owner/name)")
+    if commit := hub.commit(model, revision or "main"):
+        return model, commit
+    raise UsageError(
+        f"--model {model} is no folder, and of the hub's model it is not known which commit is meant: give "
+        f"its 40 hex digits with --revision, or fetch it first: {hub.fetch(model, revision)}"
+    )
+
+
+def recognise(model: str, recipe: Recipe) -> None:
+    """Of a queue that has its recipe --model may say where this machine keeps its folder."""
+    if not Path(model).is_dir():
+        raise UsageError(f"--model {model}: no such folder")
+    if (found := checkpoint.tree(Path(model))) != recipe.revision:
+        raise UsageError(f"--model {model} is {found}, and the queue's {recipe.model} {recipe.revision}")
+
+
+def _that_takes(task: type[AnyTask], model: str) -> str:
     kinds = {name: engine_type(where).model for name, where in task.engines.items()}
-    return next((name for name, kind in kinds.items() if kind != "none"), next(iter(kinds)))
+    with_one = [name for name, kind in kinds.items() if kind != "none"] or [*kinds]
+    looks_like = "folder" if Path(model).is_dir() else "file"
+    return next((name for name in with_one if kinds[name] == looks_like), with_one[0])
 
 
 def revision_of(file: Path) -> str:
@@ -70,16 +121,62 @@ def keep(store: Store, file: Path, revision: str) -> None:
 
 
 def choice_of(store: Store, recipe: Recipe, folder: Path) -> Choice | None:
-    """The recipe's engine, its model's file fetched into `folder` and checked."""
+    """The recipe's engine, and its model where it lies on this machine. A file is fetched into `folder`."""
     if recipe.engine is None:
         return None
-    revision = recipe.revision or ""
-    if not is_file(revision):
-        return Choice(recipe.engine, recipe.model, recipe.revision)
-    file = folder / f"{revision.removeprefix(HASH)}{Path(recipe.model or '').suffix}"
+    return Choice(recipe.engine, recipe.model, recipe.revision, _lies(store, recipe, folder))
+
+
+def _lies(store: Store, recipe: Recipe, folder: Path) -> Path | None:
+    model, revision = recipe.model or "", recipe.revision or ""
+    if is_file(revision):
+        return _fetched(store, model, revision, folder)
+    if is_folder(revision):
+        return _found(model, revision, require(store).model_at)
+    if hub.is_commit(revision) and _kind(recipe) == "folder":
+        return _snapshot(model, revision)
+    return None
+
+
+def _kind(recipe: Recipe) -> str:
+    return engine_type(registry.find(recipe.task).engines[recipe.engine or ""]).model
+
+
+def _fetched(store: Store, model: str, revision: str, folder: Path) -> Path:
+    file = folder / f"{revision.removeprefix(HASH)}{Path(model).suffix}"
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
         store.download(layout.model(revision.removeprefix(HASH)), file)
     if revision_of(file) != revision:
-        raise MachineError(f"{store.url}: the model {recipe.model} is damaged, its sha256 is another one")
-    return Choice(recipe.engine, recipe.model, recipe.revision, file)
+        raise MachineError(f"{store.url}: the model {model} is damaged, its sha256 is another one")
+    return file
+
+
+def _found(model: str, revision: str, enqueued_from: str | None) -> Path:
+    """The folder whose content is that of the recipe."""
+    below = os.environ.get(FOLDERS)
+    places = [os.environ.get(HERE), enqueued_from, str(Path(below, model)) if below else None]
+    others = []
+    for place in dict.fromkeys(Path(clean(one)) for one in places if one):
+        if not place.is_dir():
+            others.append(f"{place} is not there")
+        elif (found := checkpoint.tree(place)) == revision:
+            checkpoint.check(place)
+            return place
+        else:
+            others.append(f"{place} is {found}")
+    raise MachineError(
+        f"this machine has no {model} {revision} ({'; '.join(others) or 'nobody said where'}): copy it here "
+        f"whole, and name its folder with --model or the one above it with {FOLDERS}"
+    )
+
+
+def _snapshot(model: str, commit: str) -> Path:
+    fetch = hub.fetch(model, commit)
+    if (folder := hub.snapshot(model, commit)) is None:
+        raise MachineError(f"this machine has no {model} {commit}: fetch it with {fetch}")
+    try:
+        checkpoint.check(folder)
+    except UsageError as error:
+        raise MachineError(f"{error} ({fetch})") from None
+    return folder

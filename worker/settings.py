@@ -20,7 +20,7 @@ class Settings:
     member: int = 0
     """its number among the workers that one command started; 0: it is alone"""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """of the working process and its children: which card they see"""
+    """of the working process and its children: which card they see, and what is said of models"""
     batch: int | None = None
     """samples a batch; None: what the task likes"""
     children: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))

@@ -65,8 +65,10 @@ def crew_of(stop: Ear, *endings: Ending | Exception | None) -> tuple[Crew, list[
 
 def test_cards_go_round_and_the_first_draws_the_views() -> None:
     cards = [Card("cuda", name, {"CUDA_VISIBLE_DEVICES": name}) for name in "47"]
-    shares = divide(Settings("queue", out=Path("out")), 3, cards)
+    settings = Settings("queue", out=Path("out"), environment={"WORKER_MODEL": "here"})
+    shares = divide(settings, 3, cards)
     assert [share.environment["CUDA_VISIBLE_DEVICES"] for share in shares] == ["4", "7", "4"]
+    assert {share.environment["WORKER_MODEL"] for share in shares} == {"here"}
     assert [share.device_name for share in shares] == ["cuda:4", "cuda:7", "cuda:4"]
     assert [share.out for share in shares] == [Path("out"), None, None]
 

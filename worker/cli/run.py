@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from worker import process
+from worker import models, process
 from worker.cli import tell_error
 from worker.cli.enqueue import tell
 from worker.cli.options import Batch, Duration, recipe_options, settings_of
 from worker.clock import Clock
 from worker.crew import Crew, divide, together
+from worker.engines import trust
 from worker.enqueue import Wanted, agree, enqueue
 from worker.errors import UnfinishedError, UsageError
 from worker.evictions import events_url
@@ -57,6 +58,12 @@ log = logging.getLogger(__name__)
 @click.option("--device", help="what the task computes on  [default: cpu; with --gpus cuda, npu or xpu]")
 @click.option(
     "--batch", type=Batch(), default="auto", show_default=True, help="samples at once on the device"
+)
+@click.option(
+    "--allow-code",
+    metavar="NAME@REVISION",
+    default="",
+    help="models that may run python code of their own; several: with commas",
 )
 @click.option(
     "--children",
@@ -107,6 +114,7 @@ def command(
     gpus: str | None,
     device: str | None,
     batch: int | None,
+    allow_code: str,
     children: int | None,
     item_limit: float | None,
     item_memory: float | None,
@@ -123,6 +131,7 @@ def command(
     """Pull and work until QUEUE is done. With --task and PATHs: from files to answers in one command."""
     nursery = context.with_resource(Nursery(process.main))  # first: a store may have threads
     # nothing below needs a device or a model; those are the working process's
+    trust.parse(allow_code)
     if on_done and not shutil.which(shlex.split(on_done)[0]):
         raise UsageError(f"--on-done {on_done}: no such program; it is started by itself, not by a shell")
     cards = _cards(gpus) if gpus else []
@@ -148,11 +157,13 @@ def command(
     task_type = registry.find(run.recipe.task)
     if notice := task_type.notices.get(run.recipe.engine or ""):
         click.echo(notice[run.recipe.params.get("lang") == "zh"], err=True)
+    about_models = ((models.HERE, model), (trust.VARIABLE, allow_code))
     group = context.find_root().params
     chosen = Settings(
         queue=queue,
         root=root,
         device=device or (cards[0].device if cards else "cpu"),
+        environment={variable: value for variable, value in about_models if value},
         batch=batch,
         children=children or max(1, len(os.sched_getaffinity(0)) // workers),
         item_limit_s=item_limit,

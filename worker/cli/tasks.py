@@ -37,7 +37,9 @@ def engines(known: Mapping[str, str]) -> list[str]:
 
 
 def needs(model: str) -> str:
-    return "" if model == "none" else "--model FILE" if model == "file" else "--model FOLDER"
+    return {"none": "", "file": "--model FILE", "folder": "--model FOLDER|OWNER/NAME"}.get(
+        model, "--model NAME"
+    )
 
 
 def describe(schema: Mapping[str, Any]) -> list[str]:

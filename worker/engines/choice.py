@@ -17,7 +17,7 @@ class Choice:
     model: str | None = None
     revision: str | None = None
     file: Path | None = None
-    """where the model lies on this machine"""
+    """where the model lies on this machine: its file, or its folder"""
 
 
 def engine_type(where: str) -> type[Engine]:

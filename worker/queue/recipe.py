@@ -43,6 +43,8 @@ class Run(BaseModel):
     shard_size: int
     shard_least: int = SHARD_MOST
     """however short a list is"""
+    model_at: str | None = None
+    """the folder that the model lay in when the recipe was frozen: a hint, and no part of the fingerprint"""
 
     @property
     def sizes(self) -> Sizes:
@@ -76,9 +78,15 @@ def require(store: Store) -> Run:
     return run
 
 
-def freeze(store: Store, recipe: Recipe, sizes: Sizes) -> Run:
+def freeze(store: Store, recipe: Recipe, sizes: Sizes, model_at: str | None = None) -> Run:
     """Write run.json, or find the same recipe there; another recipe is refused (rule 9)."""
-    run = Run(fingerprint=recipe.fingerprint, recipe=recipe, shard_size=sizes.usual, shard_least=sizes.least)
+    run = Run(
+        fingerprint=recipe.fingerprint,
+        recipe=recipe,
+        shard_size=sizes.usual,
+        shard_least=sizes.least,
+        model_at=model_at,
+    )
     frozen = load(store)
     if frozen is None:
         store.create(layout.RUN, encode(run.model_dump()))

@@ -1,0 +1,99 @@
+"""A model's folder, as it was fetched or saved: what it is known by everywhere, and whether it is whole.
+
+Nothing heavy is imported here: enqueue needs it too."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from worker.engines import weights
+from worker.errors import UsageError
+
+TREE = "tree:"
+CONFIG = "config.json"
+_WHOLE = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+_ADAPTER = "adapter_config.json"
+"""makes transformers load another model than this folder's"""
+_READ = frozenset({".json", ".py", ".txt", ".model", ".jinja", ".tiktoken", weights.SUFFIX})
+"""endings of what loading may read; others (pictures, READMEs, weights in other formats) are no part of it"""
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+
+
+def tree(folder: Path) -> str:
+    """A folder's content, cheaply: every file in full but for weights, of which `weights.mark` is taken."""
+    digest = hashlib.sha256()
+    for name, file in sorted(_files(folder)):
+        digest.update(f"{name}\0{file.stat().st_size}\0".encode())
+        digest.update(_mark(file).encode())
+    return TREE + digest.hexdigest()[:32]
+
+
+def _mark(file: Path) -> str:
+    if file.suffix == weights.SUFFIX:
+        return weights.mark(file)
+    with file.open("rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()
+
+
+def _files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """With their names below the folder. What is hidden is a downloader's own."""
+    for place, folders, files in os.walk(folder):
+        folders[:] = [one for one in folders if not one.startswith(".") and one != "__pycache__"]
+        for one in files:
+            file = Path(place, one)
+            if not one.startswith(".") and file.suffix in _READ:
+                yield file.relative_to(folder).as_posix(), file
+
+
+def config(folder: Path) -> Mapping[str, Any]:
+    try:
+        told = json.loads((folder / CONFIG).read_bytes())
+    except FileNotFoundError:
+        raise UsageError(f"{folder} has no {CONFIG}: name the folder that a model was saved into") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{folder / CONFIG} cannot be read: {error}") from None
+    if not isinstance(told, dict):
+        raise UsageError(f"{folder / CONFIG} is no model's configuration")
+    return told
+
+
+def files(folder: Path) -> list[Path]:
+    """Those that hold the weights, all of them there."""
+    names = [_WHOLE]
+    if (index := folder / _INDEX).exists() and not (folder / _WHOLE).exists():
+        try:
+            names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+        except (OSError, ValueError, KeyError, AttributeError):
+            raise UsageError(f"{index} cannot be read: copy or fetch it again") from None
+    if outside := [name for name in names if Path(name).name != name]:
+        raise UsageError(f"{index} names {outside[0]}, which is not in it")
+    missing = [name for name in names if not (folder / name).is_file()]
+    if not missing:
+        return [folder / name for name in names]
+    if missing == [_WHOLE] and (pickles := [one for kind in _PICKLES for one in folder.glob(kind)]):
+        raise UsageError(
+            f"{folder} has its weights only as pickles ({min(pickles).name}), which run code when they are "
+            f"read: save it as safetensors first (model.save_pretrained(…, safe_serialization=True))"
+        )
+    more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+    raise UsageError(f"{folder} has no {missing[0]}{more}: copy or fetch it again")
+
+
+def check(folder: Path) -> None:
+    """Refuses, in one line, what could not be loaded."""
+    if (folder / _ADAPTER).exists():
+        raise UsageError(
+            f"{folder} is an adapter: merge it into its model first, and name the folder of that"
+        )
+    if other := config(folder).get("transformers_weights"):
+        raise UsageError(
+            f"{folder / CONFIG} names other weights ({other}): save the model as one of safetensors"
+        )
+    for file in files(folder):
+        weights.header(file)
