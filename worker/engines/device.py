@@ -41,7 +41,9 @@ def look(device: str) -> Iterator[Device]:
     elif kind != "cuda":
         yield Device(device, kind)
     else:
-        for at in [int(number)] if number else range(torch.cuda.device_count()):
+        for at in range(torch.cuda.device_count()):
+            if number not in ("", str(at)):
+                continue
             with torch.cuda.device(at):
                 free, total = torch.cuda.mem_get_info()
                 bf16 = torch.cuda.is_bf16_supported(including_emulation=False)  # Turing emulates it
