@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -315,6 +317,13 @@ def test_a_known_model_does_not_run_the_code_beside_it(copy: Path) -> None:
     configure(copy, auto_map={"AutoModelForImageTextToText": "modeling_bad.Bad"})
     (copy / "modeling_bad.py").write_text("raise SystemExit('it ran')")
     assert not opened(copy).trusted
+
+
+def test_who_only_wants_to_know_how_loads_no_torch() -> None:
+    heavy = "{'torch', 'transformers'} & {*sys.modules}"
+    code = f"import sys, worker.engines.loading, worker.models; sys.exit(str({heavy}) if {heavy} else 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_nothing_is_asked_of_the_network(

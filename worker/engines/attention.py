@@ -8,10 +8,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from worker.engines import probe
 from worker.engines.device import Device, cache_folder
 from worker.engines.precision import TORCH, Precision
 
@@ -20,6 +20,7 @@ Wanted: TypeAlias = Literal["auto", "flash", "sdpa", "eager"]
 
 LADDER: tuple[Attention, ...] = ("flash_attention_2", "sdpa", "eager")
 _AMPERE = (8, 0)
+_PROBE = Path(__file__).with_name("probe.py")
 _PROBE_LIMIT_S = 300.0
 """torch may come from a slow disk"""
 
@@ -70,13 +71,14 @@ def works(one: Attention, device: Device, precision: Precision) -> str | None:
         return None
     wrong = _try(one, device, precision)
     if wrong is None:
-        remembered.parent.mkdir(parents=True, exist_ok=True)
-        remembered.touch()
+        with suppress(OSError):  # it is tried again the next time
+            remembered.parent.mkdir(parents=True, exist_ok=True)
+            remembered.touch()
     return wrong
 
 
 def _try(one: Attention, device: Device, precision: Precision) -> str | None:
-    command = [sys.executable, "-P", str(Path(probe.__file__)), one, device.place, TORCH[precision]]
+    command = [sys.executable, "-P", str(_PROBE), one, device.place, TORCH[precision]]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     try:
         done = subprocess.run(
