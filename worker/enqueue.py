@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from worker import models
@@ -16,7 +16,7 @@ from worker.queue.inbox import keep
 from worker.queue.intake import Added
 from worker.queue.lines import Refused
 from worker.queue.protocol import Sizes
-from worker.queue.recipe import Recipe, Run, freeze, require
+from worker.queue.recipe import Recipe, Run, Screen, freeze, require
 from worker.queue.store import Store, open_store
 from worker.queue.superseded import Contents, key, supersede
 from worker.queue.tally import Tally
@@ -35,6 +35,8 @@ class Wanted:
     model: str | None = None
     revision: str | None = None
     settings: Sequence[str] = ()
+    screen: str | None = None
+    screen_model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +55,9 @@ def agree(store: Store, wanted: Wanted) -> Run:
     """Freeze the wanted recipe, or find the one that stands."""
     recipe = _recipe(store, wanted)
     task = registry.find(recipe.task)
-    if wanted.model and recipe.revision and models.is_file(recipe.revision):
-        models.keep(store, Path(wanted.model), recipe.revision)
+    for model, chosen in ((wanted.model, recipe), (wanted.screen_model, recipe.screen)):
+        if model and chosen and chosen.revision and models.is_file(chosen.revision):
+            models.keep(store, Path(model), chosen.revision)
     # a job has its shard, and so its checkpoints, to itself
     sizes = Sizes(1) if issubclass(task, JobTask) else Sizes.of(task.seconds_per_item)
     return freeze(store, recipe, sizes)
@@ -120,13 +123,15 @@ def _items(
 
 def _recipe(store: Store, wanted: Wanted) -> Recipe:
     if wanted.task is None:
-        if wanted.engine or wanted.model or wanted.revision or wanted.settings:
+        if any(astuple(wanted)):
             raise UsageError(
-                "--engine, --model, --revision, --lang and --set belong to a --task: name it too"
+                "--engine, --model, --revision, --screen, --screen-model, --lang and --set "
+                "belong to a --task: name it too"
             )
         return require(store).recipe
     task = registry.find(wanted.task)
     choice = models.choose(task, wanted.engine, wanted.model, wanted.revision)
+    screen = models.choose_screen(task, choice, wanted.screen, wanted.screen_model)
     return Recipe(
         task=task.name,
         version=task.version,
@@ -134,6 +139,7 @@ def _recipe(store: Store, wanted: Wanted) -> Recipe:
         engine=choice.engine if choice else None,
         model=choice.model if choice else None,
         revision=choice.revision if choice else None,
+        screen=Screen(engine=screen.engine, model=screen.model, revision=screen.revision) if screen else None,
     )
 
 

@@ -112,7 +112,7 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
             pool,
             alive,
             worker=worker,
-            batch=settings.batch or task.batch,
+            batch=settings.batch,
             ahead=2 * settings.children,
             flush_s=settings.flush_s,
         )

@@ -99,6 +99,8 @@ def command(
     engine: str | None,
     model: str | None,
     revision: str | None,
+    screen: str | None,
+    screen_model: str | None,
     lang: str | None,
     settings: tuple[str, ...],
     root: str | None,
@@ -137,7 +139,7 @@ def command(
 
         refuse_taken(metrics)
     store = open_store(queue, make=task is not None, named=True)
-    wanted = Wanted(task, engine, model, revision, settings_of(settings, lang))
+    wanted = Wanted(task, engine, model, revision, settings_of(settings, lang), screen, screen_model)
     folders = _folders(store, task, paths) if follow else []
     if named := [path for path in paths if path not in folders]:
         tell(enqueue(store, wanted, named, root), store.url)

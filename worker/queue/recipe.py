@@ -14,6 +14,16 @@ from worker.queue.store import Store
 from worker.queue.text import dumps, encode
 
 
+class Screen(BaseModel):
+    """Who looks first, before the engine that is dear."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    engine: str
+    model: str | None = None
+    revision: str | None = None
+
+
 class Recipe(BaseModel):
     """Everything an answer depends on. Library versions and the device are provenance, not part of it."""
 
@@ -26,6 +36,7 @@ class Recipe(BaseModel):
     engine: str | None = None
     model: str | None = None
     revision: str | None = None
+    screen: Screen | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -100,4 +111,5 @@ def differences(frozen: Recipe, asked: Recipe) -> str:
 
 def _flat(recipe: Recipe) -> dict[str, Any]:
     fields = recipe.model_dump()
-    return {**fields.pop("params"), **fields}
+    screen = {f"screen {key}": value for key, value in (fields.pop("screen") or {}).items()}
+    return {**fields.pop("params"), **fields, **screen}

@@ -21,7 +21,7 @@ from worker.queue.store import Store, at_once, in_order
 from worker.queue.superseded import Superseded
 from worker.report.files import refuse_other, relative_paths, write_json, write_whole
 from worker.report.html import ROWS_MOST, Report, render
-from worker.report.performance import performance
+from worker.report.performance import performance, spent_together
 from worker.report.provenance import provenance
 from worker.report.record import document, encoded, record
 from worker.report.words import LANGUAGES
@@ -64,6 +64,9 @@ def collect(store: Store, out: Path, labels: Path | None = None) -> Collected:
     epochs = {shard: newest[shard].epoch for shard in shards if shard in newest}
     scored = score(labels, map(record, plain)).document() if labels else None
     went = performance(results.spent(), beats, sum(epochs.values()))
+    went |= {
+        key: value for key, value in task.figures(spent_together(beats), summary).items() if key not in went
+    }
     origin = provenance(run, store.url, beats, intake.roots(store), epochs)
     try:
         out.mkdir(parents=True, exist_ok=True)
