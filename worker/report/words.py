@@ -34,6 +34,8 @@ WORDS = {
     "no": ("no", "否"),
     "not_there": ("not in the results", "结果中没有"),
     "time_hits": ("found within 2 s of the label", "与标注时间相差 2 秒内"),
+    "let_through": ("clips that the screen let through", "预筛放行的片段"),
+    "ghosts_let_through": ("ghosts that the screen let through", "预筛放行的鬼探头"),
     "wrong": ("Wrong", "判错"),
     "label": ("Label", "标注"),
     "label_time": ("At", "时间"),
