@@ -40,7 +40,9 @@ class Recipe(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        return hashlib.sha256(dumps(self.model_dump()).encode()).hexdigest()[:16]
+        # a recipe without a screen has the fingerprint that it had before there were screens
+        left_out = {"screen"} if self.screen is None else set()
+        return hashlib.sha256(dumps(self.model_dump(exclude=left_out)).encode()).hexdigest()[:16]
 
 
 class Run(BaseModel):
