@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import tracemalloc
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ import pytest
 
 from tests.queues import TASKS, QueueUnderTest
 from worker.errors import UnfinishedError, UsageError
-from worker.items import Answer, Failure
+from worker.items import Answer, Failure, Result
 from worker.queue import layout
 from worker.queue.answers import DamagedQueueError
 from worker.queue.finals import read_finals
 from worker.report.collect import collect, finished_shards
 from worker.report.files import default_out
+from worker.tasks.task import Task
 
 BROKEN = Failure("broken", "it does not open")
 
@@ -81,6 +83,23 @@ def test_the_bytes_do_not_tell_how_it_went(tmp_path: Path) -> None:
         collect(queue.store, tmp_path / name)
     for file in ("final_results.json", "summary.json"):
         assert (tmp_path / "calm" / file).read_bytes() == (tmp_path / "stormy" / file).read_bytes()
+
+
+def test_what_a_task_says_of_results_beside_each_other_stands_everywhere(
+    queue: QueueUnderTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def chained(_task: object, results: Iterable[Result]) -> Iterator[Result]:
+        before = ""
+        for result in results:
+            yield replace(result, outcome=Answer({"shout": f"after {before}"}))
+            before = result.input
+
+    monkeypatch.setattr(Task, "together", chained)
+    queue.commit(queue.shard("b", "a"))
+    collected = collect(queue.store, tmp_path)
+    said = [one["shout"] for one in read(tmp_path / "final_results.json")["results"]]
+    assert said == [row["shout"] for row in collected.rows] == ["after ", "after a"]
+    assert "after a" in collected.report.read_text()
 
 
 def test_a_failed_retry_never_replaces_an_answer(queue: QueueUnderTest, tmp_path: Path) -> None:

@@ -57,8 +57,9 @@ def collect(store: Store, out: Path, labels: Path | None = None) -> Collected:
     task_type = registry.find(run.recipe.task)
     task = task_type(params.validate(task_type, run.recipe.params))
     plain = results.plain()  # a summary must not know how it went
+    first = [*task.together(plain.first(ROWS_MOST))]
     gone = Superseded(store).look()
-    summary = _summary(run, results, task.summarise(plain), _refused(store), len(gone))
+    summary = _summary(run, results, task.summarise(task.together(plain)), _refused(store), len(gone))
     beats = read_beats(store)
     newest = newest_claims(e.name for e in store.list(layout.CLAIMS))
     epochs = {shard: newest[shard].epoch for shard in shards if shard in newest}
@@ -69,13 +70,13 @@ def collect(store: Store, out: Path, labels: Path | None = None) -> Collected:
         out.mkdir(parents=True, exist_ok=True)
         _copy_files(store, out, results.with_files())
         head = {"task": run.recipe.task, "fingerprint": run.fingerprint}
-        write_whole(out / "final_results.json", document(head, map(encoded, results)))
+        write_whole(out / "final_results.json", document(head, map(encoded, task.together(results))))
         write_json(out / "performance.json", went)
         write_json(out / "provenance.json", origin)
         page = render(
             Report(
                 summary=summary,
-                results=plain.first(ROWS_MOST),
+                results=first,
                 row=task.row,
                 moments=task.moments,
                 performance=went,
@@ -94,7 +95,7 @@ def collect(store: Store, out: Path, labels: Path | None = None) -> Collected:
     except OSError as error:
         remedy = "free room there, or give another --out"
         raise UsageError(f"{error.filename or out}: {error.strerror}; {remedy}") from None
-    short = plain if len(plain) <= ROWS_SHORT else ()
+    short = first if len(plain) <= ROWS_SHORT else ()
     return Collected(out, summary, [{"": one.input, **task.row(one)} for one in short if one.ok])
 
 
