@@ -153,6 +153,7 @@ def test_collecting_twice_changes_nothing_and_leaves_nothing_behind(
     collect(queue.store, tmp_path)
     assert contents() == once
     names = {"final_results.json", "summary.json", "performance.json", "provenance.json", "report.html"}
+    names.add("shout.log")
     assert once.keys() == names | {next(name for name in once if name.startswith("files/"))}
 
 

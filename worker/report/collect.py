@@ -19,8 +19,9 @@ from worker.queue.progress import read_taken, refused_lines
 from worker.queue.recipe import Run
 from worker.queue.store import Store, at_once, in_order
 from worker.queue.superseded import Superseded
-from worker.report.files import refuse_other, relative_paths, write_json, write_whole
+from worker.report.files import refuse_other, relative_paths, slug, write_json, write_whole
 from worker.report.html import ROWS_MOST, Report, render
+from worker.report.log import log_lines
 from worker.report.performance import performance
 from worker.report.provenance import provenance
 from worker.report.record import document, encoded, record
@@ -59,7 +60,8 @@ def collect(store: Store, out: Path, labels: Path | None = None) -> Collected:
     plain = results.plain()  # a summary must not know how it went
     first = [*task.together(plain.first(ROWS_MOST))]
     gone = Superseded(store).look()
-    summary = _summary(run, results, task.summarise(task.together(plain)), _refused(store), len(gone))
+    refused = _refused(store)
+    summary = _summary(run, results, task.summarise(task.together(plain)), refused, len(gone))
     beats = read_beats(store)
     newest = newest_claims(e.name for e in store.list(layout.CLAIMS))
     epochs = {shard: newest[shard].epoch for shard in shards if shard in newest}
@@ -71,6 +73,7 @@ def collect(store: Store, out: Path, labels: Path | None = None) -> Collected:
         _copy_files(store, out, results.with_files())
         head = {"task": run.recipe.task, "fingerprint": run.fingerprint}
         write_whole(out / "final_results.json", document(head, map(encoded, task.together(results))))
+        write_whole(out / f"{slug(task.name)}.log", log_lines(results.events(), beats, refused))
         write_json(out / "performance.json", went)
         write_json(out / "provenance.json", origin)
         page = render(
