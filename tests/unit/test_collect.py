@@ -9,15 +9,20 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from tests.queues import TASKS, QueueUnderTest
+from worker.cli.outcome import outcome
 from worker.errors import UnfinishedError, UsageError
 from worker.items import Answer, Failure, Result
 from worker.queue import layout
 from worker.queue.answers import DamagedQueueError
 from worker.queue.finals import read_finals
+from worker.queue.protocol import Sizes
+from worker.queue.recipe import Recipe, freeze
+from worker.queue.store import open_store
 from worker.report.collect import collect, finished_shards
 from worker.report.files import default_out
 from worker.tasks.task import Task
@@ -100,6 +105,20 @@ def test_what_a_task_says_of_results_beside_each_other_stands_everywhere(
     said = [one["shout"] for one in read(tmp_path / "final_results.json")["results"]]
     assert said == [row["shout"] for row in collected.rows] == ["after ", "after a"]
     assert "after a" in collected.report.read_text()
+
+
+@pytest.mark.parametrize(("lang", "said"), [("en", "no verdicts"), ("zh", "不是结论")])
+def test_what_a_reader_must_know_first_stands_in_summary_and_report(
+    tmp_path: Path, lang: str, said: str
+) -> None:
+    store = open_store(f"memory://{uuid4().hex}", make=True)
+    freeze(store, Recipe(task="ghost-probing", params={"lang": lang}, engine="motion"), Sizes(1))
+    collected = collect(store, tmp_path)
+    assert said in read(tmp_path / "summary.json")["notice"]
+    page = collected.report.read_text()
+    assert page.count(said) == 1
+    assert '<p class="notice">' in page
+    assert said not in "".join(outcome(collected)), "a run says it at its start"
 
 
 def test_a_failed_retry_never_replaces_an_answer(queue: QueueUnderTest, tmp_path: Path) -> None:

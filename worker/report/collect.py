@@ -61,7 +61,11 @@ def collect(store: Store, out: Path, labels: Path | None = None) -> Collected:
     first = [*task.together(plain.first(ROWS_MOST))]
     gone = Superseded(store).look()
     refused = _refused(store)
+    lang = getattr(task.params, "lang", LANGUAGES[0])
+    notice = task.notices.get(run.recipe.engine or "")
     summary = _summary(run, results, task.summarise(task.together(plain)), refused, len(gone))
+    if notice:
+        summary["notice"] = notice[LANGUAGES.index(lang)]
     beats = read_beats(store)
     newest = newest_claims(e.name for e in store.list(layout.CLAIMS))
     epochs = {shard: newest[shard].epoch for shard in shards if shard in newest}
@@ -86,10 +90,10 @@ def collect(store: Store, out: Path, labels: Path | None = None) -> Collected:
                 provenance=origin,
                 out=out,
                 headlines=task.headlines,
-                notice=task.notices.get(run.recipe.engine or ""),
+                notice=notice,
                 score=scored,
             ),
-            getattr(task.params, "lang", LANGUAGES[0]),
+            lang,
         )
         write_whole(out / "report.html", [page.encode(errors="replace")])
         if scored:

@@ -32,7 +32,7 @@ TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")
 """characters that turn the order of letters around: gpj.exe would look like exe.jpg"""
 Told: TypeAlias = Mapping[str, Sequence[Moment]]
 """what was found, by item"""
-HEADLINES = {"task", "fingerprint", "total", "ok", "failed", "failures", "refused", "superseded"}
+HEADLINES = {"task", "fingerprint", "total", "ok", "failed", "failures", "refused", "superseded", "notice"}
 
 
 @dataclass(frozen=True, slots=True)
