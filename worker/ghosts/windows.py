@@ -68,7 +68,7 @@ def _marked(result: Result, answer: Answer, began: float, known: list[_Event]) -
         if same := _same(event, before):
             before.remove(same)
             same.also(event)
-            one = one | {"evidence": one["evidence"] | {"told_in": same.input}}
+            one = one | {"evidence": (one.get("evidence") or {}) | {"told_in": same.input}}
         else:
             known.append(event)
         incidents.append(one)
