@@ -119,9 +119,10 @@ class Root:
             folders[:] = sorted(f for f in folders if not f.startswith("."))
             for linked in (f for f in folders if (Path(folder) / f).is_symlink()):
                 log.warning("%s is a link to a folder and left out: name it itself", Path(folder) / linked)
+            under = folder[len(self.location) :].strip("/")
             for name in sorted(files):
                 if not name.startswith("."):
-                    yield (Path(folder) / name).relative_to(self.location).as_posix()
+                    yield f"{under}/{name}" if under else name
 
     @contextmanager
     def open(self, input: str, scratch: Path, admit: Callable[[int], None]) -> Iterator[Path]:
