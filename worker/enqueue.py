@@ -40,15 +40,23 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
+class Brought:
+    added: Added
+    superseded: int = 0
+    """items that count no longer, for their file has another content by now"""
+    again: int = 0
+    """items asked for again: they failed for want of the content that lies there now"""
+
+
+@dataclass(frozen=True, slots=True)
 class Enqueued:
     added: Added
     refused: Sequence[Refused]
     skipped: Mapping[str, int]
     """ending → how many files of that the task does not take"""
     superseded: int
-    """items that count no longer, for their file has another content by now"""
+    """as Brought says"""
     again: int
-    """items asked for again: they failed for want of the content that lies there now"""
 
 
 def agree(store: Store, wanted: Wanted) -> Run:
@@ -71,26 +79,33 @@ def enqueue(store: Store, wanted: Wanted, paths: Sequence[str], root: str | None
     task = registry.find(recipe.task)
     named = find(paths, task, recipe.params, root, intake.roots(store))
     run = agree(store, wanted)
-    places: dict[str, str] = {}
-    if named.root is not None:
+    refused: list[Refused] = []
+    if named.root is None:
+        items = _items(resolve(named.wishes, task, run.fingerprint, []), refused)
+        brought = Brought(intake.add(store, run.sizes, items))
+    else:
         # a URL may carry a secret; what is recorded names the place alone
         place = open_store(named.root).url if "?" in named.root else named.root
         intake.add_root(store, place)
-        places = {one: one for one in intake.roots(store)} | {place: named.root}
-    found = resolve(named.wishes, task, run.fingerprint, [named.root] if named.root is not None else [])
-    refused: list[Refused] = []
-    brought: set[str] = set()
-    contents = Contents(store, brought)
-    added = intake.add(store, run.sizes, _items(found, refused, brought if places else None), contents.see)
-    superseded = again = 0
-    if places:
-        intake.add_origin(store, place, added.shards)
-        if not _is_first(store, added):
-            origins = intake.origins(store) if len(places) > 1 else {}
-            superseded, back = supersede(store, contents, lies_there(places, origins))
-            again = _ask_again(store, run.sizes, back)
+        items = _items(resolve(named.wishes, task, run.fingerprint, [named.root]), refused)
+        brought = bring(store, run, items, place, named.root)
     _keep(store, paths, refused)
-    return Enqueued(added, refused, named.skipped, superseded, again)
+    return Enqueued(brought.added, refused, named.skipped, brought.superseded, brought.again)
+
+
+def bring(store: Store, run: Run, items: Iterable[Item], place: str, location: str) -> Brought:
+    """Files below a recorded place, which lies at `location`. Where one had another content before, that
+    counts no longer."""
+    keys: set[str] = set()
+    contents = Contents(store, keys)
+    added = intake.add(store, run.sizes, _noted(items, keys), contents.see)
+    intake.add_origin(store, place, added.shards)
+    if _is_first(store, added):
+        return Brought(added)
+    places = {one: one for one in intake.roots(store)} | {place: location}
+    origins = intake.origins(store) if len(places) > 1 else {}
+    superseded, back = supersede(store, contents, lies_there(places, origins))
+    return Brought(added, superseded, _ask_again(store, run.sizes, back))
 
 
 def _is_first(store: Store, added: Added) -> bool:
@@ -108,17 +123,19 @@ def _ask_again(store: Store, sizes: Sizes, back: Collection[str]) -> int:
     )
 
 
-def _items(
-    found: Iterable[Item | Refused], refused: list[Refused], brought: set[str] | None
-) -> Iterator[Item]:
-    """One by one, as there may be a million; what is none is kept aside, and the keys of files noted."""
+def _items(found: Iterable[Item | Refused], refused: list[Refused]) -> Iterator[Item]:
+    """One by one, as there may be a million; what is none is kept aside."""
     for one in found:
         if isinstance(one, Refused):
             refused.append(one)
-            continue
-        if brought is not None:
-            brought.add(key(one))
-        yield one
+        else:
+            yield one
+
+
+def _noted(items: Iterable[Item], keys: set[str]) -> Iterator[Item]:
+    for item in items:
+        keys.add(key(item))
+        yield item
 
 
 def _recipe(store: Store, wanted: Wanted) -> Recipe:

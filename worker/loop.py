@@ -305,7 +305,7 @@ class Loop:
 
     def _result(self, one: Prepared, outcome: object, spent: float) -> Result:
         assert isinstance(outcome, Answer | Failure)
-        run = {"seconds": round(one.seconds + spent, 3), "worker": self._worker}
+        run = {"at": int(time.time()), "seconds": round(one.seconds + spent, 3), "worker": self._worker}
         result = Result(one.item.id, one.item.input, outcome, run=run)
         if result.ok and (why := unwritable(result)):
             return replace(result, outcome=Failure("error", f"its answer cannot be written: {why}"))

@@ -64,6 +64,10 @@ WORDS = {
     "p90": ("9 of 10 items within, s", "九成项目不超过（秒）"),
     "max": ("slowest item, s", "最慢项目（秒）"),
     "slowest": ("Slowest items", "最慢的项目"),
+    "beside": (
+        "The pictures are too many for one page and lie in files/ beside it: pass the whole folder on.",
+        "图片太多，未放进本页，存放在旁边的 files/ 里：转交时请带上整个文件夹。",
+    ),
     "cut": ("shown of", "已显示，共"),
 }
 

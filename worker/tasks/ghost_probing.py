@@ -16,7 +16,18 @@ from worker.errors import ItemError
 from worker.evaluation.verdicts import seconds
 from worker.ghosts.danger import risk
 from worker.ghosts.incident import Box, Incident
-from worker.ghosts.words import COLUMNS, IMPACTS, KINDS, PROPOSALS, RISKS, YES_NO, describe, evidence_line
+from worker.ghosts.windows import told_in, told_once
+from worker.ghosts.words import (
+    AGAIN,
+    COLUMNS,
+    IMPACTS,
+    KINDS,
+    PROPOSALS,
+    RISKS,
+    YES_NO,
+    describe,
+    evidence_line,
+)
 from worker.items import Answer, Failure, Item, Json, Result
 from worker.media.endings import VIDEOS
 from worker.tasks.task import MapTask, Moment, Params
@@ -99,16 +110,25 @@ class GhostProbing(MapTask[GhostProbingParams, "Question"]):
             for question, one in zip(samples, said, strict=True)
         ]
 
+    def together(self, results: Iterable[Result]) -> Iterable[Result]:
+        return told_once(results)
+
     def summarise(self, results: Iterable[Result]) -> Mapping[str, Json]:
+        """An event that two windows of a camera tell counts in the first of them alone."""
         outcomes = [result.outcome for result in results]
         keys = [outcome.keys for outcome in outcomes if isinstance(outcome, Answer)]
-        found = [one for k in keys for one in k["incidents"]]
-        detected = sum(k["ghost_probing_detected"] for k in keys)
+        told = [one for k in keys for one in k["incidents"]]
+        found = [one for one in told if not told_in(one)]
+        repeated = [k for k in keys if k["incidents"] and all(map(told_in, k["incidents"]))]
+        detected = sum(k["ghost_probing_detected"] for k in keys) - sum(
+            k["ghost_probing_detected"] for k in repeated
+        )
         return {
             "success_rate": _share(len(keys), len(outcomes)),
             "detected": detected,
             "detection_rate": _share(detected, len(keys)),
             "incidents": len(found),
+            "told_twice": len(told) - len(found),
             "object_types": dict(sorted(Counter(one["object_type"] for one in found).items())),
             "risk_levels": dict(sorted(Counter(one["risk_level"] for one in found).items())),
             "partial": sum(k["partial"] is not None for k in keys),
@@ -135,13 +155,14 @@ class GhostProbing(MapTask[GhostProbingParams, "Question"]):
         keys = result.outcome.keys
         incidents = keys["incidents"]
         yes, no = YES_NO[self.params.lang]
+        again = [_again(one, self.params.lang) for one in incidents]
         values = (
             yes if keys["ghost_probing_detected"] else no,
             ", ".join(one["start_time"] for one in incidents),
             ", ".join(one["object_type"] for one in incidents),
             ", ".join(one["risk_level"] for one in incidents),
             f"{keys['duration_s']:.1f} s",
-            "; ".join(filter(None, [keys["partial"], *keys.get("doubts", ())])),
+            "; ".join(filter(None, (keys["partial"], *again, *keys.get("doubts", ())))),
         )
         return dict(zip(COLUMNS[self.params.lang], values, strict=True))
 
@@ -154,7 +175,12 @@ class GhostProbing(MapTask[GhostProbingParams, "Question"]):
                 end_s=seconds(one["end_time"]),
                 of_s=keys["duration_s"],
                 title=f"{one['object_type']} · {one['risk_level']}",
-                lines=[one["description"], one["impact"], *self._evidence(one)],
+                lines=[
+                    *filter(None, [_again(one, self.params.lang)]),
+                    one["description"],
+                    one["impact"],
+                    *self._evidence(one),
+                ],
                 level=next(
                     (level for level, said in RISKS.items() if one["risk_level"] in said.values()), "medium"
                 ),
@@ -165,8 +191,8 @@ class GhostProbing(MapTask[GhostProbingParams, "Question"]):
 
     def _evidence(self, incident: Mapping[str, Json]) -> list[str]:
         """What a finder's verdict rests on; a language model tells nothing of that."""
-        evidence = incident.get("evidence")
-        return [evidence_line(evidence, self.params.lang)] if evidence else []
+        evidence = incident.get("evidence", {})
+        return [evidence_line(evidence, self.params.lang)] if "first_seen_s" in evidence else []
 
     def _look(self, finder: Finder, file: Path, params: GhostProbingParams) -> Seen:
         from worker.ghosts.clip import look
@@ -261,9 +287,15 @@ def tell(incident: Incident, lang: Literal["zh", "en"]) -> dict[str, Json]:
             "expansion_per_s": round(evidence.expansion, 2),
             "time_to_collision_s": _rounded(evidence.time_to_collision_s),
             "confidence": round(evidence.confidence, 2),
+            "told_in": None,
             "track": [[round(one.time, 2), *_corners(one.box)] for one in evidence.track],
         },
     }
+
+
+def _again(incident: Mapping[str, Json], lang: Literal["zh", "en"]) -> str:
+    before = told_in(incident)
+    return AGAIN[lang].format(before) if before else ""
 
 
 def _corners(box: Box) -> list[int]:

@@ -82,6 +82,11 @@ class Task(Generic[P]):
         was chosen."""
         return {}
 
+    def together(self, results: Iterable[Result]) -> Iterable[Result]:
+        """Results beside each other, in the order of their inputs: what one of them says of another is added
+        here, before anything is made of them. As many come out, and one after the other."""
+        return results
+
     def summarise(self, results: Iterable[Result]) -> Mapping[str, Json]:  # noqa: ARG002
         """The task's own keys of summary.json."""
         return {}
