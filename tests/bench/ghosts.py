@@ -114,7 +114,7 @@ class Seen:
     def __init__(self, case: Case, finder: Any, view: View) -> None:
         self._case, self._finder, self._view = case, finder, view
         self._watch = Watch(case.file, finder, from_s=view.later_s or None)
-        self._seen = finder.watch(self._frames())
+        self._seen = held(finder.watch(self._frames()))
 
     @property
     def seconds(self) -> float:
@@ -136,6 +136,11 @@ class Seen:
             replace(one, box=replace(one.box, left=width - one.box.right)) for one in incident.evidence.track
         )
         return replace(incident, evidence=replace(incident.evidence, track=track))
+
+
+def held(seen: Any) -> Any:
+    """All of it, to be judged more than once."""
+    return replace(seen, ways=list(seen.ways))
 
 
 def cases(data: Path, overlap: float) -> list[Case]:

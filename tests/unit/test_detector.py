@@ -69,7 +69,7 @@ def test_who_stands_before_the_car_from_the_first_frame_is_no_ghost(one_person: 
     engine = opened(one_person)
     watched = engine.watch((n / 10, BLACK) for n in range(20))
     assert watched is not None
-    assert {path.track.since_s for path in watched.paths} == {0.0}
+    assert {path.track.since_s for path in watched.ways} == {0.0}
     assert engine.find(((n / 10, BLACK) for n in range(20)), "high") == []
 
 
@@ -82,7 +82,7 @@ def test_two_clips_know_nothing_of_each_other(one_person: Path) -> None:
     first, second = (engine.watch((n / 10, BLACK) for n in range(5)) for _ in range(2))
     assert first is not None
     assert second is not None
-    assert [one.track.times for one in first.paths] == [one.track.times for one in second.paths]
+    assert [one.track.times for one in first.ways] == [one.track.times for one in second.ways]
 
 
 def opened(file: Path) -> Detector:

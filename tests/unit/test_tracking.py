@@ -83,7 +83,7 @@ def test_flow_at_the_border_and_outside_is_that_of_the_border() -> None:
 def test_pace_is_that_of_the_last_second() -> None:
     pace = Pace()
     assert pace.after(0.0, None) == 0
-    fast, still = (Flow(np.full((2, 2, 2), (by, 0.0)), 1000, 500) for by in (50.0, 0.0))
+    fast, still = (Flow(np.full((2, 2, 2), (by, 0.0)), 1000, 500).moved_on for by in (50.0, 0.0))
     for t in times(0.1, 1):
         last = pace.after(t, fast)
     assert last == pytest.approx(0.5)
