@@ -7,7 +7,7 @@ import pytest
 
 from tests.boxes import around, seen, times, tracks
 from worker.ghosts.flow import Flow, Pace
-from worker.ghosts.tracking import LOST_S, START_SCORE, Tracker
+from worker.ghosts.tracking import LOST_S, START_SCORE, TOLD_S, Tracker
 
 
 def test_one_who_walks_is_one_track() -> None:
@@ -65,6 +65,13 @@ def test_a_tracker_keeps_only_what_lives() -> None:
     for n in range(200):
         born += len(tracker.update(n, [seen(around(100 + n, 300, 40, 100))]))
     assert (born, len(tracker.alive)) == (200, 1)
+
+
+def test_of_a_track_that_never_ends_the_beginning_is_kept() -> None:
+    """A reflection on the bonnet is there all day."""
+    (track,) = tracks((t, [seen(around(400, 300, 40, 100))]) for t in times(0, 60))
+    assert (track.born_s, track.last_s) == (0, 60)
+    assert track.times[-1] == track.sightings()[-1].time == TOLD_S
 
 
 def test_flow_of_a_box_is_that_of_its_inner_part() -> None:
