@@ -7,15 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import numpy as np
-import numpy.typing as npt
-
 from worker.engines.choice import Choice
 from worker.ghosts.incident import Incident
 from worker.items import Json
-
-Frame = npt.NDArray[np.uint8]
-"""height x width x 3, red first"""
+from worker.media.rgb import Rgb
 
 
 class Engine(ABC):
@@ -50,7 +45,7 @@ class Finder(Engine):
 
     @abstractmethod
     def find(
-        self, frames: Iterable[tuple[float, Frame]], recall: Literal["balanced", "high"]
+        self, frames: Iterable[tuple[float, Rgb]], recall: Literal["balanced", "high"]
     ) -> Sequence[Incident]:
         """Frames come in order with their times, in seconds. Boxes are in pixels of these frames.
 
@@ -61,7 +56,7 @@ class Finder(Engine):
 class Request:
     """One question about some frames."""
 
-    frames: Sequence[Frame]
+    frames: Sequence[Rgb]
     times: Sequence[float]
     prompt: str
     schema: Json | None = None
