@@ -19,13 +19,13 @@ from worker.queue.answers import read_shard
 from worker.queue.store import open_store
 from worker.queue.text import encode
 
-SLOW_S = 0.12
+SLOW_S = 0.3
 PATIENCE = "60s"
 LOOK_EVERY_S = 0.05
 STOPPED = 75
 JUST_NOW_S = 10.0
 """who leaves may not have seen what somebody brought so lately"""
-LATE_MOST_S = 60.0
+LATE_MOST_S = 30.0
 HURRY_AFTER = 0.1
 """of the shards: so far behind the schedule, no blow waits for the one before"""
 
@@ -72,19 +72,23 @@ class Battle:
         return sum(blow.way in ZOMBIES and blow.way is not Way.LATE for blow in self.struck) + self.late
 
     def run(self, limit: float) -> None:
-        until = time.monotonic() + limit
+        """Until all is done, however slow the machine is; nothing may stand still for longer than `limit`."""
+        came_so_far, moved = (0, 0, 0), time.monotonic()
         while self._working or self._errands:
             now = time.monotonic()
-            if now > until:
+            if (so_far := self._so_far()) != came_so_far:
+                came_so_far, moved = so_far, now
+            if now - moved > limit:
                 said = "\n".join(one.said[-2000:] for one in self._working)
-                self.troubles.append(f"not done after {limit:g} s; the workers said:\n{said}")
+                self.troubles.append(f"nothing moved for {limit:g} s; the workers said:\n{said}")
                 return
             self._spring(now)
             self._wake(now)
             self._bury(now)
             self._look()
             self._strike(now)
-            time.sleep(LOOK_EVERY_S)
+            # the store is there for the workers: half of the time at least it is not asked
+            time.sleep(max(LOOK_EVERY_S, time.monotonic() - now))
         for blow in self._blows:
             self.troubles.append(f"the work was over before {blow.way.name}, due at {blow.commits} commits")
         self._look()
@@ -93,6 +97,10 @@ class Battle:
     def rewritten(self) -> int:
         """Commits that are not what they were when they were first seen."""
         return sum(self._store.get(name) != data for name, data in self.commits.items())
+
+    def _so_far(self) -> tuple[int, int, int]:
+        """Commits, blows, and processes that have ended."""
+        return len(self.commits), len(self.struck), sum(one.returncode is not None for one in self._all)
 
     def _start(self) -> Worker:
         # some items fail: 1
@@ -170,6 +178,7 @@ class Battle:
                 victim.send_signal(signal.SIGSTOP)
                 self._frozen[victim] = now + blow.lasts
             case Way.LATE:
+                (victim.temp / CAUGHT).unlink(missing_ok=True)  # of the last time
                 (victim.temp / TRAP).touch()
                 self._trapped.add(victim)
             case Way.CHILD if victim not in self._bereaved and (children := preparing(victim)):
@@ -219,13 +228,12 @@ class Battle:
                 self._working.append(self._start())
 
     def _shard_with(self, input: str) -> str:
-        """The first that is not done: of an item that is asked for again there are several."""
-        for entry in self._store.list(layout.ITEMS):
-            shard = layout.shard_of(entry.name)
-            is_open = layout.done(shard) not in self.commits
-            if is_open and any(item.input == input for item in read_shard(self._store, shard).items):
-                return shard
-        return ""
+        """The first that is not done, for of an item that is asked for again there are several; else one that
+        is: then others were faster, and nobody need wait for them."""
+        shards = [layout.shard_of(entry.name) for entry in self._store.list(layout.ITEMS)]
+        shards.sort(key=lambda shard: layout.done(shard) in self.commits)
+        holds = (s for s in shards if any(item.input == input for item in read_shard(self._store, s).items))
+        return next(holds, "")
 
     def _wake(self, now: float) -> None:
         for one, when in list(self._frozen.items()):

@@ -12,10 +12,12 @@ from queue import Queue
 
 import pytest
 
-from tests.chaos.places import PLACES
+from tests.chaos.battle import Battle
+from tests.chaos.places import PLACES, Place
 from tests.chaos.proxy import Fault, Lot, Lots, proxy
 from tests.chaos.schedule import BEFORE_THE_END, KILLS, ZOMBIES, Way, schedule
 from tests.chaos.work import WORKS
+from tests.queues import QueueUnderTest
 
 
 def test_a_seed_says_what_is_done_and_when() -> None:
@@ -45,6 +47,18 @@ def test_every_input_is_enqueued_or_dropped_and_each_drop_has_its_file(kind: str
 
 def test_a_zombie_stands_still_for_longer_than_the_ttl() -> None:
     assert all(blow.lasts > 2.0 for blow in schedule(3, 100, 125, 2.0) if blow.way in ZOMBIES)
+
+
+def test_who_is_caught_waits_for_others_only_while_the_work_is_not_done(tmp_path: Path) -> None:
+    queue = QueueUnderTest(str(tmp_path))
+    first, again = queue.shard("late"), queue.shard("late", generation=1)
+    battle = Battle(Place(str(tmp_path)), [], WORKS["items"](7, 1), 2.0, workers=0)
+    queue.commit(first)
+    battle._look()
+    assert battle._shard_with("late") == again.name
+    queue.commit(again)
+    battle._look()
+    assert battle._shard_with("late") in (first.name, again.name)
 
 
 def test_faults_are_drawn_in_the_seeds_order() -> None:
