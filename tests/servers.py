@@ -138,9 +138,13 @@ def missing(why: str) -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """One that a server may open, and that the system gives to nobody else for a minute.
+
+    A connection has just been closed at that end: so it is left to who reuses addresses, as servers do."""
+    with socket.create_server(("127.0.0.1", 0)) as ear, socket.create_connection(ear.getsockname()) as caller:
+        ear.accept()[0].close()
+        caller.recv(1)  # that end was the first to close
+        return int(ear.getsockname()[1])
 
 
 @contextmanager

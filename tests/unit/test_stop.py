@@ -72,7 +72,7 @@ def test_a_second_ctrl_c_is_urgent() -> None:
         assert (heard.reason, heard.time_left, heard.urgent) == ("Ctrl-C twice", 0, True)
 
 
-def test_a_signal_wakes_a_select_in_milliseconds() -> None:
+def test_a_signal_wakes_a_select() -> None:
     with StopListener() as listener:
         sent: list[float] = []
 
@@ -83,7 +83,7 @@ def test_a_signal_wakes_a_select_in_milliseconds() -> None:
         threading.Timer(0.1, send).start()
         heard = hear(listener)
         assert heard
-        assert heard.noticed - sent[0] < 0.3
+        assert heard.noticed - sent[0] < PATIENCE / 2, "it was noticed when the select's time was up"
 
 
 def test_a_storm_of_signals_neither_blocks_nor_fails() -> None:
@@ -123,7 +123,7 @@ def test_a_deadline_stops_early_enough_to_end_by_then() -> None:
         heard = hear(listener)
         assert heard
         assert heard.reason == "--stop-after"
-        assert heard.ends == pytest.approx(started + 0.4, abs=0.2)
+        assert heard.ends >= started + 0.4
         assert heard.time_left == pytest.approx(0.2)  # half is kept for work
     with StopListener(stop_after=0.4, grace=0.1) as listener:
         assert hear(listener).time_left == pytest.approx(0.1)  # type: ignore[union-attr]
