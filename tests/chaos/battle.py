@@ -23,8 +23,6 @@ SLOW_S = 0.3
 PATIENCE = "60s"
 LOOK_EVERY_S = 0.05
 STOPPED = 75
-JUST_NOW_S = 10.0
-"""who leaves may not have seen what somebody brought so lately"""
 LATE_MOST_S = 30.0
 HURRY_AFTER = 0.1
 """of the shards: so far behind the schedule, no blow waits for the one before"""
@@ -45,11 +43,12 @@ class Battle:
         self._to_drop = list(work.dropped)
         self._dropped: set[str] = set()
         """what will say that they are cut"""
-        self._brought_at = 0.0
         self._ttl = ttl
         self._next = 0.0
         self._expected: dict[Worker, set[int]] = {}
         """the exit codes that would be right"""
+        self._found: dict[Worker, set[str]] = {}
+        """what was asked for when it began"""
         self._errands: list[Worker] = []
         """commands that are no workers"""
         self._trapped: set[Worker] = set()
@@ -84,7 +83,7 @@ class Battle:
                 return
             self._spring(now)
             self._wake(now)
-            self._bury(now)
+            self._bury()
             self._look()
             self._strike(now)
             # the store is there for the workers: half of the time at least it is not asked
@@ -103,8 +102,11 @@ class Battle:
         return len(self.commits), len(self.struck), sum(one.returncode is not None for one in self._all)
 
     def _start(self) -> Worker:
+        asked = self._asked_for()
         # some items fail: 1
-        return self._command(1, "run", self._place.queue, "--ttl", f"{self._ttl:g}s", "--patience", PATIENCE)
+        one = self._command(1, "run", self._place.queue, "--ttl", f"{self._ttl:g}s", "--patience", PATIENCE)
+        self._found[one] = asked
+        return one
 
     def _command(self, code: int, *arguments: str) -> Worker:
         one = worker(*arguments, env={**self._place.env, SLOW: str(SLOW_S)})
@@ -118,24 +120,26 @@ class Battle:
             if entry.name not in self.commits:
                 self.commits[entry.name] = self._store.get(entry.name) or b""
 
-    def _is_over(self) -> bool:
-        """All that was enqueued, dropped or asked for again is done."""
-        names = [entry.name for kind in (layout.ITEMS, layout.TAKEN) for entry in self._store.list(kind)]
-        self._look()
-        shards = {layout.done(layout.shard_of(name)) for name in names if name.startswith(layout.ITEMS)}
-        return shards <= self.commits.keys() and self._dropped <= set(names)
+    def _asked_for(self) -> set[str]:
+        """What there must be in the end for all that was enqueued, dropped or asked for again so far."""
+        shards = (layout.shard_of(entry.name) for entry in self._store.list(layout.ITEMS))
+        return {*map(layout.done, shards), *self._dropped}
 
-    def _bury(self, now: float) -> None:
+    def _is_there(self, asked: set[str]) -> bool:
+        self._look()
+        return asked <= {*self.commits, *(entry.name for entry in self._store.list(layout.TAKEN))}
+
+    def _bury(self) -> None:
         """Who was killed or stopped is replaced at once; who says that all is done is asked for proof."""
         for number, one in reversed(list(enumerate(self._working))):
             if one.poll() is None:
                 continue
             self._trapped.discard(one)
-            is_over = one.returncode == 1 and self._is_over()
-            is_new = bool(self._errands) or now - self._brought_at <= JUST_NOW_S
-            if is_new:  # it came between its last look at the list and its last word
+            is_over = one.returncode == 1 and self._is_there(self._asked_for())
+            if self._is_there(self._found[one]):
+                # what else there is came later, perhaps between its last look at the list and its last word
                 self._expected[one].add(STOPPED)
-            if one.returncode == 1 and not is_over and not is_new:
+            elif one.returncode == 1:
                 self.troubles.append(f"a worker left when {len(self.commits)} shards were committed")
             if is_over:
                 del self._working[number]
@@ -144,8 +148,7 @@ class Battle:
         for one in self._errands[:]:
             if one.poll() is not None:
                 self._errands.remove(one)
-                self._brought_at = now
-                if not self._working and not self._is_over():
+                if not self._working and not self._is_there(self._asked_for()):
                     self._working.append(self._start())
 
     def _strike(self, now: float) -> None:
@@ -188,7 +191,7 @@ class Battle:
             case Way.CHILD:
                 pass  # it has none just now, or lost one before
             case Way.DROP:
-                self._drop(now)
+                self._drop()
             case Way.RETRY:
                 self._errands.append(self._command(0, "retry", self._place.queue))
             case Way.STOP:
@@ -207,13 +210,12 @@ class Battle:
                 victim.signal_all(signal.SIGKILL)
                 self._expected[victim].add(-signal.SIGKILL)
 
-    def _drop(self, now: float) -> None:
+    def _drop(self) -> None:
         file = self._to_drop.pop()
         name = f"{layout.INBOX}{len(self._to_drop)}.jsonl"
         content = b"".join(encode({"input": one}) + b"\n" for one in file)
         self._store.put(name, content)
         self._dropped.add(layout.taken(name, content))
-        self._brought_at = now
 
     def _spring(self, now: float) -> None:
         """Who is caught stands still until the others, and one more in its place, have done its work."""

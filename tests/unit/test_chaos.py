@@ -61,6 +61,37 @@ def test_who_is_caught_waits_for_others_only_while_the_work_is_not_done(tmp_path
     assert battle._shard_with("late") in (first.name, again.name)
 
 
+class Gone:
+    """A worker that said that all is done."""
+
+    returncode = 1
+
+    def poll(self) -> int:
+        return self.returncode
+
+
+def test_who_leaves_must_have_seen_done_what_was_there_when_it_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, gone = QueueUnderTest(str(tmp_path)), Gone()
+    battle = Battle(Place(str(tmp_path)), [], WORKS["items"](7, 1), 2.0, workers=0)
+    monkeypatch.setattr(battle, "_start", Gone)
+    queue.commit(queue.shard("first"))
+    early = battle._asked_for()
+    queue.shard("brought later")
+    for found, right in ((early, True), (battle._asked_for(), False)):
+        battle._working = [gone]  # type: ignore[list-item]
+        battle._expected[gone], battle._found[gone] = {1}, found  # type: ignore[index]
+        battle._bury()
+        assert battle._working != [gone], "another one goes on"
+        assert (not battle.troubles) is right
+    queue.commit(queue.shard("brought later"))
+    battle._working, battle.troubles = [gone], []  # type: ignore[list-item]
+    battle._bury()
+    assert not battle._working
+    assert not battle.troubles
+
+
 def test_faults_are_drawn_in_the_seeds_order() -> None:
     seeds = (7, 7, 8)
     draws = [
