@@ -80,7 +80,7 @@ def s3() -> Iterator[Server]:
 
     def fresh() -> str:
         name = f"test{next(numbers)}"
-        urllib.request.urlopen(urllib.request.Request(f"{endpoint}/{name}", method="PUT"), timeout=10).close()
+        urllib.request.urlopen(urllib.request.Request(f"{endpoint}/{name}", method="PUT"), timeout=60).close()
         return f"s3://{name}"
 
     env = {
@@ -190,4 +190,4 @@ def _make_container(port: int, name: str) -> None:
     signature = base64.b64encode(hmac.digest(base64.b64decode(KEY), signed.encode(), hashlib.sha256)).decode()
     url = f"http://127.0.0.1:{port}/{ACCOUNT}/{name}?restype=container"
     headers |= {"Authorization": f"SharedKey {ACCOUNT}:{signature}", "Content-Length": "0"}
-    urllib.request.urlopen(urllib.request.Request(url, method="PUT", headers=headers), timeout=10).close()
+    urllib.request.urlopen(urllib.request.Request(url, method="PUT", headers=headers), timeout=60).close()

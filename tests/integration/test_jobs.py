@@ -37,7 +37,6 @@ def weights(out: Path) -> list[bytes]:
     return [file.read_bytes() for file in sorted(out.glob("files/*/weights.bin"))]
 
 
-@pytest.mark.timeout(300)  # torch is imported at every start
 @pytest.mark.parametrize(("kind", "most"), [("directory", 4), ("azurite", 2)])
 def test_a_training_killed_and_stopped_at_random_ends_with_the_same_weights(
     kind: str, most: int, undisturbed: Path, tmp_path: Path, request: pytest.FixtureRequest

@@ -39,7 +39,6 @@ def undisturbed(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
     return {name: (folder / "out" / name).read_bytes() for name in OUTPUTS}
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", ["directory", "azurite"])
 def test_four_workers_killed_at_random_give_what_one_gives(
     kind: str, pictures: Path, undisturbed: dict[str, bytes], tmp_path: Path, request: pytest.FixtureRequest

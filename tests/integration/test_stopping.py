@@ -179,5 +179,7 @@ main()
 
 
 def test_ctrl_c_while_python_takes_itself_down_costs_no_exit_code() -> None:
-    one = subprocess.run([sys.executable, "-c", LAST_MOMENT], cwd=ROOT, capture_output=True, timeout=30)
+    one = subprocess.run(
+        [sys.executable, "-c", LAST_MOMENT], cwd=ROOT, capture_output=True, timeout=PATIENCE_S
+    )
     assert (one.returncode, one.stderr) == (0, b"")

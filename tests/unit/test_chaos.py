@@ -18,6 +18,7 @@ from tests.chaos.proxy import Fault, Lot, Lots, proxy
 from tests.chaos.schedule import BEFORE_THE_END, KILLS, ZOMBIES, Way, schedule
 from tests.chaos.work import WORKS
 from tests.queues import QueueUnderTest
+from tests.workers import PATIENCE_S
 
 
 def test_a_seed_says_what_is_done_and_when() -> None:
@@ -177,7 +178,7 @@ def test_what_the_caller_and_what_the_store_hear(
 ) -> None:
     port, puts = shelf
     with proxy(port, Rigged(fault)) as door:
-        caller = http.client.HTTPConnection(door.url.removeprefix("http://"), timeout=5)
+        caller = http.client.HTTPConnection(door.url.removeprefix("http://"), timeout=PATIENCE_S)
         try:
             caller.request("PUT", "/a%20b?c=d", b"bytes", {"Host": "signed"})
             status = caller.getresponse().status
@@ -186,5 +187,5 @@ def test_what_the_caller_and_what_the_store_hear(
         caller.close()
         assert status == STATUS.get(fault)
         if REACHES.get(fault):
-            assert puts.get(timeout=5) == ("/a%20b?c=d", "signed", b"bytes")
+            assert puts.get(timeout=PATIENCE_S) == ("/a%20b?c=d", "signed", b"bytes")
     assert puts.empty()

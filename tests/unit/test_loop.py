@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.fakes import Bench, answered
+from tests.workers import PATIENCE_S
 from worker.clock import Clock
 from worker.errors import ItemError, MachineError, StoreFullError
 from worker.items import Answer, Failure, Item, Result
@@ -300,7 +301,7 @@ def test_what_was_taken_is_handed_back_though_an_earlier_write_failed() -> None:
     gate = threading.Event()
 
     def fail() -> None:
-        gate.wait(10)
+        gate.wait(PATIENCE_S)
         raise MachineError("the disk is ill")
 
     factory.loop._clerk.later(fail)
