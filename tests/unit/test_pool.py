@@ -429,7 +429,7 @@ def test_inputs_that_do_not_fit_together_wait_for_each_other(make: MakePool) -> 
     for number, size in enumerate((6, 4, 3, 12)):
         pool.submit(Item(str(number), "pid 0.2", size))
     most, done = 0, 0
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + PATIENCE_S
     while pool.under_way and time.monotonic() < until:
         sizes = [busy.entry.item.size for busy in pool._busy() if busy.entry]
         assert sum(sizes) <= 10 or sizes == [12]
