@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -64,9 +65,11 @@ def worker(capsys: pytest.CaptureFixture[str]) -> Any:
 
 def test_help_imports_no_command_and_answers_at_once() -> None:
     def seconds(*arguments: str) -> float:
-        began = time.perf_counter()
+        """Of a core: others may be at work beside."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
-        return time.perf_counter() - began
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     times = [(seconds("-c", "import click"), seconds("-m", "worker", "--help")) for _ in range(5)]
     assert min(t[1] for t in times) < 3 * min(t[0] for t in times)

@@ -116,9 +116,9 @@ def test_both_languages_are_there_and_one_is_shown(tmp_path: Path) -> None:
 
 def test_a_hundred_thousand_results_make_a_page_that_still_opens(tmp_path: Path) -> None:
     results = [result(f"{n:06}.mp4", Answer({"words": "x" * 20})) for n in range(100_000)]
-    began = time.monotonic()
+    began = time.process_time()
     text = render(report(results, tmp_path))
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
     assert text.count("<bdi>") <= ROWS_MOST + 5
     assert len(text) < 2_000_000
     assert "100,000: final_results.json" in text
