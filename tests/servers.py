@@ -80,7 +80,7 @@ def s3() -> Iterator[Server]:
 
     def fresh() -> str:
         name = f"test{next(numbers)}"
-        urllib.request.urlopen(urllib.request.Request(f"{endpoint}/{name}", method="PUT"), timeout=10).close()
+        urllib.request.urlopen(urllib.request.Request(f"{endpoint}/{name}", method="PUT"), timeout=60).close()
         return f"s3://{name}"
 
     env = {
@@ -138,9 +138,13 @@ def missing(why: str) -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """One that a server may open, and that the system gives to nobody else for a minute.
+
+    A connection has just been closed at that end: so it is left to who reuses addresses, as servers do."""
+    with socket.create_server(("127.0.0.1", 0)) as ear, socket.create_connection(ear.getsockname()) as caller:
+        ear.accept()[0].close()
+        caller.recv(1)  # that end was the first to close
+        return int(ear.getsockname()[1])
 
 
 @contextmanager
@@ -186,4 +190,4 @@ def _make_container(port: int, name: str) -> None:
     signature = base64.b64encode(hmac.digest(base64.b64decode(KEY), signed.encode(), hashlib.sha256)).decode()
     url = f"http://127.0.0.1:{port}/{ACCOUNT}/{name}?restype=container"
     headers |= {"Authorization": f"SharedKey {ACCOUNT}:{signature}", "Content-Length": "0"}
-    urllib.request.urlopen(urllib.request.Request(url, method="PUT", headers=headers), timeout=10).close()
+    urllib.request.urlopen(urllib.request.Request(url, method="PUT", headers=headers), timeout=60).close()

@@ -6,6 +6,8 @@ hub by its commit; they are too large to travel, so each machine has them somewh
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeGuard
 
@@ -15,7 +17,7 @@ from worker.errors import MachineError, UsageError
 from worker.inputs import clean
 from worker.jobs.checkpoints import hash_file
 from worker.queue import layout
-from worker.queue.recipe import Recipe, require
+from worker.queue.recipe import Recipe, Screen, require
 from worker.queue.store import Store
 from worker.tasks import registry
 from worker.tasks.registry import AnyTask
@@ -64,7 +66,7 @@ def choose(task: type[AnyTask], engine: str | None, model: str | None, revision:
 _MEANS = {
     "file": "the file that holds its weights",
     "folder": "the folder that holds its weights, or its name on the hub (owner/name)",
-    "name": "what its server calls it",
+    "name": "its name there",
 }
 
 
@@ -94,6 +96,24 @@ def recognise(model: str, recipe: Recipe) -> None:
         raise UsageError(f"--model {model} is {found}, and the queue's {recipe.model} {recipe.revision}")
 
 
+def choose_screen(
+    task: type[AnyTask], choice: Choice | None, screen: str | None, model: str | None
+) -> Choice | None:
+    """Who looks at all of an item on a CPU, and lets only what is suspicious to the engine that is chosen."""
+    if screen is None:
+        if model:
+            raise UsageError("--screen-model is the model of a --screen: name that too")
+        return None
+    from worker.engines.engine import Finder, VisionEngine
+
+    found = choose(task, screen, model, None)
+    if choice is None or not issubclass(engine_type(task.engines[choice.engine]), VisionEngine):
+        raise UsageError("--screen stands before a language model: name that with --engine")
+    if found is None or not issubclass(engine_type(task.engines[found.engine]), Finder):
+        raise UsageError(f"engine {screen} cannot be a --screen: it does not look at clips on a CPU")
+    return found
+
+
 def _that_takes(task: type[AnyTask], model: str) -> str:
     kinds = {name: engine_type(where).model for name, where in task.engines.items()}
     with_one = [name for name, kind in kinds.items() if kind != "none"] or [*kinds]
@@ -121,25 +141,26 @@ def keep(store: Store, file: Path, revision: str) -> None:
 
 
 def choice_of(store: Store, recipe: Recipe, folder: Path) -> Choice | None:
-    """The recipe's engine, and its model where it lies on this machine. A file is fetched into `folder`."""
+    """The recipe's engine and its screen, and where their models lie here: one file is fetched into `folder`,
+    folders are looked for."""
     if recipe.engine is None:
         return None
-    return Choice(recipe.engine, recipe.model, recipe.revision, _lies(store, recipe, folder))
+    engines = registry.find(recipe.task).engines
+    screen = _choice(store, recipe.screen, engines, folder) if recipe.screen else None
+    return replace(_choice(store, recipe, engines, folder), screen=screen)
 
 
-def _lies(store: Store, recipe: Recipe, folder: Path) -> Path | None:
+def _choice(store: Store, recipe: Recipe | Screen, engines: Mapping[str, str], folder: Path) -> Choice:
+    assert recipe.engine
     model, revision = recipe.model or "", recipe.revision or ""
+    lies = None
     if is_file(revision):
-        return _fetched(store, model, revision, folder)
-    if is_folder(revision):
-        return _found(model, revision, require(store).model_at)
-    if hub.is_commit(revision) and _kind(recipe) == "folder":
-        return _snapshot(model, revision)
-    return None
-
-
-def _kind(recipe: Recipe) -> str:
-    return engine_type(registry.find(recipe.task).engines[recipe.engine or ""]).model
+        lies = _fetched(store, model, revision, folder)
+    elif is_folder(revision):
+        lies = _found(model, revision, require(store).model_at)
+    elif hub.is_commit(revision) and engine_type(engines[recipe.engine]).model == "folder":
+        lies = _snapshot(model, revision)
+    return Choice(recipe.engine, recipe.model, recipe.revision, lies)
 
 
 def _fetched(store: Store, model: str, revision: str, folder: Path) -> Path:

@@ -19,13 +19,11 @@ from worker.queue.answers import read_shard
 from worker.queue.store import open_store
 from worker.queue.text import encode
 
-SLOW_S = 0.12
+SLOW_S = 0.3
 PATIENCE = "60s"
 LOOK_EVERY_S = 0.05
 STOPPED = 75
-JUST_NOW_S = 10.0
-"""who leaves may not have seen what somebody brought so lately"""
-LATE_MOST_S = 60.0
+LATE_MOST_S = 30.0
 HURRY_AFTER = 0.1
 """of the shards: so far behind the schedule, no blow waits for the one before"""
 
@@ -45,11 +43,12 @@ class Battle:
         self._to_drop = list(work.dropped)
         self._dropped: set[str] = set()
         """what will say that they are cut"""
-        self._brought_at = 0.0
         self._ttl = ttl
         self._next = 0.0
         self._expected: dict[Worker, set[int]] = {}
         """the exit codes that would be right"""
+        self._found: dict[Worker, set[str]] = {}
+        """what was asked for when it began"""
         self._errands: list[Worker] = []
         """commands that are no workers"""
         self._trapped: set[Worker] = set()
@@ -72,19 +71,23 @@ class Battle:
         return sum(blow.way in ZOMBIES and blow.way is not Way.LATE for blow in self.struck) + self.late
 
     def run(self, limit: float) -> None:
-        until = time.monotonic() + limit
+        """Until all is done, however slow the machine is; nothing may stand still for longer than `limit`."""
+        came_so_far, moved = (0, 0, 0), time.monotonic()
         while self._working or self._errands:
             now = time.monotonic()
-            if now > until:
+            if (so_far := self._so_far()) != came_so_far:
+                came_so_far, moved = so_far, now
+            if now - moved > limit:
                 said = "\n".join(one.said[-2000:] for one in self._working)
-                self.troubles.append(f"not done after {limit:g} s; the workers said:\n{said}")
+                self.troubles.append(f"nothing moved for {limit:g} s; the workers said:\n{said}")
                 return
             self._spring(now)
             self._wake(now)
-            self._bury(now)
+            self._bury()
             self._look()
             self._strike(now)
-            time.sleep(LOOK_EVERY_S)
+            # the store is there for the workers: half of the time at least it is not asked
+            time.sleep(max(LOOK_EVERY_S, time.monotonic() - now))
         for blow in self._blows:
             self.troubles.append(f"the work was over before {blow.way.name}, due at {blow.commits} commits")
         self._look()
@@ -94,9 +97,16 @@ class Battle:
         """Commits that are not what they were when they were first seen."""
         return sum(self._store.get(name) != data for name, data in self.commits.items())
 
+    def _so_far(self) -> tuple[int, int, int]:
+        """Commits, blows, and processes that have ended."""
+        return len(self.commits), len(self.struck), sum(one.returncode is not None for one in self._all)
+
     def _start(self) -> Worker:
+        asked = self._asked_for()
         # some items fail: 1
-        return self._command(1, "run", self._place.queue, "--ttl", f"{self._ttl:g}s", "--patience", PATIENCE)
+        one = self._command(1, "run", self._place.queue, "--ttl", f"{self._ttl:g}s", "--patience", PATIENCE)
+        self._found[one] = asked
+        return one
 
     def _command(self, code: int, *arguments: str) -> Worker:
         one = worker(*arguments, env={**self._place.env, SLOW: str(SLOW_S)})
@@ -110,24 +120,26 @@ class Battle:
             if entry.name not in self.commits:
                 self.commits[entry.name] = self._store.get(entry.name) or b""
 
-    def _is_over(self) -> bool:
-        """All that was enqueued, dropped or asked for again is done."""
-        names = [entry.name for kind in (layout.ITEMS, layout.TAKEN) for entry in self._store.list(kind)]
-        self._look()
-        shards = {layout.done(layout.shard_of(name)) for name in names if name.startswith(layout.ITEMS)}
-        return shards <= self.commits.keys() and self._dropped <= set(names)
+    def _asked_for(self) -> set[str]:
+        """What there must be in the end for all that was enqueued, dropped or asked for again so far."""
+        shards = (layout.shard_of(entry.name) for entry in self._store.list(layout.ITEMS))
+        return {*map(layout.done, shards), *self._dropped}
 
-    def _bury(self, now: float) -> None:
+    def _is_there(self, asked: set[str]) -> bool:
+        self._look()
+        return asked <= {*self.commits, *(entry.name for entry in self._store.list(layout.TAKEN))}
+
+    def _bury(self) -> None:
         """Who was killed or stopped is replaced at once; who says that all is done is asked for proof."""
         for number, one in reversed(list(enumerate(self._working))):
             if one.poll() is None:
                 continue
             self._trapped.discard(one)
-            is_over = one.returncode == 1 and self._is_over()
-            is_new = bool(self._errands) or now - self._brought_at <= JUST_NOW_S
-            if is_new:  # it came between its last look at the list and its last word
+            is_over = one.returncode == 1 and self._is_there(self._asked_for())
+            if self._is_there(self._found[one]):
+                # what else there is came later, perhaps between its last look at the list and its last word
                 self._expected[one].add(STOPPED)
-            if one.returncode == 1 and not is_over and not is_new:
+            elif one.returncode == 1:
                 self.troubles.append(f"a worker left when {len(self.commits)} shards were committed")
             if is_over:
                 del self._working[number]
@@ -136,8 +148,7 @@ class Battle:
         for one in self._errands[:]:
             if one.poll() is not None:
                 self._errands.remove(one)
-                self._brought_at = now
-                if not self._working and not self._is_over():
+                if not self._working and not self._is_there(self._asked_for()):
                     self._working.append(self._start())
 
     def _strike(self, now: float) -> None:
@@ -170,6 +181,7 @@ class Battle:
                 victim.send_signal(signal.SIGSTOP)
                 self._frozen[victim] = now + blow.lasts
             case Way.LATE:
+                (victim.temp / CAUGHT).unlink(missing_ok=True)  # of the last time
                 (victim.temp / TRAP).touch()
                 self._trapped.add(victim)
             case Way.CHILD if victim not in self._bereaved and (children := preparing(victim)):
@@ -179,7 +191,7 @@ class Battle:
             case Way.CHILD:
                 pass  # it has none just now, or lost one before
             case Way.DROP:
-                self._drop(now)
+                self._drop()
             case Way.RETRY:
                 self._errands.append(self._command(0, "retry", self._place.queue))
             case Way.STOP:
@@ -198,13 +210,12 @@ class Battle:
                 victim.signal_all(signal.SIGKILL)
                 self._expected[victim].add(-signal.SIGKILL)
 
-    def _drop(self, now: float) -> None:
+    def _drop(self) -> None:
         file = self._to_drop.pop()
         name = f"{layout.INBOX}{len(self._to_drop)}.jsonl"
         content = b"".join(encode({"input": one}) + b"\n" for one in file)
         self._store.put(name, content)
         self._dropped.add(layout.taken(name, content))
-        self._brought_at = now
 
     def _spring(self, now: float) -> None:
         """Who is caught stands still until the others, and one more in its place, have done its work."""
@@ -219,13 +230,12 @@ class Battle:
                 self._working.append(self._start())
 
     def _shard_with(self, input: str) -> str:
-        """The first that is not done: of an item that is asked for again there are several."""
-        for entry in self._store.list(layout.ITEMS):
-            shard = layout.shard_of(entry.name)
-            is_open = layout.done(shard) not in self.commits
-            if is_open and any(item.input == input for item in read_shard(self._store, shard).items):
-                return shard
-        return ""
+        """The first that is not done, for of an item that is asked for again there are several; else one that
+        is: then others were faster, and nobody need wait for them."""
+        shards = [layout.shard_of(entry.name) for entry in self._store.list(layout.ITEMS)]
+        shards.sort(key=lambda shard: layout.done(shard) in self.commits)
+        holds = (s for s in shards if any(item.input == input for item in read_shard(self._store, s).items))
+        return next(holds, "")
 
     def _wake(self, now: float) -> None:
         for one, when in list(self._frozen.items()):

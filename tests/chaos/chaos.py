@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.chaos.battle import Battle
@@ -24,11 +24,11 @@ from tests.chaos.places import PLACES
 from tests.chaos.proxy import Lots
 from tests.chaos.schedule import schedule
 from tests.chaos.work import WORKS, Work
-from tests.workers import answers, end_all, run
+from tests.workers import answers, counts, end_all, run
 
 TTL_S = 2.0
-LIMIT_S = 150.0
-"""the emulators stand still for half a minute now and then, when all cores are busy"""
+LIMIT_S = 60.0
+"""without a commit, a blow, or the end of a process"""
 WORKERS = 4
 OUTPUTS = ("final_results.json", "summary.json")
 
@@ -83,8 +83,9 @@ def one_round(store: str, seed: int, kills: int, work: Work, right: dict[str, by
         try:
             code, said = run("enqueue", place.queue, "--task", work.task, *work.enqueued)
             assert code == 0, said
+            work = replace(work, shards=counts(place.queue)["items"] + len(work.dropped))
             battle = Battle(place, schedule(seed, kills, work.shards, TTL_S), work, TTL_S, WORKERS)
-            battle.run(limit=LIMIT_S + 6.0 * kills)
+            battle.run(LIMIT_S)
             place.calm()
             lost, duplicated, troubles = judge(place.queue, Path(temp) / "out", battle, work.inputs, right)
         finally:

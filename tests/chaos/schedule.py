@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
 
-BEFORE_THE_END = 0.7
-"""of the work, so that the last blow still finds somebody"""
+BEFORE_THE_END = 0.5
+"""of the work, so that the last blow still finds somebody, where those before it were long in coming too"""
 
 
 class Way(StrEnum):

@@ -22,6 +22,7 @@ class Work:
     dropped: Sequence[Sequence[str]]
     """those that come through the inbox, file by file"""
     shards: int
+    """as many as it is cut into, about"""
 
     @property
     def enqueued(self) -> Sequence[str]:

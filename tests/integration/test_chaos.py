@@ -9,7 +9,6 @@ import pytest
 from tests.chaos.chaos import one_round, undisturbed
 from tests.chaos.work import WORKS
 
-pytestmark = pytest.mark.timeout(300)
 SEED = 7
 
 

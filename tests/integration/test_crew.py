@@ -9,12 +9,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.servers import free_port
+from tests.tasks.sayings import HASTE
 from tests.workers import Worker, answers, counts, eventually, finish, processes_of, run, worker
 from worker.items import Answer
 from worker.queue import layout
 from worker.queue.beat import Beat
 from worker.queue.claims import newest_claims
 from worker.queue.store import open_store
+from worker.stop import GRACE_S
 
 ITEMS = [f"item {number:02d}" for number in range(36)]
 
@@ -43,24 +45,26 @@ def at_work(queue: Path) -> list[str]:
 
 
 def test_three_workers_share_a_queue_and_one_that_is_killed_is_replaced(tmp_path: Path) -> None:
-    queue = queue_of(tmp_path, "sleepy", "--set", "seconds=0.4", *ITEMS)
-    one = worker("run", queue, "--workers", 3, "--ttl", "2s", "--out", tmp_path / "out")
-    eventually(lambda: len(at_work(queue)) == 3, timeout=30)
+    queue, haste = queue_of(tmp_path, "sleepy", "--set", "seconds=1", *ITEMS), tmp_path / "haste"
+    command = ("run", queue, "--workers", 3, "--ttl", "2s", "--out", tmp_path / "out")
+    one = worker(*command, env={HASTE: str(haste)})
+    eventually(lambda: len(at_work(queue)) == 3)
     os.kill(working_processes(one)[0], signal.SIGKILL)
-    code, said = finish(one, timeout=60)
+    eventually(lambda: counts(queue)["workers"] == 4)
+    haste.touch()
+    code, said = finish(one)
     assert code == 0, said
     assert said.count("died (signal 9); another one starts") == 1
     assert "of 3 died" in said
     assert sorted(answers(queue)) == ITEMS
-    assert counts(queue)["workers"] == 4
     assert (tmp_path / "out" / "final_results.json").exists()
     eventually(lambda: not processes_of(one.mark))
 
 
 def test_one_ctrl_c_hands_back_the_work_of_all(tmp_path: Path) -> None:
-    queue = queue_of(tmp_path, "sleepy", "--set", "seconds=0.5", *ITEMS)
+    queue = queue_of(tmp_path, "sleepy", "--set", "seconds=1", *ITEMS)
     one = worker("run", queue, "--workers", 3, "--ttl", "2s")
-    eventually(lambda: len(at_work(queue)) == 3, timeout=30)
+    eventually(lambda: len(at_work(queue)) == 3)
     one.signal_group(signal.SIGINT)
     code, said = finish(one)
     assert code == 75, said
@@ -77,11 +81,11 @@ def test_one_ctrl_c_hands_back_the_work_of_all(tmp_path: Path) -> None:
 def test_a_second_ctrl_c_ends_all_of_them_at_once(tmp_path: Path) -> None:
     queue = queue_of(tmp_path, "sleepy", "--set", "seconds=60", *ITEMS)
     one = worker("run", queue, "--workers", 2, "--ttl", "2s")
-    eventually(lambda: len(at_work(queue)) == 2, timeout=30)
+    eventually(lambda: len(at_work(queue)) == 2)
     one.signal_group(signal.SIGINT)
     eventually(lambda: "Ctrl-C: stopping" in one.said)
     one.signal_group(signal.SIGINT)
-    code, said = finish(one, timeout=8)
+    code, said = finish(one, timeout=GRACE_S - 1)
     assert code == 75, said
     claims = newest_claims(entry.name for entry in open_store(str(queue)).list(layout.CLAIMS))
     assert all(claim.released for claim in claims.values())
@@ -89,7 +93,7 @@ def test_a_second_ctrl_c_ends_all_of_them_at_once(tmp_path: Path) -> None:
 
 def test_each_worker_sees_one_of_the_cards_that_a_scheduler_left_visible(tmp_path: Path) -> None:
     queue = queue_of(tmp_path, "seen", *ITEMS)
-    code, said = run("run", queue, "--gpus", "all", env={"CUDA_VISIBLE_DEVICES": "4,7"}, timeout=60)
+    code, said = run("run", queue, "--gpus", "all", env={"CUDA_VISIBLE_DEVICES": "4,7"})
     assert code == 0, said
     found = [result.outcome.keys for result in answers(queue).values() if isinstance(result.outcome, Answer)]
     assert len(found) == len(ITEMS)
@@ -103,7 +107,7 @@ def test_each_worker_sees_one_of_the_cards_that_a_scheduler_left_visible(tmp_pat
 
 def test_one_ill_card_takes_one_worker_with_it(tmp_path: Path) -> None:
     queue = queue_of(tmp_path, "seen", *ITEMS[:6])
-    code, said = run("run", queue, "--gpus", "all", env={"CUDA_VISIBLE_DEVICES": "4,ill"}, timeout=60)
+    code, said = run("run", queue, "--gpus", "all", env={"CUDA_VISIBLE_DEVICES": "4,ill"})
     assert code == 0, said
     assert "worker 2 of 2 (cuda:ill) ends for good: task seen cannot open cuda" in said
     assert sorted(answers(queue)) == ITEMS[:6]
@@ -111,7 +115,7 @@ def test_one_ill_card_takes_one_worker_with_it(tmp_path: Path) -> None:
 
 def test_when_every_card_is_ill_so_is_the_machine(tmp_path: Path) -> None:
     queue = queue_of(tmp_path, "seen", *ITEMS[:2])
-    code, said = run("run", queue, "--gpus", "all", env={"CUDA_VISIBLE_DEVICES": "ill,ill"}, timeout=60)
+    code, said = run("run", queue, "--gpus", "all", env={"CUDA_VISIBLE_DEVICES": "ill,ill"})
     assert code == 3, said
     assert said.splitlines()[-1].startswith("worker: task seen cannot open cuda")
 
@@ -134,7 +138,7 @@ def test_a_machine_without_cards_says_so_in_one_line(tmp_path: Path) -> None:
 
 
 def test_metrics_are_scraped_while_it_works(tmp_path: Path) -> None:
-    queue = queue_of(tmp_path, "sleepy", "--set", "seconds=0.3", *ITEMS)
+    queue = queue_of(tmp_path, "sleepy", "--set", "seconds=1", *ITEMS)
     port = free_port()
     one = worker("run", queue, "--workers", 2, env={"WORKER_METRICS": str(port)})
 
@@ -147,7 +151,7 @@ def test_metrics_are_scraped_while_it_works(tmp_path: Path) -> None:
         lines = [line for line in scraped().splitlines() if line.startswith("worker_items_answered_total{")]
         return [float(line.split()[-1]) for line in lines]
 
-    eventually(lambda: len(answered()) == 2 and all(answered()), timeout=30)
+    eventually(lambda: len(answered()) == 2 and all(answered()))
     assert 'device="cpu",member="2"' in scraped()
     other = tmp_path / "other"
     code, said = run("run", other, "--task", "shout", "--metrics", port, "word")

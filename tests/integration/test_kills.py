@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import random
 import signal
-import time
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from tests.servers import Server
-from tests.workers import Worker, finish, run, worker
+from tests.workers import Worker, counts, eventually, finish, run, worker
 
 PICTURES = 300
 KILLS = 8
+KILLED_UNTIL = 0.6
+"""of the work is done"""
 OUTPUTS = ("final_results.json", "summary.json")
 
 
@@ -23,7 +24,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pictures")
     for number in range(PICTURES):
         colour = (number * 7 % 256, number * 13 % 256, number % 256)
-        Image.effect_noise((640, 480), 20 + number % 60).convert("RGB").point(
+        Image.effect_noise((320, 240), 20 + number % 60).convert("RGB").point(
             lambda value, c=colour: (value + c[0]) % 256
         ).save(folder / f"{number % 7}_{number:03d}.jpg", quality=60)
     return folder
@@ -54,23 +55,14 @@ def test_four_workers_killed_at_random_give_what_one_gives(
     def start() -> Worker:
         return worker("run", queue, "--ttl", "2s", "--children", "1")
 
+    shards = counts(queue)["items"]
     workers = [start() for _ in range(4)]
-    kills = 0
-    until = time.monotonic() + 90
-    while time.monotonic() < until:
-        time.sleep(chance.uniform(0.2, 0.8))
-        for number, one in enumerate(workers):
-            if one.poll() is not None and one.returncode < 0:
-                workers[number] = start()
-        alive = [one for one in workers if one.poll() is None]
-        if not alive:
-            break
-        if kills < KILLS:
-            kills += 1
-            victim = chance.choice(alive)
-            victim.signal_all(signal.SIGKILL)
-            victim.wait()
-    assert kills == KILLS, "the work was over before the kills were"
+    for moment in sorted(chance.uniform(0, KILLED_UNTIL * shards) for _ in range(KILLS)):
+        eventually(lambda moment=moment: counts(queue).get("done", 0) >= moment)
+        victim = workers.pop(chance.randrange(4))
+        victim.signal_all(signal.SIGKILL)
+        assert victim.wait() == -signal.SIGKILL
+        workers.append(start())
     for one in workers:
         code, said = finish(one)
         assert code == 0, said

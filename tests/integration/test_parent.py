@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.tasks.sayings import HASTE
 from tests.workers import TASKS, Worker, eventually, finish, processes_of, run, worker
 from worker import process
 from worker.link import Alive, Line
@@ -41,11 +42,21 @@ def queue_of(folder: Path, task: str, *inputs: str) -> Store:
 
 
 def test_a_hung_worker_loses_its_shard_and_the_item_in_hand_is_named(
-    tmp_path: Path, nursery: Nursery
+    tmp_path: Path, nursery: Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = queue_of(tmp_path / "queue", "sleepy --set seconds=60", "hangs")
+    store = queue_of(tmp_path / "queue", "sleepy --set seconds=600", "hangs")
     with StopListener() as stop:
-        ending = Incarnation(nursery, 1.0, Settings(store.url), stop, lambda _: None).run()
+        incarnation = Incarnation(nursery, 600.0, Settings(store.url), stop, lambda _: None)
+        hear = incarnation._hear
+
+        def heard(line: Line) -> bool:
+            goes_round = hear(line)
+            if incarnation._heart.hand:  # it hangs from now on, and not while it starts
+                incarnation._limit = 0.5
+            return goes_round
+
+        monkeypatch.setattr(incarnation, "_hear", heard)
+        ending = incarnation.run()
     assert ending.died
     assert "hung" in ending.text
     (released,) = (e.name for e in store.list(layout.CLAIMS) if e.name.endswith(".released"))
@@ -92,13 +103,15 @@ def test_a_checkpoint_is_progress_as_an_answer_is(tmp_path: Path, nursery: Nurse
 
 
 def test_without_its_nursery_a_worker_goes_on_and_cannot_be_replaced(tmp_path: Path) -> None:
-    store = queue_of(tmp_path / "queue", "sleepy --set seconds=0.5", "one", "two", "three")
-    begun = worker("run", store.url)
+    haste = tmp_path / "haste"
+    store = queue_of(tmp_path / "queue", "sleepy --set seconds=600", "one", "two", "three")
+    begun = worker("run", store.url, env={HASTE: str(haste)})
     eventually(lambda: store.list(layout.CLAIMS))
     os.kill(process_called(begun, "worker-nursery"), signal.SIGKILL)
+    haste.touch()
     code, said = finish(begun)
     assert code == 0, said
-    store = queue_of(tmp_path / "other", "sleepy --set seconds=0.5", "one", "two", "three")
+    store = queue_of(tmp_path / "other", "sleepy --set seconds=600", "one", "two", "three")
     begun = worker("run", store.url)
     eventually(lambda: store.list(layout.CLAIMS))
     os.kill(process_called(begun, "worker-nursery"), signal.SIGKILL)
@@ -109,7 +122,7 @@ def test_without_its_nursery_a_worker_goes_on_and_cannot_be_replaced(tmp_path: P
     assert not processes_of(begun.mark)
     for name in (entry.name for entry in store.list(layout.CLAIMS) if entry.name.endswith(".released")):
         assert not json.loads(store.get(name) or b"")["died"], "no item is to blame"
-    code, said = run("run", store.url)
+    code, said = run("run", store.url, env={HASTE: str(haste)})
     assert code == 0, said
 
 
@@ -129,7 +142,7 @@ def test_an_item_that_kills_every_worker_ends_as_a_failure_and_the_others_are_an
 ) -> None:
     queue = tmp_path / "queue"
     queue_of(queue, "deadly", "one", "poison", "two", "three")
-    code, said = run("run", queue, "--out", tmp_path / "out", timeout=60)
+    code, said = run("run", queue, "--out", tmp_path / "out")
     assert code == 1, said
     assert "Traceback" not in said
     results = json.loads((tmp_path / "out" / "final_results.json").read_text())["results"]

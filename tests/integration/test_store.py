@@ -194,7 +194,7 @@ def before(server: Server, lots: Any, monkeypatch: pytest.MonkeyPatch) -> Iterat
         yield
 
 
-PARTS = 9
+PARTS = 6
 SENT = {"azurite": PARTS + 1, "s3": PARTS + 2}
 """requests of an undisturbed upload, the last of which completes it"""
 
@@ -212,7 +212,7 @@ def test_of_a_large_upload_only_the_part_that_failed_is_sent_again(
     kind: str, fault: Fault, large: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server: Server = request.getfixturevalue(kind)
-    writes = Writes(fault, lambda number: number in (3, 6, 9))
+    writes = Writes(fault, lambda number: number in (2, 4, 6))
     with before(server, writes, monkeypatch):
         store = open_store(f"{server.fresh()}/queue", patience=0.0)
         store.upload("weights", large)

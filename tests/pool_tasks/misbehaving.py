@@ -66,6 +66,15 @@ class Misbehaving(MapTask[Tagged, object]):
         time.sleep(float(seconds))
         return seconds
 
+    def _await(self, file: str) -> str:
+        while not Path(file).exists():
+            time.sleep(0.01)
+        return file
+
+    def _touch(self, file: str) -> str:
+        Path(file).touch()
+        return "touched"
+
     def _family(self, file: str) -> None:
         """Starts a program of its own, and hangs."""
         program = subprocess.Popen(["sleep", "60"])

@@ -36,7 +36,7 @@ class Chaotic(MapTask[Params, Item]):
     name = "chaotic"
     about = "answers what its input asks for: quick, slow or bad"
     takes = "values"
-    seconds_per_item = 3.75
+    seconds_per_item = 0.3125  # by 16, where a list is not cut finer
     batch = 4
 
     def prepare(self, item: Item) -> Item:
@@ -69,7 +69,7 @@ class ChaoticJob(JobTask[Params]):
         for step in range(done + 1, STEPS + 1):
             chain = hashlib.sha256(f"{chain} {step}".encode()).hexdigest()
             workspace.progress(step, STEPS)
-            stop.wait(float(os.environ.get(SLOW, "0")) / 2)
+            stop.wait(float(os.environ.get(SLOW, "0")) / 5)
             if stop or step % 4 == 0:
                 with workspace.checkpoint(step, score=-step) as folder:
                     (folder / "chain").write_text(chain)

@@ -26,12 +26,16 @@ class Shout(MapTask[Params, Item]):
         return [Answer({"shout": item.input.upper()}) for item in samples]
 
 
+HASTE = "SLEEPY_HASTE"
+"""in the environment, the name of a file: once it is there nothing takes any time"""
+
+
 class Seconds(Params):
     seconds: float = 0.1
 
 
 class Sleepy(MapTask[Seconds, Item]):
-    """Takes a while on the device; small shards."""
+    """Takes a while on the device, or until there is haste; small shards."""
 
     name = "sleepy"
     about = "answers after a while"
@@ -42,7 +46,9 @@ class Sleepy(MapTask[Seconds, Item]):
     def answer(self, samples: Sequence[Item]) -> Sequence[Answer | Failure]:
         answers = []
         for item in samples:
-            time.sleep(self.params_of(item).seconds)
+            ends = time.monotonic() + self.params_of(item).seconds
+            while (left := ends - time.monotonic()) > 0 and not Path(os.environ.get(HASTE, "-")).exists():
+                time.sleep(min(left, 0.02))
             answers.append(Answer({"slept": item.input}))
         return answers
 

@@ -15,13 +15,14 @@ from worker.jobs.stopping import StopFlag
 from worker.jobs.workspace import Workspace
 from worker.tasks.task import JobTask, Params, Stopped
 
+STEP_S = "TRAINING_STEP_S"
+"""in the environment: seconds that a step takes at least"""
+
 
 class TrainingParams(Params):
     steps: int = 60
     every: int = 5
     """steps between two checkpoints"""
-    step_s: float = 0.0
-    """a step takes at least so long"""
 
 
 class Training(JobTask[TrainingParams]):
@@ -81,7 +82,7 @@ class Training(JobTask[TrainingParams]):
             optimizer.step()
             scheduler.step()
             workspace.progress(step, params.steps, loss=loss.item())
-            time.sleep(params.step_s)
+            time.sleep(float(os.environ.get(STEP_S, "0")))
             if stop:
                 save(step, -loss.item())
                 raise Stopped

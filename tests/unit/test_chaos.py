@@ -12,10 +12,13 @@ from queue import Queue
 
 import pytest
 
-from tests.chaos.places import PLACES
+from tests.chaos.battle import Battle
+from tests.chaos.places import PLACES, Place
 from tests.chaos.proxy import Fault, Lot, Lots, proxy
 from tests.chaos.schedule import BEFORE_THE_END, KILLS, ZOMBIES, Way, schedule
 from tests.chaos.work import WORKS
+from tests.queues import QueueUnderTest
+from tests.workers import PATIENCE_S
 
 
 def test_a_seed_says_what_is_done_and_when() -> None:
@@ -45,6 +48,49 @@ def test_every_input_is_enqueued_or_dropped_and_each_drop_has_its_file(kind: str
 
 def test_a_zombie_stands_still_for_longer_than_the_ttl() -> None:
     assert all(blow.lasts > 2.0 for blow in schedule(3, 100, 125, 2.0) if blow.way in ZOMBIES)
+
+
+def test_who_is_caught_waits_for_others_only_while_the_work_is_not_done(tmp_path: Path) -> None:
+    queue = QueueUnderTest(str(tmp_path))
+    first, again = queue.shard("late"), queue.shard("late", generation=1)
+    battle = Battle(Place(str(tmp_path)), [], WORKS["items"](7, 1), 2.0, workers=0)
+    queue.commit(first)
+    battle._look()
+    assert battle._shard_with("late") == again.name
+    queue.commit(again)
+    battle._look()
+    assert battle._shard_with("late") in (first.name, again.name)
+
+
+class Gone:
+    """A worker that said that all is done."""
+
+    returncode = 1
+
+    def poll(self) -> int:
+        return self.returncode
+
+
+def test_who_leaves_must_have_seen_done_what_was_there_when_it_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, gone = QueueUnderTest(str(tmp_path)), Gone()
+    battle = Battle(Place(str(tmp_path)), [], WORKS["items"](7, 1), 2.0, workers=0)
+    monkeypatch.setattr(battle, "_start", Gone)
+    queue.commit(queue.shard("first"))
+    early = battle._asked_for()
+    queue.shard("brought later")
+    for found, right in ((early, True), (battle._asked_for(), False)):
+        battle._working = [gone]  # type: ignore[list-item]
+        battle._expected[gone], battle._found[gone] = {1}, found  # type: ignore[index]
+        battle._bury()
+        assert battle._working != [gone], "another one goes on"
+        assert (not battle.troubles) is right
+    queue.commit(queue.shard("brought later"))
+    battle._working, battle.troubles = [gone], []  # type: ignore[list-item]
+    battle._bury()
+    assert not battle._working
+    assert not battle.troubles
 
 
 def test_faults_are_drawn_in_the_seeds_order() -> None:
@@ -132,7 +178,7 @@ def test_what_the_caller_and_what_the_store_hear(
 ) -> None:
     port, puts = shelf
     with proxy(port, Rigged(fault)) as door:
-        caller = http.client.HTTPConnection(door.url.removeprefix("http://"), timeout=5)
+        caller = http.client.HTTPConnection(door.url.removeprefix("http://"), timeout=PATIENCE_S)
         try:
             caller.request("PUT", "/a%20b?c=d", b"bytes", {"Host": "signed"})
             status = caller.getresponse().status
@@ -141,5 +187,5 @@ def test_what_the_caller_and_what_the_store_hear(
         caller.close()
         assert status == STATUS.get(fault)
         if REACHES.get(fault):
-            assert puts.get(timeout=5) == ("/a%20b?c=d", "signed", b"bytes")
+            assert puts.get(timeout=PATIENCE_S) == ("/a%20b?c=d", "signed", b"bytes")
     assert puts.empty()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -64,9 +65,11 @@ def worker(capsys: pytest.CaptureFixture[str]) -> Any:
 
 def test_help_imports_no_command_and_answers_at_once() -> None:
     def seconds(*arguments: str) -> float:
-        began = time.perf_counter()
+        """Of a core: others may be at work beside."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
-        return time.perf_counter() - began
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     times = [(seconds("-c", "import click"), seconds("-m", "worker", "--help")) for _ in range(5)]
     assert min(t[1] for t in times) < 3 * min(t[0] for t in times)
@@ -101,6 +104,18 @@ def test_an_error_is_one_line_with_its_exit_code(worker: Any, tmp_path: Path) ->
     said = worker("status", str(tmp_path / "absent"))
     assert said.code == 2
     assert "no such folder" in said.line
+
+
+@pytest.mark.parametrize("merge", [(), ("--merge", "any", "--out", "both")])
+@pytest.mark.parametrize("option", ["--weight", "--threshold"])
+def test_a_weight_without_a_weighted_merge_is_refused(
+    worker: Any, tmp_path: Path, option: str, merge: tuple[str, ...]
+) -> None:
+    said = worker("compare", str(tmp_path / "a"), str(tmp_path / "b"), option, "0.5", *merge)
+    assert said.code == 2
+    assert f"{option} is for a weighted merge alone: add --merge weighted" in said.line
+    said = worker("compare", "a", "b", option, "0.5", "--merge", "weighted", "--out", "both")
+    assert "No such file" in said.line, "as for any two runs that are not there"
 
 
 class TestTrouble:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers import free_port
+from tests.workers import PATIENCE_S
 from worker.cli import logs
 from worker.crew import Crew, divide, together
 from worker.errors import MachineError, UsageError
@@ -43,7 +44,7 @@ class Fake:
         if isinstance(self._ending, Exception):
             raise self._ending
         if self._ending is None:
-            assert wait([self._ear.fileno()], 10.0), "nobody rang"
+            assert wait([self._ear.fileno()], PATIENCE_S), "nobody rang"
             self._ear.drain()
             stop = self._ear.current
             assert stop

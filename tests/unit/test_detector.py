@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from worker.engines.choice import Choice
 from worker.engines.coco import Seen
 from worker.engines.detector import Detector, Net, boxes, parts
 from worker.errors import UsageError
+from worker.ghosts.tracking import TOLD_S
+from worker.media.rgb import Rgb
 
 BLACK = np.zeros((480, 640, 3), np.uint8)
 
@@ -69,7 +72,7 @@ def test_who_stands_before_the_car_from_the_first_frame_is_no_ghost(one_person: 
     engine = opened(one_person)
     watched = engine.watch((n / 10, BLACK) for n in range(20))
     assert watched is not None
-    assert {path.track.since_s for path in watched.paths} == {0.0}
+    assert {path.track.since_s for path in watched.ways} == {0.0}
     assert engine.find(((n / 10, BLACK) for n in range(20)), "high") == []
 
 
@@ -82,7 +85,22 @@ def test_two_clips_know_nothing_of_each_other(one_person: Path) -> None:
     first, second = (engine.watch((n / 10, BLACK) for n in range(5)) for _ in range(2))
     assert first is not None
     assert second is not None
-    assert [one.track.times for one in first.paths] == [one.track.times for one in second.paths]
+    assert [one.track.times for one in first.ways] == [one.track.times for one in second.ways]
+
+
+def test_a_track_is_handed_out_while_the_clip_goes_on(one_person: Path) -> None:
+    """So that no more than the last seconds of it are held."""
+    shown = []
+
+    def frames() -> Iterator[tuple[float, Rgb]]:
+        for n in range(100):
+            shown.append(n / 10)
+            yield n / 10, BLACK
+
+    watched = opened(one_person).watch(frames())
+    assert watched is not None
+    assert next(iter(watched.ways)).track.since_s == 0
+    assert shown[-1] < TOLD_S + 0.5
 
 
 def opened(file: Path) -> Detector:

@@ -83,7 +83,7 @@ def steps(count: int, bonnet: bool, pace: float) -> list[Step]:
     across, down = driving(pace)
     if bonnet:
         across[20:], down[20:] = 0, 0
-    return [Step(n / 10, 0.1, across, down, np.ones_like(across)) for n in range(count)]
+    return [Step(n / 10, across, down, np.ones_like(across)) for n in range(count)]
 
 
 def test_what_never_moves_while_the_car_drives_is_fixed_to_the_camera() -> None:

@@ -13,12 +13,13 @@ from PIL import Image
 
 from tests import media
 from worker.engines.choice import Choice
-from worker.engines.engine import Finder, Frame
+from worker.engines.engine import Finder
 from worker.errors import ItemError, MachineError
 from worker.ghosts.danger import risk
 from worker.ghosts.incident import Box, Evidence, Incident, Sighting
 from worker.ghosts.words import Lang, describe
 from worker.items import Answer, Failure, Item, Result
+from worker.media.rgb import Rgb
 from worker.tasks.ghost_probing import GhostProbing, GhostProbingParams
 
 INCIDENT_KEYS = ["start_time", "end_time", "object_type", "description", "risk_level", "impact"]
@@ -41,7 +42,7 @@ class Told(Finder):
 
     def find(
         self,
-        frames: Iterable[tuple[float, Frame]],
+        frames: Iterable[tuple[float, Rgb]],
         recall: Literal["balanced", "high"],  # noqa: ARG002
     ) -> Sequence[Incident]:
         self.saw[:] = [(time, frame.shape) for time, frame in frames]

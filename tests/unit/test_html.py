@@ -89,7 +89,10 @@ def test_small_pictures_are_inside_and_large_ones_are_links(tmp_path: Path) -> N
     for path in relative_paths(one).values():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(b"small")
-    (inside,) = [a for tag, a in Page(render(report([one], tmp_path))).tags if tag == "img"]
+    page = Page(render(report([one], tmp_path)))
+    (inside,) = [a for tag, a in page.tags if tag == "img"]
+    beside = "The pictures are too many for one page"
+    assert beside not in "".join(page.texts)
     assert str(inside["src"]).startswith("data:image/jpeg;base64,")
 
     picture = relative_paths(one)["sheet.jpg"]
@@ -98,6 +101,7 @@ def test_small_pictures_are_inside_and_large_ones_are_links(tmp_path: Path) -> N
     (image,) = [a for tag, a in page.tags if tag == "img"]
     assert str(image["src"]).startswith("files/50_")
     assert image["loading"] == "lazy"
+    assert beside in "".join(page.texts)
     assert len([a for tag, a in page.tags if tag == "a" and "title" in a]) == 2
 
 
@@ -112,9 +116,9 @@ def test_both_languages_are_there_and_one_is_shown(tmp_path: Path) -> None:
 
 def test_a_hundred_thousand_results_make_a_page_that_still_opens(tmp_path: Path) -> None:
     results = [result(f"{n:06}.mp4", Answer({"words": "x" * 20})) for n in range(100_000)]
-    began = time.monotonic()
+    began = time.process_time()
     text = render(report(results, tmp_path))
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
     assert text.count("<bdi>") <= ROWS_MOST + 5
     assert len(text) < 2_000_000
     assert "100,000: final_results.json" in text

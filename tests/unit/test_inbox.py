@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import HandClock
+from tests.workers import PATIENCE_S
 from worker.enqueue import Wanted, agree
 from worker.errors import StoreAwayError, UsageError
 from worker.items import Item
@@ -221,14 +222,14 @@ def test_two_workers_that_cut_at_once_cut_once(store: Store) -> None:
     gate = threading.Barrier(8)
 
     def go() -> None:
-        gate.wait(5)
+        gate.wait(PATIENCE_S)
         take(store, Sizes(2), "inbox/a.jsonl", content, READ)
 
     threads = [threading.Thread(target=go) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(PATIENCE_S)
     assert inputs(store) == sorted(map(str, range(40)))
     assert refused(store) == [41]
 

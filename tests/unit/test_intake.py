@@ -19,6 +19,7 @@ import pytest
 
 from tests import workers
 from tests.fakes import answered, failed
+from tests.workers import PATIENCE_S
 from worker.enqueue import Wanted, enqueue
 from worker.errors import UsageError
 from worker.items import Item, Result
@@ -146,7 +147,7 @@ def both(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(PATIENCE_S)
     assert errors == []
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from weakref import ref
 
 import pytest
 
 from worker.ghosts.incident import Box
 from worker.ghosts.intrusion import Rules, intrusions
 from worker.ghosts.scene import Scene
-from worker.ghosts.trails import LOST_STEPS, Patch, Trail, Trails
+from worker.ghosts.trails import LOST_STEPS, TOLD_S, Patch, Trail, Trails
 
 SCENE = Scene(480, 200, 0.0)
 RULES = Rules(strength=100, steps=3, inside=0.05, growth=1.5, speed=0.02)
@@ -55,7 +57,7 @@ def test_a_long_trail_is_judged_by_its_beginning_and_told_for_two_seconds() -> N
 def test_of_several_at_one_time_the_strongest_speaks() -> None:
     found = intrusions([patches(left=60), patches(start=1.5, left=200, each=60)], SCENE, RULES)
     assert [one.start_s for one in found] == [1.5]
-    apart = intrusions([patches(start=5), patches()], SCENE, RULES)
+    apart = intrusions([patches(), patches(start=5)], SCENE, RULES)
     assert [one.start_s for one in apart] == [1.0, 5.0]
 
 
@@ -64,33 +66,64 @@ def test_it_is_never_sure() -> None:
     assert weak.evidence.confidence < strong.evidence.confidence <= 0.5
 
 
-def follow(*boxes: Sequence[Box]) -> Trails:
+def follow(*boxes: Sequence[Box]) -> list[Trail]:
     trails = Trails()
     for step, found in enumerate(boxes):
         for new in trails.update(step / 10, [Patch(box, 10) for box in found]):
             trails.begin(step / 10, new, Trail(1, None))
-    return trails
+    return list(trails.told(math.inf))
 
 
 A, FAR = Box(100, 80, 30, 30), Box(300, 80, 30, 30)
 
 
 def test_a_patch_is_followed_while_it_moves_and_grows() -> None:
-    (one,) = follow([A], [Box(108, 80, 34, 30)], [Box(110, 70, 80, 80)]).all
+    (one,) = follow([A], [Box(108, 80, 34, 30)], [Box(110, 70, 80, 80)])
     assert one.times == [0, 0.1, 0.2]
 
 
 def test_a_patch_far_away_is_another_one() -> None:
-    one, other = follow([A], [A, FAR]).all
+    one, other = follow([A], [A, FAR])
     assert (len(one.times), len(other.times)) == (2, 1)
 
 
 @pytest.mark.parametrize(("missed", "trails"), [(LOST_STEPS, 1), (LOST_STEPS + 1, 2)])
 def test_it_may_be_missed_for_some_steps(missed: int, trails: int) -> None:
-    assert len(follow([A], *([[]] * missed), [A]).all) == trails
+    assert len(follow([A], *([[]] * missed), [A])) == trails
 
 
 def test_nothing_goes_on_behind_a_cut() -> None:
-    trails = follow([A])
+    trails = Trails()
+    (patch,) = trails.update(0.0, [Patch(A, 10)])
+    trails.begin(0.0, patch, Trail(1, None))
     trails.cut()
     assert trails.update(0.1, [Patch(A, 10)]) == [Patch(A, 10)]
+
+
+def crossing(count: int) -> Iterator[Trail]:
+    """Somebody for four seconds, somebody for one step, and so on; and one who is there all the time."""
+    trails = Trails()
+    always = Box(10, 80, 30, 30)
+    for step in range(count):
+        yield from trails.told(step / 10)
+        boxes = [always] + [A] * (step % 50 < 40) + [FAR] * (step % 10 == 0)
+        for new in trails.update(step / 10, [Patch(box, 10) for box in boxes]):
+            trails.begin(step / 10, new, Trail(1, None))
+    yield from trails.told(math.inf)
+
+
+def test_trails_are_told_once_in_the_order_they_begin() -> None:
+    starts = [one.times[0] for one in crossing(500)]
+    assert starts == sorted(starts)
+    assert len(starts) == 1 + 10 + 50
+
+
+def test_however_long_a_film_is_the_last_seconds_of_it_are_held() -> None:
+    """Every trail that was told is let go, and none holds more than its beginning."""
+    most, told = 0, []
+    for trail in crossing(20_000):
+        told.append(ref(trail))
+        told = [one for one in told if one() is not None]
+        most = max(most, len(told))
+        assert len(trail.patches) <= 10 * TOLD_S + 1
+    assert most <= 3

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.fakes import Bench
+from tests.workers import PATIENCE_S
 from worker.blame import ILL_AFTER
 from worker.clock import Clock
 from worker.errors import ItemError, MachineError, StoreAwayError
@@ -340,7 +341,7 @@ def test_a_long_download_is_heard_of(tmp_path: Path) -> None:
     @contextmanager
     def fetch(item: Item) -> Iterator[Item]:
         fetching.set()
-        assert ticked.wait(10), "nothing was heard while the input was fetched"
+        assert ticked.wait(PATIENCE_S), "nothing was heard while the input was fetched"
         yield item
 
     def tick(_: Any) -> None:
@@ -359,7 +360,7 @@ def test_a_download_does_not_outlive_a_stop(tmp_path: Path) -> None:
     @contextmanager
     def fetch(item: Item) -> Iterator[Item]:
         loop.stop("SIGTERM", 25.0)
-        over.wait(10)
+        over.wait(PATIENCE_S)
         yield item
 
     task = Job(lambda *_: Answer({}))

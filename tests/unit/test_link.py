@@ -6,6 +6,7 @@ import threading
 from multiprocessing import Pipe
 
 from tests.fakes import HandClock
+from tests.workers import PATIENCE_S
 from worker.link import BeatNow, Heard, Line, RemoteLife, Say
 
 
@@ -28,7 +29,7 @@ def test_the_loop_waits_for_a_beat_that_was_acknowledged_after_it_asked() -> Non
     waiting = threading.Thread(target=lambda: answers.append(life.beat_now()))
     waiting.start()
     parent()
-    waiting.join(5)
+    waiting.join(PATIENCE_S)
     assert answers == [True]
     assert heard_too_early == [True]
 

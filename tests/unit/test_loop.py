@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.fakes import Bench, answered
+from tests.workers import PATIENCE_S
 from worker.clock import Clock
 from worker.errors import ItemError, MachineError, StoreFullError
 from worker.items import Answer, Failure, Item, Result
@@ -48,7 +49,7 @@ def fine(item: Item) -> Answer:
 class Factory:
     """A loop over a bench's queue."""
 
-    def __init__(self, bench: Bench, task: Told, *, batch: int = 1, **settings: Any) -> None:
+    def __init__(self, bench: Bench, task: Told, *, batch: int | None = 1, **settings: Any) -> None:
         self.bench, self.task = bench, task
         self.pool = Passing()
         claims = bench.worker("a")
@@ -224,10 +225,11 @@ def test_stop_writes_what_is_finished_and_hands_the_rest_back() -> None:
 def test_a_stop_while_idle_is_noticed_at_once() -> None:
     bench = Bench(items=0)
     factory = Factory(bench, Told(fine), follow=True)
+    factory.loop._nap = lambda: 60.0  # type: ignore[method-assign]
     threading.Timer(0.2, factory.loop.stop, ["SIGTERM"]).start()
     began = time.monotonic()
     factory.loop.run()
-    assert time.monotonic() - began < 0.6
+    assert time.monotonic() - began < 60.0
 
 
 def test_results_are_written_behind_while_the_shard_goes_on() -> None:
@@ -299,7 +301,7 @@ def test_what_was_taken_is_handed_back_though_an_earlier_write_failed() -> None:
     gate = threading.Event()
 
     def fail() -> None:
-        gate.wait(10)
+        gate.wait(PATIENCE_S)
         raise MachineError("the disk is ill")
 
     factory.loop._clerk.later(fail)
@@ -313,9 +315,7 @@ def test_what_was_taken_is_handed_back_though_an_earlier_write_failed() -> None:
 
 def test_idle_exit_ends_a_worker_that_follows_though_it_keeps_looking() -> None:
     factory = Factory(Bench(items=1), Told(fine), follow=True, idle_exit_s=0.5)
-    began = time.monotonic()
     assert len(factory.run()) == 1
-    assert time.monotonic() - began < 5
 
 
 def test_each_item_that_is_tried_alone_is_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,3 +330,31 @@ def test_each_item_that_is_tried_alone_is_a_sign_of_life(monkeypatch: pytest.Mon
     monkeypatch.setattr("worker.loop.TICK_S", 0.0)
     assert set(kinds(factory.run()).values()) == {"ok"}
     assert told == sorted(set(told)), "two items went by in silence"
+
+
+class Settled(Passing):
+    """Every third item needs the device; the others are answered, or have failed, where they are prepared."""
+
+    def poll(self, timeout: float) -> list[Prepared]:
+        return [self.settle(one) for one in super().poll(timeout)]
+
+    def settle(self, one: Prepared) -> Prepared:
+        number = int(one.item.input)
+        outcomes: dict[int, Any] = {0: one.item, 1: fine(one.item), 2: Failure("absent", "it is gone")}
+        return Prepared(one.item, outcomes[number % 3], 0.0)
+
+
+def test_what_is_settled_before_the_device_takes_no_place_in_a_batch() -> None:
+    factory = Factory(Bench(items=12, shard_size=12), task := Told(fine), batch=4, ahead=12)
+    factory.loop._pool = Settled()
+    results = factory.run()
+    assert task.batches == [["000", "003", "006", "009"]]
+    assert set(kinds(results).values()) == {"ok", "absent"}
+    assert len(results) == 12
+
+
+def test_a_batch_is_as_large_as_the_open_task_likes() -> None:
+    factory = Factory(Bench(items=12, shard_size=12), task := Told(fine), batch=None)
+    task.batch = 6  # open() found out
+    factory.run()
+    assert [len(batch) for batch in task.batches] == [6, 6]

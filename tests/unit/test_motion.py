@@ -132,3 +132,19 @@ def test_of_the_drives_of_the_demonstration_the_ghosts_are_found_and_nothing_els
         found = look(tmp_path / "demo" / label.clip, engine, key_frames=0).incidents
         assert len(found) == label.positive, label.clip
         assert all(abs(one.start_s - at) <= 2 for one, at in zip(found, label.times, strict=True)), label.clip
+
+
+def test_a_trail_is_handed_out_while_the_clip_goes_on() -> None:
+    """So that no more than the last seconds of it are held."""
+    shown = []
+
+    def frames() -> Iterator[tuple[float, Any]]:
+        for time, frame in film(9.0, world(ZOOM), emerging("left"), PARKED):
+            shown.append(time)
+            yield time, frame
+
+    watched = Motion(Choice("motion")).watch(frames())
+    assert watched is not None
+    first = next(iter(watched.ways))
+    assert first.times[0] < 3
+    assert shown[-1] < 8

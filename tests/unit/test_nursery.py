@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.workers import eventually
+from tests.workers import PATIENCE_S, eventually
 from worker import nursery as module
 from worker.errors import UnfinishedError
 from worker.nursery import Nursery, Working
@@ -60,7 +60,7 @@ def test_how_a_process_ended_is_told(nursery: Nursery, end: int) -> None:
         working.kill()
     else:
         pipe.send(end)
-    assert working.ended(10)
+    assert working.ended(PATIENCE_S)
     assert working.status() == (-9 if end == signal.SIGKILL else end)
 
 
@@ -70,18 +70,18 @@ def test_each_of_several_threads_gets_a_process_of_its_own(nursery: Nursery) -> 
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(PATIENCE_S)
     assert len({working.pid for working, _, _ in begun}) == 4
     for number, (_, pipe, _) in enumerate(begun):
         pipe.send(number)
-    assert [working.ended(10) and working.status() for working, _, _ in begun] == [0, 1, 2, 3]
+    assert [working.ended(PATIENCE_S) and working.status() for working, _, _ in begun] == [0, 1, 2, 3]
 
 
 def test_a_process_hears_that_its_parent_let_go_of_it_while_others_live(nursery: Nursery) -> None:
     one, pipe, _ = begin(nursery)
     other, _pipe, _ = begin(nursery)
     pipe.close()
-    assert one.ended(10)
+    assert one.ended(PATIENCE_S)
     assert one.status() == 0
     assert not other.ended(0)
     other.kill()
@@ -93,7 +93,7 @@ def test_a_stop_signal_to_all_of_the_group_ends_nothing(nursery: Nursery) -> Non
         os.kill(working.pid, number)
         os.kill(parent, number)
     pipe.send(0)
-    assert working.ended(10)
+    assert working.ended(PATIENCE_S)
     assert working.status() == 0
     begin(nursery)[0].kill()
 
@@ -106,7 +106,7 @@ def test_a_process_outlives_its_nursery_and_nothing_more_starts() -> None:
     with pytest.raises(UnfinishedError, match="was killed"):
         nursery.start(Pipe()[1])
     pipe.send(0)
-    assert working.ended(10)
+    assert working.ended(PATIENCE_S)
     assert working.status() is None, "nobody is there who could tell"
     with nursery:
         pass
@@ -122,27 +122,28 @@ def test_where_the_kernel_has_no_handles_a_process_ends_with_its_nursery(
     with Nursery(obey) as nursery:
         one, pipe, _ = begin(nursery)
         pipe.send(3)
-        assert one.ended(10)
+        assert one.ended(PATIENCE_S)
         assert one.status() == 3
         other, _pipe, parent = begin(nursery)
         os.kill(parent, signal.SIGKILL)
-        assert other.ended(10)
+        assert other.ended(PATIENCE_S)
         assert other.status() is None
         eventually(lambda: not is_there(other.pid))
 
 
 def test_a_nursery_that_is_stopped_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ANSWER_S", 0.2)
-    monkeypatch.setattr(module, "STATUS_S", 0.2)
     with Nursery(obey) as nursery:
         working, _pipe, parent = begin(nursery)
         os.kill(parent, signal.SIGSTOP)
+        monkeypatch.setattr(module, "ANSWER_S", 0.2)
+        monkeypatch.setattr(module, "STATUS_S", 0.2)
         working.kill()
-        assert working.ended(10)
+        assert working.ended(PATIENCE_S)
         assert working.status() is None
         with pytest.raises(UnfinishedError):
             nursery.start(Pipe()[1])
-    assert not is_there(parent)
+    eventually(lambda: not is_there(parent))
+    monkeypatch.undo()
     with Nursery(obey) as nursery:
         os.kill(begin(nursery)[2], signal.SIGSTOP)
 

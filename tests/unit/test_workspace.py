@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests.workers import PATIENCE_S
 from worker.errors import ItemError, StoreDeniedError, UsageError
 from worker.items import Answer, Failure, Item, Json, Result
 from worker.jobs.checkpoints import Manifest, StoredFile, clear
@@ -176,21 +177,21 @@ def test_a_checkpoint_is_written_behind_our_back_and_the_next_one_waits(tmp_path
     class Slow(Store):
         def upload(self, name: str, file: Path) -> None:
             writing.set()
-            assert gate.wait(10)
+            assert gate.wait(PATIENCE_S)
             super().upload(name, file)
 
     desk = Desk(str(tmp_path / "queue"), tmp_path / "scratch")
     workspace = desk.workspace(1, store=Slow(desk.store._backend))
     with workspace.checkpoint(1) as folder:
         (folder / "state").write_text("1")
-    assert writing.wait(10)
+    assert writing.wait(PATIENCE_S)
     assert not desk.whole()
     second = threading.Thread(target=lambda: save(workspace, 2, "2"))
     second.start()
     second.join(0.2)
     assert second.is_alive()
     gate.set()
-    second.join(10)
+    second.join(PATIENCE_S)
     assert desk.whole() == {(1, 1), (1, 2)}
     desk.close()
 

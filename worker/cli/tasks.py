@@ -37,9 +37,7 @@ def engines(known: Mapping[str, str]) -> list[str]:
 
 
 def needs(model: str) -> str:
-    return {"none": "", "file": "--model FILE", "folder": "--model FOLDER|OWNER/NAME"}.get(
-        model, "--model NAME"
-    )
+    return {"none": "", "folder": "--model FOLDER|OWNER/NAME"}.get(model, f"--model {model.upper()}")
 
 
 def describe(schema: Mapping[str, Any]) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any, ClassVar, Literal
 
@@ -13,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from worker.engines.coco import LABELS, Family, Seen, family
-from worker.engines.engine import Finder, Frame
 from worker.engines.flows import Flows
+from worker.engines.watching import Watched, Watching
 from worker.errors import MachineError, UsageError
 from worker.ghosts.detection import Detection, merge
 from worker.ghosts.emergence import RULES, Path, Rules, emergences, hider
@@ -22,6 +21,7 @@ from worker.ghosts.flow import Pace
 from worker.ghosts.incident import Box, Incident
 from worker.ghosts.scene import Scene
 from worker.ghosts.tracking import Tracker
+from worker.media.rgb import Rgb
 
 FAINT = 0.25
 """the least score that counts as anything"""
@@ -34,70 +34,60 @@ _CUT = 4.0
 _WHOLE = 0.9
 """a box over so much of a part is no road user"""
 _WIDEST_PERSON = 1.3
+_FLOW_WIDTH, _FLOW_COLUMNS = 396, 48
+"""enough to know where a box went"""
 
 
-@dataclass(frozen=True, slots=True)
-class Watched:
-    """What was seen in a clip: enough for any rules."""
-
-    paths: Sequence[Path]
-    scene: Scene
-
-
-class Detector(Finder):
+class Detector(Watching[Path, Rules]):
     about = "a COCO detector in ONNX that --model names; tells who emerged, from behind what, and how near"
     model: ClassVar[Literal["none", "file", "folder"]] = "file"
     quick: ClassVar[bool] = True
     rules: ClassVar = RULES
 
-    def open(self, device: str) -> None:  # noqa: ARG002
+    def open(self, device: str) -> None:
+        super().open(device)
         if self.choice.file is None:
             raise UsageError("engine detector needs --model, the file that holds its weights")
         self._net = Net(self.choice.file)
 
-    def find(
-        self, frames: Iterable[tuple[float, Frame]], recall: Literal["balanced", "high"]
-    ) -> Sequence[Incident]:
-        return self.judge(self.watch(frames), RULES[recall])
-
     @staticmethod
-    def judge(seen: Watched | None, rules: Rules) -> Sequence[Incident]:
-        return [] if seen is None else emergences(seen.paths, seen.scene, rules)
+    def judge(seen: Watched[Path], rules: Rules) -> Sequence[Incident]:
+        return emergences(seen.ways, seen.scene, rules)
 
-    def watch(self, frames: Iterable[tuple[float, Frame]]) -> Watched | None:
-        """None: there was no frame."""
-        watcher = None
+    def _ways(self, frames: Iterable[tuple[float, Rgb]], scene: Scene) -> Iterator[Path]:
+        tracker, flows, pace, look = (
+            Tracker(),
+            Flows(_FLOW_WIDTH, _FLOW_COLUMNS),
+            Pace(),
+            Look(self._net, scene),
+        )
+        begun: deque[Path] = deque()
         for time, frame in frames:
-            watcher = watcher or Watcher(self._net, Scene(frame.shape[1], frame.shape[0], time))
-            watcher.look(time, frame)
-        return watcher.end() if watcher else None
+            flow = flows.since_last(frame)
+            speed = pace.after(time, flow.moved_on if flow else None)
+            found = look.at(frame)
+            for track in tracker.update(time, [one for one in found if one.is_light], flow):
+                begun.append(Path(track, hider(track.seen[0].box, found), speed))
+            while begun and begun[0].track.is_told(time):
+                yield begun.popleft()
+        yield from begun
 
 
-class Watcher:
-    """Goes through one clip."""
+class Look:
+    """The whole of every frame, and its parts in turn."""
 
     def __init__(self, net: Net, scene: Scene) -> None:
         self._net, self._scene = net, scene
         self._parts = deque(parts(scene.width, scene.height))
-        self._tracker, self._flows, self._pace = Tracker(), Flows(), Pace()
-        self._paths: list[Path] = []
 
-    def look(self, time: float, frame: Frame) -> None:
-        flow = self._flows.since_last(frame)
-        speed = self._pace.after(time, flow)
-        found = merge(self._seen(frame))
-        for track in self._tracker.update(time, [one for one in found if one.is_light], flow):
-            self._paths.append(Path(track, hider(track.seen[0].box, found), speed))
-
-    def end(self) -> Watched:
-        return Watched(self._paths, self._scene)
-
-    def _seen(self, frame: Frame) -> Iterator[Detection]:
-        """The whole of every frame, and its parts in turn."""
+    def at(self, frame: Rgb) -> list[Detection]:
         width, height = self._scene.width, self._scene.height
         self._parts.rotate(-1)
-        for left, right in [(0, width), *list(self._parts)[-1:]]:
-            yield from boxes(self._net.ask(frame[:, left:right]), left, right, width, height)
+        return merge(
+            one
+            for left, right in [(0, width), *list(self._parts)[-1:]]
+            for one in boxes(self._net.ask(frame[:, left:right]), left, right, width, height)
+        )
 
 
 class Net:
@@ -105,11 +95,11 @@ class Net:
 
     def __init__(self, file: FilePath) -> None:
         try:
-            import cv2
             import onnxruntime
         except ImportError as error:
             raise MachineError(f"engine detector needs {error.name}: pip install onnxruntime") from None
-        cv2.setNumThreads(1)  # one process a core: threads of one would wait for those of another
+        import cv2
+
         self._cv2 = cv2
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -130,7 +120,7 @@ class Net:
         blank = np.zeros((height, width, 3), np.uint8)
         self._family: Family = family(self._run(blank, False).shape, width, height)
 
-    def ask(self, crop: Frame) -> Seen:
+    def ask(self, crop: Rgb) -> Seen:
         size = self._width, self._height
         resized = self._cv2.resize(crop, size, interpolation=self._cv2.INTER_LINEAR)
         return self._family.decode(self._run(resized, self._family.blue_first), FAINT)

@@ -7,15 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import numpy as np
-import numpy.typing as npt
-
 from worker.engines.choice import Choice
 from worker.ghosts.incident import Incident
 from worker.items import Failure, Json
-
-Frame = npt.NDArray[np.uint8]
-"""height x width x 3, red first"""
+from worker.media.rgb import Rgb
 
 
 class Engine(ABC):
@@ -51,7 +46,7 @@ class Finder(Engine):
 
     @abstractmethod
     def find(
-        self, frames: Iterable[tuple[float, Frame]], recall: Literal["balanced", "high"]
+        self, frames: Iterable[tuple[float, Rgb]], recall: Literal["balanced", "high"]
     ) -> Sequence[Incident]:
         """Frames come in order with their times, in seconds. Boxes are in pixels of these frames.
 
@@ -62,12 +57,12 @@ class Finder(Engine):
 class Request:
     """One question about some frames."""
 
-    frames: Sequence[Frame]
+    frames: Sequence[Rgb]
     """as large as `frame_size` said"""
     times: Sequence[float]
     """seconds from the film's start"""
     prompt: str
-    """what is asked, with the frames' times in it where the engine does not tell them to its model itself"""
+    """what is asked; the engine tells the frames' times in its model's own way"""
     schema: Json | None = None
     """the JSON schema that the answer should have"""
     max_tokens: int = 512

@@ -4,23 +4,26 @@ It proposes events and their times, and is no verdict: it knows neither what mov
 
 from __future__ import annotations
 
-from collections import deque
+import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from statistics import median
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from worker.engines.engine import Finder, Frame
+from worker.engines.flows import Flows
+from worker.engines.watching import Watched, Watching
 from worker.ghosts.drift import CELL, COLUMNS, EXPLAINED, Cells, Drift, drift
 from worker.ghosts.fixtures import Step, with_fixtures
+from worker.ghosts.flow import Pace
 from worker.ghosts.incident import Box, Incident
 from worker.ghosts.intrusion import RULES, Rules, intrusions
 from worker.ghosts.scene import Scene
 from worker.ghosts.trails import Patch, Trail, Trails
+from worker.media.rgb import Rgb
 
+WIDTH = COLUMNS * CELL
+"""pixels, of the picture in which motion is measured"""
 _VISIBLE = 2.0
 """mean gradient of a cell whose motion can be measured, in levels a pixel"""
 _CUT = 45.0
@@ -28,109 +31,64 @@ _CUT = 45.0
 _TOP, _BOTTOM = 0.3, 0.92
 """the share of the height between which road users come into the way"""
 _LEAST_CELLS = 3
-_PACE_STEPS = 10
-"""so many are asked how fast the picture goes"""
 _BESIDE = 8
 """cells beside a patch in which is looked for what hid it"""
 
 
-@dataclass(frozen=True, slots=True)
-class Watched:
-    """What moved by itself in a clip: enough for any rules."""
-
-    trails: Sequence[Trail]
-    scene: Scene
-
-
-class Motion(Finder):
+class Motion(Watching[Trail, Rules]):
     about = "what moves against the car's own motion and into its path: proposes events and times, no verdict"
-    width: ClassVar[int | None] = COLUMNS * CELL
+    width: ClassVar[int | None] = WIDTH
     rules: ClassVar = RULES
 
-    def open(self, device: str) -> None:  # noqa: ARG002
-        import cv2
-
-        cv2.setNumThreads(1)  # one process a core, and the same answer on every machine
-
-    def find(
-        self, frames: Iterable[tuple[float, Frame]], recall: Literal["balanced", "high"]
-    ) -> Sequence[Incident]:
-        return self.judge(self.watch(frames), RULES[recall])
-
     @staticmethod
-    def judge(seen: Watched, rules: Rules) -> Sequence[Incident]:
-        return intrusions(seen.trails, seen.scene, rules)
+    def judge(seen: Watched[Trail], rules: Rules) -> Sequence[Incident]:
+        return intrusions(seen.ways, seen.scene, rules)
 
-    @staticmethod
-    def watch(frames: Iterable[tuple[float, Frame]]) -> Watched:
-        eye, trails = Eye(), Trails()
-        speeds = deque[float](maxlen=_PACE_STEPS)
+    def _ways(self, frames: Iterable[tuple[float, Rgb]], scene: Scene) -> Iterator[Trail]:
+        trails, pace, scale = Trails(), Pace(), scene.width / WIDTH
         seen: Drift | None = None
-        for step, fixed in with_fixtures(eye.steps(frames)):
+        for step, fixed in with_fixtures(steps(frames)):
+            yield from trails.told(step.time)
+            seen = (
+                None if step.cut else drift(step.across, step.down, (step.texture > _VISIBLE) & ~fixed, seen)
+            )
+            speed = pace.after(step.time, seen.speed / WIDTH if seen else None)
             if step.cut:
                 trails.cut()
-                seen = None
-                continue
-            seen = drift(step.across, step.down, (step.texture > _VISIBLE) & ~fixed, seen)
-            if seen is None:
+            elif seen is None:
                 trails.update(step.time, [])
-                continue
-            speeds.append(seen.speed / COLUMNS / CELL / step.lasted)
-            found = patches(seen.inward, eye.scale) if seen.explained >= EXPLAINED else []
-            for new in trails.update(step.time, found):
-                trails.begin(step.time, new, Trail(median(speeds), hider(new.box, seen, eye.scale)))
-        return Watched(trails.all, eye.scene)
+            else:
+                found = patches(seen.inward, scale) if seen.explained >= EXPLAINED else []
+                for new in trails.update(step.time, found):
+                    trails.begin(step.time, new, Trail(speed, hider(new.box, seen, scale)))
+        yield from trails.told(math.inf)
 
 
-class Eye:
-    """Measures how the picture moves from one frame to the next."""
+def steps(frames: Iterable[tuple[float, Rgb]]) -> Iterator[Step]:
+    """How the picture moves from one frame to the next."""
+    flows = Flows(WIDTH, COLUMNS, fine=True)
+    for time, frame in frames:
+        last = flows.picture
+        flow = flows.since_last(frame)
+        if flow:
+            pixels = np.asarray(flow.field, float) / (flow.width / WIDTH)
+            shape = pixels.shape[:2]
+            change = np.abs(_cells(last, shape) - _cells(flows.picture, shape)).mean()
+            yield Step(time, pixels[..., 0], pixels[..., 1], _texture(last, shape), bool(change > _CUT))
 
-    def __init__(self) -> None:
-        import cv2
 
-        self._cv2 = cv2
-        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-        # dark parts are told apart better; the flow sees contrast, not brightness
-        self._brighter = (255 * (np.arange(256) / 255) ** 0.6 + 0.5).astype(np.uint8)
-        self.scene = Scene(COLUMNS * CELL, CELL, 0.0)
-        self.scale = 1.0
-        """from pixels in which motion is measured to those of the frames"""
+def _texture(gray: Any, shape: tuple[int, ...]) -> Cells:
+    import cv2
 
-    def steps(self, frames: Iterable[tuple[float, Frame]]) -> Iterator[Step]:
-        last: Any = None
-        before = 0.0
-        for time, frame in frames:
-            if last is None:
-                self.scene = Scene(frame.shape[1], frame.shape[0], time)
-                self.scale = frame.shape[1] / (COLUMNS * CELL)
-            gray = self._gray(frame)
-            if last is not None and time > before:
-                yield self._step(time, time - before, last, gray)
-            last, before = gray, time
+    across, down = (cv2.Sobel(gray, cv2.CV_32F, *way, scale=1 / 8) for way in ((1, 0), (0, 1)))
+    return _cells(cv2.magnitude(across, down), shape)
 
-    def _gray(self, frame: Frame) -> Any:
-        cv2 = self._cv2
-        gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
-        rows = max(4, round(self.scene.height / self.scale / CELL))
-        if gray.shape != (rows * CELL, COLUMNS * CELL):
-            gray = cv2.resize(gray, (COLUMNS * CELL, rows * CELL), interpolation=cv2.INTER_AREA)
-        return cv2.LUT(gray, self._brighter)
 
-    def _step(self, time: float, lasted: float, last: Any, gray: Any) -> Step:
-        flow = self._flow.calc(last, gray, None)  # type: ignore[call-overload]
-        cut = bool(np.abs(self._cells(last) - self._cells(gray)).mean() > _CUT)
-        moved = self._cells(flow)
-        return Step(time, lasted, moved[..., 0], moved[..., 1], self._texture(last), cut)
+def _cells(pixels: Any, shape: tuple[int, ...]) -> Cells:
+    import cv2
 
-    def _texture(self, gray: Any) -> Cells:
-        cv2 = self._cv2
-        across, down = (cv2.Sobel(gray, cv2.CV_32F, *way, scale=1 / 8) for way in ((1, 0), (0, 1)))
-        return self._cells(cv2.magnitude(across, down))
-
-    def _cells(self, pixels: Any) -> Cells:
-        rows, columns = pixels.shape[0] // CELL, pixels.shape[1] // CELL
-        mean = self._cv2.resize(pixels, (columns, rows), interpolation=self._cv2.INTER_AREA)
-        return np.asarray(mean, float)
+    mean = cv2.resize(pixels, shape[::-1], interpolation=cv2.INTER_AREA)
+    return np.asarray(mean, float)
 
 
 def patches(inward: Cells, scale: float) -> list[Patch]:

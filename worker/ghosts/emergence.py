@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from worker.ghosts.detection import VEHICLES, Detection, covered
+from worker.ghosts.events import surest
 from worker.ghosts.incident import Box, Evidence, Incident, ObjectKind
 from worker.ghosts.scene import Scene
 from worker.ghosts.tracking import Track, size
@@ -61,13 +62,9 @@ class Path:
 
 
 def emergences(paths: Iterable[Path], scene: Scene, rules: Rules) -> list[Incident]:
-    """In the order they begin; of several for one event the surest."""
-    found = [one for path in paths if (one := emergence(path, scene, rules)) is not None]
-    kept: list[Incident] = []
-    for one in sorted(found, key=lambda each: -each.evidence.confidence):
-        if not any(_one_event(one, other) for other in kept):
-            kept.append(one)
-    return sorted(kept, key=lambda each: each.start_s)
+    """In the order they begin, as the paths do; of several for one event the surest."""
+    found = (one for path in paths if (one := emergence(path, scene, rules)) is not None)
+    return list(surest(((one.evidence.confidence, one) for one in found), _one_event))
 
 
 def emergence(path: Path, scene: Scene, rules: Rules) -> Incident | None:

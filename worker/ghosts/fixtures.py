@@ -27,7 +27,6 @@ class Step:
 
     time: float
     """of the second one"""
-    lasted: float
     across: Cells
     down: Cells
     """pixels by which the content of each cell went"""

@@ -24,7 +24,7 @@ class Flow:
     height: int
 
     @property
-    def speed(self) -> float:
+    def moved_on(self) -> float:
         """How far most of the picture went, in its widths: of a car that stands it is next to nothing."""
         return float(np.median(np.linalg.norm(self.field, axis=-1))) / self.width
 
@@ -45,10 +45,10 @@ class Pace:
         self._speeds: deque[tuple[float, float]] = deque()
         self._last_s = 0.0
 
-    def after(self, time: float, flow: Flow | None) -> float:
-        """Its own widths a second; `flow` is None for the first frame."""
-        if flow and time > self._last_s:
-            self._speeds.append((time, flow.speed / (time - self._last_s)))
+    def after(self, time: float, moved: float | None) -> float:
+        """Its own widths a second. `moved`: so many of them since the time before; None: nobody knows."""
+        if moved is not None and time > self._last_s:
+            self._speeds.append((time, moved / (time - self._last_s)))
         self._last_s = time
         while self._speeds and self._speeds[0][0] < time - _PACE_S:
             self._speeds.popleft()

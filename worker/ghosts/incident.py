@@ -28,11 +28,12 @@ class Box:
 
     def shared(self, other: Box) -> float:
         """The area that lies in both."""
-        width = min(self.left + self.width, other.left + other.width) - max(self.left, other.left)
-        if width <= 0:
+        right, other_right = self.left + self.width, other.left + other.width
+        if right <= other.left or other_right <= self.left:  # most pairs, and all pairs are asked
             return 0.0
+        width = min(right, other_right) - max(self.left, other.left)
         height = min(self.top + self.height, other.top + other.height) - max(self.top, other.top)
-        return width * height if height > 0 else 0.0
+        return width * height if width > 0 and height > 0 else 0.0
 
     def overlap(self, other: Box) -> float:
         """Intersection over union."""

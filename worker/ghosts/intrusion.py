@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from worker.ghosts.events import surest
 from worker.ghosts.incident import Evidence, Incident
 from worker.ghosts.scene import Scene
 from worker.ghosts.trails import Trail
@@ -14,8 +15,6 @@ SURE_MOST = 0.5
 """of the confidence: motion proposes, it does not know who moves"""
 EARLY_S = 1.0
 """a trail is judged by its first second"""
-AFTER_S = 2.0
-"""and an incident goes on for so long at most"""
 APART_S = 1.0
 """incidents nearer to one another are one: the strongest speaks for it"""
 
@@ -41,13 +40,13 @@ RULES = {
 
 
 def intrusions(trails: Iterable[Trail], scene: Scene, rules: Rules) -> list[Incident]:
-    """In the order they begin."""
-    kept: list[Incident] = []
-    for trail in sorted((one for one in trails if _meets(one, scene, rules)), key=lambda one: -strength(one)):
-        one = _incident(trail, scene)
-        if all(one.start_s > other.end_s + APART_S or other.start_s > one.end_s + APART_S for other in kept):
-            kept.append(one)
-    return sorted(kept, key=lambda one: one.start_s)
+    """In the order they begin, as the trails do."""
+    found = ((strength(one), _incident(one, scene)) for one in trails if _meets(one, scene, rules))
+    return list(surest(found, _near, APART_S))
+
+
+def _near(one: Incident, other: Incident) -> bool:
+    return one.start_s <= other.end_s + APART_S and other.start_s <= one.end_s + APART_S
 
 
 def strength(trail: Trail) -> float:
@@ -68,7 +67,7 @@ def _meets(trail: Trail, scene: Scene, rules: Rules) -> bool:
 def _incident(trail: Trail, scene: Scene) -> Incident:
     start = trail.times[0]
     evidence = Evidence(
-        track=tuple(one for one in trail.sightings() if one.time <= start + AFTER_S),
+        track=trail.sightings(),
         side=scene.side(trail.first),
         hidden_by=trail.hidden_by,
         hidden_by_kind=None,

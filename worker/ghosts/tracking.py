@@ -14,6 +14,8 @@ START_SCORE = 0.45
 """so sure must the detector be to begin a track; a fainter box may go on with one"""
 LOST_S = 0.5
 """a road user that was missed for so long is given up"""
+TOLD_S = 5.0
+"""of a track no more than its beginning is kept"""
 
 _REACH = 0.6
 """how far from where it is expected a box may lie, in its own size"""
@@ -34,6 +36,7 @@ class Track:
     """when it was first seen, it or that of which it is a piece"""
     times: list[float] = field(default_factory=list)
     seen: list[Detection] = field(default_factory=list)
+    last_s: float = 0.0
     expected: Box = _NOWHERE
     """where it should be by now"""
 
@@ -41,17 +44,18 @@ class Track:
     def born_s(self) -> float:
         return self.times[0]
 
-    @property
-    def last_s(self) -> float:
-        return self.times[-1]
+    def is_told(self, time: float) -> bool:
+        """Is all in it that is kept of it?"""
+        return time > min(self.last_s + LOST_S, self.born_s + TOLD_S)
 
     def sightings(self) -> tuple[Sighting, ...]:
         return tuple(Sighting(time, one.box) for time, one in zip(self.times, self.seen, strict=True))
 
     def add(self, time: float, one: Detection) -> None:
-        self.times.append(time)
-        self.seen.append(one)
-        self.expected = one.box
+        if not self.times or time <= self.born_s + TOLD_S:
+            self.times.append(time)
+            self.seen.append(one)
+        self.last_s, self.expected = time, one.box
 
 
 class Tracker:

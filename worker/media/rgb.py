@@ -12,6 +12,7 @@ from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 Rgb: TypeAlias = NDArray[np.uint8]
+"""height x width x 3, red first"""
 Size: TypeAlias = tuple[int, int] | Callable[[int, int], tuple[int, int]] | None
 """width and height as shown, or how to tell them from the film's own; None: as the film is"""
 
