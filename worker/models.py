@@ -36,8 +36,9 @@ def choose(task: type[AnyTask], engine: str | None, model: str | None, revision:
             raise UsageError(f"engine {name} uses no model: leave --model and --revision out")
         return Choice(name)
     if model is None:
-        raise UsageError(f"engine {name} needs --model, the {kind} that holds its weights")
-    if kind == "folder":
+        what = "its name there" if kind == "name" else f"the {kind} that holds its weights"
+        raise UsageError(f"engine {name} needs --model, {what}")
+    if kind in ("folder", "name"):
         return Choice(name, model, revision)
     found = revision_of(Path(model))
     if revision not in (None, found):
