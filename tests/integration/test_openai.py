@@ -12,7 +12,7 @@ import pytest
 
 from tests import endpoint as server_says
 from tests.endpoint import Server, completion, limited, refuses, says, sends, serving, takes
-from worker.engines import calls
+from worker.engines import calls, waiting
 from worker.engines.choice import Choice
 from worker.engines.engine import Frame, Reply, Request
 from worker.engines.openai import OpenAi
@@ -42,7 +42,7 @@ def start(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
     def start(patience: float = 20.0, **environment: str) -> OpenAi:
-        monkeypatch.setattr(calls, "PATIENCE_S", patience)
+        monkeypatch.setattr(waiting, "PATIENCE_S", patience)
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         engine = OpenAi(Choice("openai", "gpt-test"))
@@ -217,6 +217,7 @@ def test_who_always_fails_while_others_do_not_fails_alone(
         (server_says.cuts, 1),
         (server_says.hangs_up, 1),
         (sends(200, completion()[:60]), 1),
+        (sends(200, b""), 1),
         (sends(200, "<html>log in</html>", "text/html"), 1),
         (sends(200, '{"error": {"message": "upstream"}}'), 1),
         (sends(200, b"\x1f\x8bno gzip", Content_Encoding="gzip"), 1),
@@ -244,9 +245,18 @@ def test_a_call_that_takes_too_long_is_counted_as_perhaps_paid(
     assert engine.spent()["perhaps_paid"] == 1
 
 
-def test_an_answer_of_the_wrong_type_is_an_answer(start: Start, server: Server) -> None:
-    server.turns = [sends(200, completion("yes"), "text/plain")]
+@pytest.mark.parametrize(
+    "turn",
+    [
+        sends(200, completion("yes"), "text/plain"),
+        sends(200, completion("no")[:-1] + ', "choices": [{"message": {"content": "yes"}}]}'),
+    ],
+    ids=["wrong content type", "keys that stand twice"],
+)
+def test_an_odd_answer_is_an_answer(start: Start, server: Server, turn: server_says.Turn) -> None:
+    server.turns = [turn]
     assert start().answer([request()]) == [Reply("yes", 10)]
+    assert len(server.asked) == 1
 
 
 # rate limits

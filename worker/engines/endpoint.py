@@ -42,6 +42,9 @@ class Endpoint:
         """For a log: in one line."""
         return redact(" ".join(self.hide(text).split()))
 
+    def says(self, what: str) -> str:
+        return f"{self.shown}: {self.clean(what)}"
+
     def denies(self, said: Refusal) -> str:
         """In one line, with what to do about it."""
         if said.wants_money:
