@@ -419,8 +419,8 @@ def test_tokens_and_their_price_are_summed(start: Start, server: Server) -> None
 def test_no_key_is_repeated(
     start: Start, server: Server, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OPENAI_BASE_URL", server.url.replace("//", "//me:pa55word@"))
-    said = f"you sent {KEY} as me:pa55word"
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url.replace("//", "//me:pa55word-of-some-length@"))
+    said = f"you sent {KEY} as me:pa55word-of-some-length"
     with caplog.at_level(logging.DEBUG):
         engine = start(WORKER_CONCURRENCY="1", patience=2.0)
         server.turns = [
@@ -442,4 +442,4 @@ def test_no_key_is_repeated(
     everything = f"{told} {away.value} {denied.value} {caplog.text}"
     assert "you sent *** as" in everything
     assert KEY not in everything
-    assert "pa55word" not in everything
+    assert "pa55word-of-some-length" not in everything

@@ -65,6 +65,9 @@ def test_a_key_is_hidden_wherever_it_stands() -> None:
     assert KEY not in repr(found)
     assert "pa55word" not in repr(found)
     assert found.hide(f'{{"you": "sent {KEY}"}}\n') == '{"you": "sent ***"}\n'
+    anything = endpoint({"OPENAI_BASE_URL": "http://gpu/v1", "OPENAI_API_KEY": "x"}, "m")
+    assert anything.hide('{"next": 1}') == '{"next": 1}', "a key that is none spoils no answer"
+    assert anything.clean("no next turn") == "no next turn"
     assert found.clean(f"no such\n user pa55word, Authorization: Bearer {KEY}") == (
         "no such user ***, Authorization: Bearer ***"
     )

@@ -231,7 +231,7 @@ class Calls:
         return Again(said.short, costs=TRIES // 2 if said.perhaps_paid else 1)
 
     def _refusal(self, response: httpx.Response) -> Refusal:
-        return refusal(response.status_code, response.content, self._endpoint.hide)
+        return refusal(response.status_code, response.content, self._endpoint.clean)
 
     def _lost(self, why: str) -> Again:
         """It was sent, and what became of it nobody knows."""

@@ -100,9 +100,9 @@ def _line(text: str) -> str:
     return " ".join(text.split())[:_RAW_MOST]
 
 
-def refusal(status: int, body: bytes, hide: Callable[[str], str]) -> Refusal:
+def refusal(status: int, body: bytes, clean: Callable[[str], str]) -> Refusal:
     text = body.decode(errors="replace")
-    short = " ".join(hide(_message(text) or _TAG.sub(" ", text)).split())
+    short = clean(" ".join((_message(text) or _TAG.sub(" ", text)).split()))
     return Refusal(status, text, f"{status}: {short[:_MOST]}" if short else str(status))
 
 

@@ -14,6 +14,10 @@ OPENAI = "https://api.openai.com/v1"
 AZURE_VERSION = "2024-10-21"
 """the first that knows JSON schemas and is no preview"""
 
+LEAST_SECRET, LEAST_KEY = 6, 16
+"""letters of what is hidden in messages, and in answers: servers that want any key are given "x" or "EMPTY",
+and an answer may hold such words"""
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -33,14 +37,17 @@ class Endpoint:
         return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"
 
     def hide(self, text: str) -> str:
-        """What it said, without the key that it may have repeated."""
+        """An answer, without the key that it may repeat."""
         for secret in self.secrets:
-            text = text.replace(secret, HIDDEN)
+            if len(secret) >= LEAST_KEY:
+                text = text.replace(secret, HIDDEN)
         return text
 
     def clean(self, text: str) -> str:
         """For a log: in one line."""
-        return redact(" ".join(self.hide(text).split()))
+        for secret in self.secrets:
+            text = text.replace(secret, HIDDEN)
+        return redact(" ".join(text.split()))
 
     def says(self, what: str) -> str:
         return f"{self.shown}: {self.clean(what)}"
@@ -115,4 +122,4 @@ def _address(text: str, name: str) -> str:
 
 
 def _secrets(root: str, key: str) -> tuple[str, ...]:
-    return tuple(filter(None, (key, urlsplit(root).password)))
+    return tuple(one for one in (key, urlsplit(root).password or "") if len(one) >= LEAST_SECRET)
