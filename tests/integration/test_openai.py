@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+from tenacity import wait_random_exponential
 
 from tests import endpoint as server_says
 from tests.endpoint import Server, completion, limited, refuses, says, sends, serving, takes
@@ -43,6 +44,7 @@ def start(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
 
     def start(patience: float = 20.0, **environment: str) -> OpenAi:
         monkeypatch.setattr(waiting, "PATIENCE_S", patience)
+        monkeypatch.setattr(calls, "BACKOFF", wait_random_exponential(0.2, max=1.0))
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         engine = OpenAi(Choice("openai", "gpt-test"))
@@ -196,13 +198,23 @@ def test_who_always_fails_while_others_do_not_fails_alone(
     start: Start, server: Server, turn: server_says.Turn, perhaps_paid: int
 ) -> None:
     engine = start(WORKER_CONCURRENCY="1")
-    server.turns = [turn] * (calls.TRIES // 2 if perhaps_paid else calls.TRIES)
+    server.turns = [turn] * (2 if perhaps_paid else calls.TRIES)
     failure, reply = engine.answer(requests(2))
     assert isinstance(failure, Failure)
     assert failure.kind == "no-answer"
     assert reply == Reply("re: q1", 10)
     assert engine.spent()["perhaps_paid"] == perhaps_paid
     assert sum(call.is_small for call in server.calls) == 2, "nobody else was there to tell whose fault it is"
+
+
+def test_many_in_doubt_ask_the_small_question_once(start: Start, server: Server) -> None:
+    engine = start(WORKER_CONCURRENCY="4")
+    server.turns = [refuses(500, "CUDA out of memory")] * 4 * calls.TRIES
+    server.small = says('{"gray": true}', after=2.0)
+    failures = engine.answer(requests(4))
+    assert [one.kind for one in failures if isinstance(one, Failure)] == ["no-answer"] * 4
+    assert len(server.asked) == 4 * calls.TRIES
+    assert sum(call.is_small for call in server.calls) <= 3
 
 
 # what passes

@@ -20,14 +20,16 @@ from worker.engines.waiting import Waiting
 from worker.errors import MachineError, UnfinishedError, WorkerError
 from worker.items import Failure
 
-TRIES = 4
-"""of one question, while others are answered; one that may be paid for each time has half as many"""
+TRIES = 6
+"""of one question, while others are answered"""
+LOST = 3
+"""of them are used up by one that may have to be paid for"""
 CONNECT_S = 10.0
 DOUBT_S = 20.0
 """for so long the small question may take when it is asked whether all is well"""
 SHORT_S = 1.0
 """nobody asks, after a "too many" that does not say for how long"""
-_backoff = wait_random_exponential(multiplier=0.5, max=20.0)
+BACKOFF = wait_random_exponential(multiplier=1.0, max=20.0)
 
 
 class Again(Exception):
@@ -228,7 +230,7 @@ class Calls:
                 self._waiting.shut(wait or SHORT_S)
                 return Again(said.short, costs=0, told=bool(wait))
         self._spent.perhaps_paid += said.perhaps_paid
-        return Again(said.short, costs=TRIES // 2 if said.perhaps_paid else 1)
+        return Again(said.short, costs=LOST if said.perhaps_paid else 1)
 
     def _refusal(self, response: httpx.Response) -> Refusal:
         return refusal(response.status_code, response.content, self._endpoint.clean)
@@ -236,7 +238,7 @@ class Calls:
     def _lost(self, why: str) -> Again:
         """It was sent, and what became of it nobody knows."""
         self._spent.perhaps_paid += 1
-        return Again(why, costs=TRIES // 2)
+        return Again(why, costs=LOST)
 
     def _count(self, completion: Completion) -> None:
         usage = completion.usage
@@ -254,7 +256,7 @@ def _error(state: RetryCallState) -> BaseException | None:
 
 def _pause(state: RetryCallState) -> float:
     error = _error(state)
-    return 0.0 if isinstance(error, Again) and error.told else _backoff(state)
+    return 0.0 if isinstance(error, Again) and error.told else BACKOFF(state)
 
 
 def _line(error: Exception) -> str:
