@@ -31,7 +31,7 @@ def environment(server: Server, key: str = KEY) -> dict[str, str]:
 @pytest.fixture
 def queue(tmp_path: Path) -> Path:
     recipe = ("--task", "asking", "--engine", "openai", "--model", "gpt-test")
-    code, said = run("enqueue", tmp_path / "queue", *recipe, *ITEMS)
+    code, said = run("enqueue", tmp_path / "queue", *recipe, *ITEMS, timeout=60)
     assert code == 0, said
     return tmp_path / "queue"
 
@@ -71,7 +71,7 @@ def test_no_key_is_in_anything_that_is_written(queue: Path, server: Server, tmp_
 
 def test_a_wrong_key_stops_the_worker_and_fails_nothing(queue: Path, server: Server) -> None:
     server.small = refuses(401, f"Incorrect API key provided: {KEY}")
-    code, said = finish(working(queue, server))
+    code, said = finish(working(queue, server), timeout=60)
     assert code == 3
     (line,) = [line for line in said.splitlines() if "does not let us in" in line]
     assert "check OPENAI_BASE_URL, OPENAI_API_KEY" in line
