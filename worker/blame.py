@@ -6,7 +6,7 @@ import errno
 import traceback
 from pathlib import Path
 
-from worker.errors import ItemError, MachineError, StoreAwayError
+from worker.errors import ItemError, MachineError, StoreAwayError, UnfinishedError
 from worker.items import Failure
 
 ILL = {
@@ -34,7 +34,7 @@ def failure_of(error: Exception, file: str = "") -> Failure:
         return Failure("system", in_one_line(error))
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return Failure("memory", f"ran out of memory: {in_one_line(error)}")
-    if isinstance(error, MachineError) or any(word in str(error) for word in DEVICE_WORDS):
+    if isinstance(error, MachineError | UnfinishedError) or any(word in str(error) for word in DEVICE_WORDS):
         return Failure("device", in_one_line(error))
     return Failure("error", f"{in_one_line(error)} ({place(error, file)})")
 

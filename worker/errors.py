@@ -37,6 +37,10 @@ class StoreAwayError(UnfinishedError):
     """The store did not answer for longer than we are patient."""
 
 
+class EndpointAwayError(UnfinishedError):
+    """A model on somebody else's server did not answer for longer than we are patient."""
+
+
 class ItemError(Exception):
     """What a task raises when one item cannot be answered: the item fails, the others go on."""
 

@@ -10,8 +10,9 @@ HIDDEN = "***"
 _NAMES = (
     "sig|signature|x-(?:amz|goog)-(?:signature|credential|security-token)|sharedaccess(?:signature|key)|"
     "accountkey|account_key|sas_(?:key|token)|access_token|id_token|refresh_token|api[_-]?key|"
-    "client_secret|password|passwd|pwd|secret|token|[a-z0-9]+_(?:secret|token|password|api_key)|"
-    "azure_storage_[a-z_]*key|secret_?access_?key|aws_secret_access_key|session_?token|aws_session_token"
+    "client_secret|password|passwd|pwd|secret|token|[a-z0-9_]+_(?:secret|token|password|api_key)|"
+    "azure_storage_[a-z_]*key|secret_?access_?key|aws_secret_access_key|session_?token|aws_session_token|"
+    "ocp-apim-subscription-key"
 )
 # name=value, name: value and "name": "value"; a value ends where a URL, a header or a shell would end it
 _ASSIGNED = re.compile(rf"""(?ix) (?<![\w-]) ({_NAMES}) (["']?\s*[=:]\s*["']?) ([^\s&;,"'<>)\]}}]+)""")

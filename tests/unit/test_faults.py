@@ -5,12 +5,18 @@ from __future__ import annotations
 import pytest
 
 from tests.fakes import answered, failed
-from worker.blame import ILL_AFTER
-from worker.errors import MachineError
+from worker.blame import ILL_AFTER, failure_of
+from worker.errors import EndpointAwayError, MachineError, UnfinishedError, UsageError, WorkerError
 from worker.faults import Faults
 from worker.items import Item
 
 ITEMS = [Item(f"id{n}", f"{n}") for n in range(10)]
+
+
+@pytest.mark.parametrize("error", [MachineError("a"), UnfinishedError("b"), EndpointAwayError("c")])
+def test_what_stops_a_worker_is_no_items_fault(error: WorkerError) -> None:
+    assert failure_of(error).blames_machine
+    assert not failure_of(UsageError("d")).blames_machine
 
 
 def test_an_answer_and_an_items_own_failure_are_final() -> None:

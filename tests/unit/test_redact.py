@@ -30,6 +30,11 @@ LEAKS = [
     f"AZURE_STORAGE_SAS_TOKEN=sv=2022&sig={SECRET}",
     "login with hf_s3cr3tV4lu3abcdefghijk failed",
     f"https://host/v1?api_key={SECRET}&x=1",
+    f"OPENAI_API_KEY={SECRET}",
+    f"export AZURE_OPENAI_API_KEY='{SECRET}'",
+    f"{{'api-key': '{SECRET}', 'Content-Type': 'application/json'}}",
+    f"Ocp-Apim-Subscription-Key: {SECRET}",
+    "Incorrect API key provided: sk-proj-s3cr3tV4lu3_abcdefghijk.",
 ]
 
 

@@ -94,6 +94,9 @@ class VisionEngine(Engine):
     def answer(self, requests: Sequence[Request]) -> Sequence[Reply | Failure]:
         """In the order given. A Failure is one request's own; what ails the machine is raised."""
 
+    def stop(self) -> None:
+        """From any thread: answer() shall end soon. What it has not begun is a Failure of kind device."""
+
     def spent(self) -> Mapping[str, Json]:
         """Since open(): tokens, seconds of prefill and of decoding, and the like, for performance.json.
 

@@ -1,0 +1,131 @@
+"""openai: a model behind any OpenAI-compatible endpoint, asked over the network about frames."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
+
+import numpy as np
+
+from worker.engines.endpoint import endpoint
+from worker.engines.engine import Reply, Request, VisionEngine
+from worker.engines.spending import Prices
+from worker.errors import MachineError, UsageError
+from worker.items import Failure, Json
+
+if TYPE_CHECKING:
+    from worker.engines.calls import Calls
+
+SIDE = 512
+"""pixels of a frame's longer side: what OpenAI's models see at the lowest price"""
+AT_ONCE = 8
+LIMIT_S = 120.0
+SMALL = Request(
+    frames=[np.full((64, 64, 3), 128, np.uint8)],
+    times=[0.0],
+    prompt='Is this picture gray? Answer in JSON: {"gray": true} or {"gray": false}',
+    schema={
+        "type": "object",
+        "properties": {"gray": {"type": "boolean"}},
+        "required": ["gray"],
+        "additionalProperties": False,
+    },
+)
+"""asked before the first clip: a wrong key or model, one that sees no pictures, and what form it takes"""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How much is asked at once, for how long, and at what price: as the environment says."""
+
+    at_once: int
+    limit_s: float
+    prices: Prices | None
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str]) -> Self:
+        return cls(
+            at_once=int(_number(environment, "WORKER_CONCURRENCY", least=1.0) or AT_ONCE),
+            limit_s=_number(environment, "WORKER_CALL_LIMIT", least=1.0) or LIMIT_S,
+            prices=_prices(environment),
+        )
+
+
+class OpenAi(VisionEngine):
+    about = (
+        "any OpenAI-compatible endpoint (OpenAI, Azure OpenAI, vLLM); frames leave this machine, and may cost"
+    )
+    model: ClassVar[Literal["none", "file", "folder", "name"]] = "name"
+    _calls: Calls | None = None
+
+    def open(self, device: str) -> None:  # noqa: ARG002
+        if self.choice.model is None:
+            raise UsageError("engine openai needs --model, the name that the endpoint knows it by")
+        self._endpoint = endpoint(os.environ, self.choice.model)
+        self._terms = Terms.read(os.environ)
+        self.batch = self._terms.at_once
+        try:
+            from worker.engines.calls import Calls  # late: it needs httpx
+        except ImportError as error:
+            raise MachineError(f"engine openai needs {error.name}: pip install httpx") from None
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every call
+        self._runner = asyncio.Runner()
+        self._calls = Calls(self._endpoint, SMALL, at_once=self._terms.at_once, limit_s=self._terms.limit_s)
+        said = self._runner.run(self._calls.ask_small())
+        if isinstance(said, Failure) and said.kind == "rejected":
+            raise MachineError(
+                f"model {self.choice.model} does not take even a small picture: {said.message}"
+            )
+
+    def close(self) -> None:
+        if self._calls:
+            self._runner.run(self._calls.close())
+            self._runner.close()
+            self._calls = None
+
+    def stop(self) -> None:
+        if calls := self._calls:
+            with suppress(RuntimeError):  # it is closed
+                self._runner.get_loop().call_soon_threadsafe(calls.stop)
+
+    def frame_size(self, width: int, height: int) -> tuple[int, int]:
+        scale = min(1.0, SIDE / max(width, height))
+        return max(1, round(width * scale)), max(1, round(height * scale))
+
+    def answer(self, requests: Sequence[Request]) -> Sequence[Reply | Failure]:
+        assert self._calls, "it is not open"
+        return self._runner.run(self._calls.answer(requests))
+
+    def spent(self) -> Mapping[str, Json]:
+        if self._calls is None:
+            return {}
+        return {
+            **self._calls.spent.told(self._terms.prices),
+            "endpoint": self._endpoint.shown,
+            "answers_as": self._calls.dialect.form.value,
+        }
+
+
+def _prices(environment: Mapping[str, str]) -> Prices | None:
+    asked = _number(environment, "WORKER_PRICE_IN", least=0.0)
+    answered = _number(environment, "WORKER_PRICE_OUT", least=0.0)
+    if (asked is None) != (answered is None):
+        raise UsageError("WORKER_PRICE_IN and WORKER_PRICE_OUT belong together: USD a million tokens")
+    return None if asked is None or answered is None else Prices(asked, answered)
+
+
+def _number(environment: Mapping[str, str], name: str, *, least: float) -> float | None:
+    if not (text := environment.get(name, "").strip()):
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if least <= number < float("inf"):
+        return number
+    raise UsageError(f"{name} is '{text}'; it must be a number of at least {least:g}")
