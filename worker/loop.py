@@ -34,6 +34,7 @@ from worker.blame import failure_of
 from worker.careful import go_carefully
 from worker.clerk import Clerk
 from worker.counts import Counts
+from worker.errors import MachineError, WorkerError
 from worker.faults import Faults
 from worker.items import Answer, Failure, Item, Json, Result
 from worker.looking import Looking
@@ -134,6 +135,7 @@ class Loop:
     def stop(self, reason: str, _: float = 0.0) -> None:
         """From any thread: no new work; what is finished is written, what is not is handed back."""
         self._stop = reason
+        self._task.stop()
         self._pool.wake()
 
     def give_up(self) -> None:
@@ -293,6 +295,10 @@ class Loop:
                 if not isinstance(outcome, Answer | Failure):
                     raise TypeError(f"answer() gave a {type(outcome).__name__}, no Answer and no Failure")
             return outcomes
+        except WorkerError as error:  # no item's fault, and none fares better alone
+            if self._stop:
+                return [Failure("device", str(error))] * len(samples)
+            raise
         except Exception as error:
             log.debug("answer failed", exc_info=True)
             if len(samples) > 1:
@@ -317,7 +323,7 @@ class Loop:
         """Hand results to the clerk: parts are written behind, a complete shard is committed."""
         now = time.monotonic()
         self._sent.difference_update(result.item for result in results)
-        final = [result for result in results if self._faults.is_final(result)]
+        final, ill = self._judged(results)
         self._again({result.item for result in results} - {result.item for result in final})
         filled: list[Holding] = []
         answered = {result.item: result for result in final}
@@ -340,6 +346,21 @@ class Loop:
             for hand in self._hands:
                 self._clerk.later(hand.holding.flush)
         self._tick()
+        if ill:
+            raise ill
+
+    def _judged(self, results: Sequence[Result]) -> tuple[list[Result], MachineError | None]:
+        """Those that count; and why there is no going on, which takes nothing from them."""
+        final: list[Result] = []
+        for result in results:
+            if self._stop and isinstance(result.outcome, Failure) and result.outcome.blames_machine:
+                continue  # it was not begun, or is of no interest any more
+            try:
+                if self._faults.is_final(result):
+                    final.append(result)
+            except MachineError as ill:
+                return final, ill
+        return final, None
 
     def _fill(self, filled: Sequence[Holding], now: float) -> None:
         """Shards are answered. Where that takes no time, more of them are taken and committed at once."""

@@ -92,12 +92,13 @@ def test_a_key_that_is_taken_away_meanwhile_fails_nothing(queue: Path, server: S
 
 def test_a_stop_while_everybody_waits_takes_no_longer_than_its_grace(queue: Path, server: Server) -> None:
     server.turns = [limited(100)] * 99
-    one = working(queue, server, "--grace", "6")
+    one = working(queue, server, "--grace", "25")
     eventually(lambda: server.asked, timeout=60)
     begun = time.monotonic()
     one.send_signal(signal.SIGTERM)
     code, said = finish(one)
     assert code == 75, said
     assert time.monotonic() - begun < 9
+    assert "SIGTERM" in said
     assert "Traceback" not in said
     assert_all_are_answered(queue, server)

@@ -16,7 +16,7 @@ class Asking(MapTask[Params, Item]):
     about = "asks what a text says, and shows a picture"
     takes = "values"
     engines: ClassVar = {"openai": "worker.engines.openai:OpenAi"}
-    seconds_per_item = 0.01
+    seconds_per_item = 4.0
     batch = 4
 
     def open(self, device: str) -> None:
@@ -25,6 +25,9 @@ class Asking(MapTask[Params, Item]):
         assert self.choice
         self._engine = OpenAi(self.choice)
         self._engine.open(device)
+
+    def stop(self) -> None:
+        self._engine.stop()
 
     def close(self) -> None:
         self._engine.close()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worker.engines.engine import Reply, Request
+from worker.errors import WorkerError
 from worker.evaluation.verdicts import seconds
 from worker.ghosts import prompt
 from worker.ghosts.incident import Incident
@@ -73,7 +74,7 @@ def ask(engine: VisionEngine, questions: Sequence[Question]) -> list[Asked | Fai
     again = {n: one for n, one in enumerate(read) if isinstance(one, UnreadableError)}
     if again:
         repairs = [_again(questions[n], str(why)) for n, why in again.items()]
-        for n, reply in zip(again, engine.answer(repairs), strict=True):
+        for n, reply in zip(again, _answers(engine, repairs), strict=True):
             found = _read(questions[n], reply)
             read[n] = replace(found, repaired=True) if isinstance(found, Asked) else found
             if isinstance(found, UnreadableError):
@@ -82,6 +83,14 @@ def ask(engine: VisionEngine, questions: Sequence[Question]) -> list[Asked | Fai
                     "unreadable", f"asked twice, {found}; it said: {_one_line(reply.text)[:RAW_MOST]}"
                 )
     return [one for one in read if not isinstance(one, UnreadableError)]
+
+
+def _answers(engine: VisionEngine, requests: Sequence[Request]) -> Sequence[Reply | Failure]:
+    """What was answered before is not lost when the machine falls ill now."""
+    try:
+        return engine.answer(requests)
+    except WorkerError as error:
+        return [Failure("device", str(error))] * len(requests)
 
 
 def _read(question: Question, reply: Reply | Failure) -> Asked | Failure | UnreadableError:

@@ -66,6 +66,7 @@ class GhostProbing(MapTask[GhostProbingParams, "Question"]):
     engines: ClassVar = {
         "motion": "worker.engines.motion:Motion",
         "detector": "worker.engines.detector:Detector",
+        "openai": "worker.engines.openai:OpenAi",
     }
     headlines: ClassVar = {
         "detected": ("clips with a ghost", "检出鬼探头的片段"),
@@ -82,6 +83,10 @@ class GhostProbing(MapTask[GhostProbingParams, "Question"]):
         if self._vision:
             self._vision.open(device)
             self.batch = self._vision.batch
+
+    def stop(self) -> None:
+        if self._vision:
+            self._vision.stop()
 
     def close(self) -> None:
         if self._vision:

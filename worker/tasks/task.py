@@ -77,6 +77,9 @@ class Task(Generic[P]):
     def close(self) -> None:
         """Give the device back."""
 
+    def stop(self) -> None:
+        """From any thread: answer() shall end soon. What it has not begun is a Failure of kind device."""
+
     def spent(self) -> Mapping[str, Json]:
         """Since open(): what the device did, in numbers that add up over workers; other values say what
         was chosen."""
