@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     }
 
 
-@pytest.fixture(autouse=True)
-def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORKER_CACHE", str(tmp_path / "cache"))
+@pytest.fixture(autouse=True, scope="module")
+def _apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What was found out about this machine is found out once for all tests, and forgotten."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORKER_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 def engine(folder: Path) -> Qwen:
@@ -145,6 +148,21 @@ def test_a_request_that_cannot_be_asked_fails_alone(folders: Mapping[str, Path])
     assert [type(one) for one in replies] == [Failure, Reply, Failure, Failure]
     assert replies[1] == qwen.answer([good])[0]
     assert "10x10" in str(replies[2])
+
+
+def test_numbers_that_became_too_large_are_no_answer(folders: Mapping[str, Path]) -> None:
+    qwen = engine(folders["qwen2_5_vl"])
+    good, bad = requests(qwen)[:2]
+    expected = qwen.answer([good])
+    real = qwen._tower.see
+    there = qwen._read(bad)
+    qwen._tower.see = lambda patches, grid: (  # type: ignore[method-assign]
+        (real(patches, grid)[0] * float("inf"), []) if grid == there.grid else real(patches, grid)  # type: ignore[union-attr]
+    )
+    replies = qwen.answer([bad, good, bad])
+    assert [type(one) for one in replies] == [Failure, Reply, Failure]
+    assert "too large for" in str(replies[0])
+    assert replies[1:2] == expected
 
 
 class Small:

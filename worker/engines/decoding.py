@@ -49,6 +49,8 @@ class Said:
     """without those that ended it"""
     truncated: bool = False
     """the limit of tokens ended it"""
+    overflowed: bool = False
+    """its numbers became too large for their kind while the prompt was read: it says nothing"""
     ended: bool = False
 
     def add(self, token: int, stops: Sequence[Sequence[int]], limit: int) -> None:
@@ -93,9 +95,9 @@ class Decoder:
             return []
         with torch.no_grad():
             begun = self._now()
-            room = self._read(prompts)
+            room, said = self._read(prompts)
             read = self._now()
-            said = self._decode(room, prompts)
+            self._decode(room, prompts, said)
             self.prefill_s += read - begun
             self.decode_s += self._now() - read
         return said
@@ -111,12 +113,14 @@ class Decoder:
 
     # prefill
 
-    def _read(self, prompts: Sequence[Prompt]) -> Room:
+    def _read(self, prompts: Sequence[Prompt]) -> tuple[Room, list[Said]]:
+        import torch
         from transformers import DynamicCache
 
         end = max(one.length for one in prompts)
         slots = end + max(max(one.max_tokens, one.room) for one in prompts)
         self._refuse_a_window(slots)
+        finite = []
         for row, prompt in enumerate(prompts):
             inputs = dict(prompt.read())
             cache = DynamicCache()
@@ -126,10 +130,12 @@ class Decoder:
                 assert self._room
                 self._room.clear(end)
             assert self._room
+            finite.append(out.last_hidden_state[0, -1].isfinite().all())
             first = self._choose(out.last_hidden_state)
             self._room.put(row, cache, prompt.length, first, inputs["position_ids"].amax() + 1)
         assert self._room
-        return self._room
+        overflowed = [not one for one in torch.stack(finite).tolist()]
+        return self._room, [Said(overflowed=one, ended=one) for one in overflowed]
 
     def _make_room(self, cache: Any, positions: Tensor, rows: int, slots: int) -> None:
         old = self._room
@@ -150,8 +156,7 @@ class Decoder:
 
     # decode
 
-    def _decode(self, room: Room, prompts: Sequence[Prompt]) -> list[Said]:
-        said = [Said() for _ in prompts]
+    def _decode(self, room: Room, prompts: Sequence[Prompt], said: Sequence[Said]) -> None:
         rows = list(range(len(prompts)))
         """which prompt stands in each row"""
         width = self._rows(len(rows))
@@ -166,7 +171,7 @@ class Decoder:
                 told = count
                 going = [row for row, prompt in enumerate(rows) if not said[prompt].ended]
                 if not going:
-                    return said
+                    return
                 if (narrower := self._rows(len(going))) < width:
                     room.keep(going)
                     rows, width = [rows[row] for row in going], narrower

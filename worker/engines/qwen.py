@@ -87,7 +87,13 @@ class Qwen(VisionEngine):
         replies = map(self._reply, said)
         return [next(replies) if isinstance(one, Asked) else one for one in read]
 
-    def _reply(self, said: Said) -> Reply:
+    def _reply(self, said: Said) -> Reply | Failure:
+        if said.overflowed:
+            return Failure(
+                "error",
+                f"the model's numbers became too large for {self._about.get('precision')}: ask for bf16 "
+                "with WORKER_PRECISION, on a card that has it",
+            )
         text = self._tokenizer.decode(said.tokens, skip_special_tokens=True)
         return Reply(text, len(said.tokens), said.truncated)
 
