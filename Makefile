@@ -23,11 +23,11 @@ endif
 include env/$(HW).env
 export $(shell sed -n 's/^\([A-Z_]*\)=.*/\1/p' env/$(HW).env)
 
-.PHONY: help setup run test check chaos bench bench-gpu format clean
+.PHONY: help setup run weights test check chaos bench bench-video bench-gpu format clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets and variables
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "  HW=$(HW)             the machine, one of: $(patsubst env/%.env,%,$(wildcard env/*.env))"
 	@echo "  TASK=$(TASK)   what to do with each file"
@@ -48,6 +48,9 @@ else
 	.venv/bin/worker run $(QUEUE) --task $(TASK) --out $(OUT) $(IN)
 endif
 
+weights: .venv/core.stamp ## fetch a model's file that you name, and check it: URL=https://… SHA256=…
+	@.venv/bin/worker weights '$(URL)' '$(SHA256)'
+
 test: .venv/dev.stamp ## run the tests
 	@tests/servers.sh
 	$(PYTEST)
@@ -67,8 +70,11 @@ bench: .venv/bench.stamp ## measure the figures of docs/benchmarks.md here; OF="
 	@tests/servers.sh
 	@.venv/bin/python -m tests.bench $(OF)
 
-bench-gpu: OF = vlm
-bench-gpu: bench
+bench-video: ## those of reading films
+	@$(MAKE) --no-print-directory bench OF=video
+
+bench-gpu: ## those of video language models, on a GPU
+	@$(MAKE) --no-print-directory bench OF=vlm
 
 format: .venv/dev.stamp ## put the code into its form
 	.venv/bin/ruff format .

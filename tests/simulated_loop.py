@@ -194,7 +194,7 @@ class LoopSimulation(Simulation):
 
     @contextmanager
     def _virtual(self) -> Iterator[None]:
-        time = SimpleNamespace(monotonic=lambda: self.world.time)
+        time = SimpleNamespace(monotonic=lambda: self.world.time, time=lambda: self.world.time)
         with (
             patch("worker.loop.time", time),
             patch("worker.looking.time", time),

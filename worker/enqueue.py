@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from worker import models
@@ -16,7 +16,7 @@ from worker.queue.inbox import keep
 from worker.queue.intake import Added
 from worker.queue.lines import Refused
 from worker.queue.protocol import Sizes
-from worker.queue.recipe import Recipe, Run, freeze, require
+from worker.queue.recipe import Recipe, Run, Screen, freeze, require
 from worker.queue.store import Store, open_store
 from worker.queue.superseded import Contents, key, supersede
 from worker.queue.tally import Tally
@@ -35,6 +35,17 @@ class Wanted:
     model: str | None = None
     revision: str | None = None
     settings: Sequence[str] = ()
+    screen: str | None = None
+    screen_model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    added: Added
+    superseded: int = 0
+    """items that count no longer, for their file has another content by now"""
+    again: int = 0
+    """items asked for again: they failed for want of the content that lies there now"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +55,17 @@ class Enqueued:
     skipped: Mapping[str, int]
     """ending → how many files of that the task does not take"""
     superseded: int
-    """items that count no longer, for their file has another content by now"""
+    """as Brought says"""
     again: int
-    """items asked for again: they failed for want of the content that lies there now"""
 
 
 def agree(store: Store, wanted: Wanted) -> Run:
     """Freeze the wanted recipe, or find the one that stands."""
     recipe = _recipe(store, wanted)
     task = registry.find(recipe.task)
-    if wanted.model and recipe.revision and models.is_file(recipe.revision):
-        models.keep(store, Path(wanted.model), recipe.revision)
+    for model, chosen in ((wanted.model, recipe), (wanted.screen_model, recipe.screen)):
+        if model and chosen and chosen.revision and models.is_file(chosen.revision):
+            models.keep(store, Path(model), chosen.revision)
     # a job has its shard, and so its checkpoints, to itself
     sizes = Sizes(1) if issubclass(task, JobTask) else Sizes.of(task.seconds_per_item)
     return freeze(store, recipe, sizes)
@@ -68,26 +79,33 @@ def enqueue(store: Store, wanted: Wanted, paths: Sequence[str], root: str | None
     task = registry.find(recipe.task)
     named = find(paths, task, recipe.params, root, intake.roots(store))
     run = agree(store, wanted)
-    places: dict[str, str] = {}
-    if named.root is not None:
+    refused: list[Refused] = []
+    if named.root is None:
+        items = _items(resolve(named.wishes, task, run.fingerprint, []), refused)
+        brought = Brought(intake.add(store, run.sizes, items))
+    else:
         # a URL may carry a secret; what is recorded names the place alone
         place = open_store(named.root).url if "?" in named.root else named.root
         intake.add_root(store, place)
-        places = {one: one for one in intake.roots(store)} | {place: named.root}
-    found = resolve(named.wishes, task, run.fingerprint, [named.root] if named.root is not None else [])
-    refused: list[Refused] = []
-    brought: set[str] = set()
-    contents = Contents(store, brought)
-    added = intake.add(store, run.sizes, _items(found, refused, brought if places else None), contents.see)
-    superseded = again = 0
-    if places:
-        intake.add_origin(store, place, added.shards)
-        if not _is_first(store, added):
-            origins = intake.origins(store) if len(places) > 1 else {}
-            superseded, back = supersede(store, contents, lies_there(places, origins))
-            again = _ask_again(store, run.sizes, back)
+        items = _items(resolve(named.wishes, task, run.fingerprint, [named.root]), refused)
+        brought = bring(store, run, items, place, named.root)
     _keep(store, paths, refused)
-    return Enqueued(added, refused, named.skipped, superseded, again)
+    return Enqueued(brought.added, refused, named.skipped, brought.superseded, brought.again)
+
+
+def bring(store: Store, run: Run, items: Iterable[Item], place: str, location: str) -> Brought:
+    """Files below a recorded place, which lies at `location`. Where one had another content before, that
+    counts no longer."""
+    keys: set[str] = set()
+    contents = Contents(store, keys)
+    added = intake.add(store, run.sizes, _noted(items, keys), contents.see)
+    intake.add_origin(store, place, added.shards)
+    if _is_first(store, added):
+        return Brought(added)
+    places = {one: one for one in intake.roots(store)} | {place: location}
+    origins = intake.origins(store) if len(places) > 1 else {}
+    superseded, back = supersede(store, contents, lies_there(places, origins))
+    return Brought(added, superseded, _ask_again(store, run.sizes, back))
 
 
 def _is_first(store: Store, added: Added) -> bool:
@@ -105,28 +123,32 @@ def _ask_again(store: Store, sizes: Sizes, back: Collection[str]) -> int:
     )
 
 
-def _items(
-    found: Iterable[Item | Refused], refused: list[Refused], brought: set[str] | None
-) -> Iterator[Item]:
-    """One by one, as there may be a million; what is none is kept aside, and the keys of files noted."""
+def _items(found: Iterable[Item | Refused], refused: list[Refused]) -> Iterator[Item]:
+    """One by one, as there may be a million; what is none is kept aside."""
     for one in found:
         if isinstance(one, Refused):
             refused.append(one)
-            continue
-        if brought is not None:
-            brought.add(key(one))
-        yield one
+        else:
+            yield one
+
+
+def _noted(items: Iterable[Item], keys: set[str]) -> Iterator[Item]:
+    for item in items:
+        keys.add(key(item))
+        yield item
 
 
 def _recipe(store: Store, wanted: Wanted) -> Recipe:
     if wanted.task is None:
-        if wanted.engine or wanted.model or wanted.revision or wanted.settings:
+        if any(astuple(wanted)):
             raise UsageError(
-                "--engine, --model, --revision, --lang and --set belong to a --task: name it too"
+                "--engine, --model, --revision, --screen, --screen-model, --lang and --set "
+                "belong to a --task: name it too"
             )
         return require(store).recipe
     task = registry.find(wanted.task)
     choice = models.choose(task, wanted.engine, wanted.model, wanted.revision)
+    screen = models.choose_screen(task, choice, wanted.screen, wanted.screen_model)
     return Recipe(
         task=task.name,
         version=task.version,
@@ -134,6 +156,7 @@ def _recipe(store: Store, wanted: Wanted) -> Recipe:
         engine=choice.engine if choice else None,
         model=choice.model if choice else None,
         revision=choice.revision if choice else None,
+        screen=Screen(engine=screen.engine, model=screen.model, revision=screen.revision) if screen else None,
     )
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from worker.clock import Clock
+from worker.enqueue import bring
 from worker.inputs import Root
 from worker.items import Item
 from worker.queue import intake
@@ -28,7 +29,7 @@ LOOK_S = 1.0
 
 
 class Following:
-    """One process's eye on some folders. What it took once is not looked at again."""
+    """One process's eye on some folders. What changes after it was taken is taken again."""
 
     def __init__(
         self, store: Store, run: Run, folders: Sequence[str], root: str | None, still_s: float, clock: Clock
@@ -37,13 +38,14 @@ class Following:
         self._run = run
         self._task = registry.find(run.recipe.task)
         self._folders = [Root(folder) for folder in folders]
-        base = Root(root or common_folder(folders)).location
-        intake.add_root(store, base)
-        self._resolve = Resolver(self._task, run.fingerprint, [base])
+        self._base = Root(root or common_folder(folders)).location
+        intake.add_root(store, self._base)
+        self._resolve = Resolver(self._task, run.fingerprint, [self._base])
         self._still_s = still_s
         self._clock = clock
         self._watches: dict[str, Watch] = {}
-        self._settled: set[str] = set()
+        self._settled: dict[str, str] = {}
+        """what was taken, and its state then"""
         self._unreadable: set[str] = set()
         self._compared = False
 
@@ -53,7 +55,7 @@ class Following:
 
     def look(self) -> int:
         """Take what stands still; → new items."""
-        still = [path for path in self._paths() if self._stands_still(path)]
+        still = {path: state for path in self._paths() if (state := self._still(path))}
         items = []
         for path in still:
             found = self._resolve(Wish(0, path, {}))
@@ -62,27 +64,29 @@ class Following:
                 keep(self._store, path.encode(errors="replace").decode(), found.why.encode(), [found])
             else:
                 items.append(found)
-        new = self._add(items) if items else 0
+        new = self._add(items, changed=not still.keys().isdisjoint(self._settled)) if items else 0
         # only now: if the store was away, the next look takes them again
-        self._settled.update(still)
+        self._settled |= still
         for path in still:
             del self._watches[path]
         return new
 
-    def _add(self, items: Sequence[Item]) -> int:
-        """What lies there from an earlier run is compared with the whole queue; what comes later is new."""
-        if self._compared:
-            intake.append(self._store, self._run.sizes, items)
-            return len(items)
-        added = intake.add(self._store, self._run.sizes, items)
-        self._compared = True
-        return added.new
+    def _add(self, items: Sequence[Item], *, changed: bool) -> int:
+        """What lies there from an earlier run, or was taken before, is compared with the whole queue; else
+        it is new."""
+        if changed or not self._compared:
+            brought = bring(self._store, self._run, items, self._base, self._base)
+            self._compared = True
+            return brought.added.new
+        shards = intake.append(self._store, self._run.sizes, items)
+        intake.add_origin(self._store, self._base, shards)
+        return len(items)
 
     def _paths(self) -> Iterator[str]:
         for folder in self._folders:
             for name in folder.below(self._unread):
                 path = f"{folder.location}/{name}"
-                if path not in self._settled and self._takes(name):
+                if self._takes(name):
                     yield path
 
     def _unread(self, error: OSError) -> None:
@@ -97,14 +101,18 @@ class Following:
     def _takes(self, name: str) -> bool:
         return not self._task.suffixes or Path(name).suffix.lower() in self._task.suffixes
 
-    def _stands_still(self, path: str) -> bool:
+    def _still(self, path: str) -> str | None:
+        """The state in which it stands still. None: it does not, or was taken so."""
         try:
             seen = Path(path).stat()
         except OSError:  # it went as it came
-            return False
-        watch = self._watches.setdefault(path, Watch())
+            return None
         state = f"{seen.st_size} {seen.st_mtime_ns}"
-        return watch.see(state, self._clock.now(), self.poll) >= self._still_s
+        if self._settled.get(path) == state:
+            self._watches.pop(path, None)
+            return None
+        watch = self._watches.setdefault(path, Watch())
+        return state if watch.see(state, self._clock.now(), self.poll) >= self._still_s else None
 
 
 @contextmanager

@@ -7,7 +7,6 @@ import hashlib
 import logging
 import os
 import stat
-import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from worker.errors import ItemError, UsageError, WorkerError
 from worker.items import Item
+from worker.scratch import Room, own_folder
 
 if TYPE_CHECKING:
     from worker.queue.store import Store
@@ -119,19 +119,21 @@ class Root:
             folders[:] = sorted(f for f in folders if not f.startswith("."))
             for linked in (f for f in folders if (Path(folder) / f).is_symlink()):
                 log.warning("%s is a link to a folder and left out: name it itself", Path(folder) / linked)
+            under = folder[len(self.location) :].strip("/")
             for name in sorted(files):
                 if not name.startswith("."):
-                    yield (Path(folder) / name).relative_to(self.location).as_posix()
+                    yield f"{under}/{name}" if under else name
 
     @contextmanager
-    def open(self, input: str, scratch: Path) -> Iterator[Path]:
-        """The file on this machine; a blob is fetched into scratch and deleted afterwards."""
+    def open(self, input: str, scratch: Path, admit: Callable[[int], None]) -> Iterator[Path]:
+        """The file on this machine; a blob, if its size is admitted, is fetched into scratch and deleted
+        afterwards."""
         if not is_url(self.location):
             yield self._path(input)
             return
-        with tempfile.TemporaryDirectory(dir=scratch, prefix="input-") as folder:
-            path = Path(folder) / PurePosixPath(input).name
-            self._store().download(input, path)
+        with own_folder(scratch, "input-") as own:
+            path = own / PurePosixPath(input).name
+            self._store().download(input, path, admit)
             yield path
 
     def _path(self, input: str) -> Path:
@@ -169,6 +171,8 @@ class OpenInput:
     scratch: Path
     queue: str | None = None
     """where other roots may have been recorded meanwhile"""
+    most_bytes: int | None = None
+    """that fetched inputs may take of the disk; None: what is free"""
 
     @contextmanager
     def __call__(self, item: Item) -> Iterator[Item]:
@@ -176,13 +180,25 @@ class OpenInput:
             raise ItemError("outside-root", f"{item.input} leads out of its root")
         with ExitStack() as stack:
             try:
-                path = stack.enter_context(self._root_of(item).open(item.input, self.scratch))
+                path = stack.enter_context(
+                    self._root_of(item).open(item.input, self.scratch, self._room.admit)
+                )
                 is_same = not item.mark or know_file(path).mark == item.mark
             except (OSError, WorkerError) as error:
                 raise _fault(error, item.input) from error
             if not is_same:
                 raise ItemError("changed", "it changed while it was fetched: enqueue it again")
             yield replace(item, file=path)
+
+    def fits(self, size: int) -> bool:
+        """May inputs of so many bytes be open at once?"""
+        if not any(map(is_url, self.roots)):
+            return True
+        return self._room.fits(size)
+
+    @property
+    def _room(self) -> Room:
+        return Room(self.scratch, self.most_bytes)
 
     def _root_of(self, item: Item) -> Root:
         """The root that has just this content; a root that came to the queue meanwhile is found too."""
@@ -265,6 +281,8 @@ def is_of_the_file(error: OSError) -> bool:
 def _fault(error: OSError | WorkerError, input: str) -> ItemError:
     if isinstance(error, FileNotFoundError):
         return ItemError("absent", f"{input} vanished while it was fetched: put it back")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ItemError("system", f"{input}: {error.strerror}")
     if isinstance(error, OSError):
         return ItemError("unreadable" if is_of_the_file(error) else "store", f"{input}: {error.strerror}")
     return ItemError("unreadable" if isinstance(error, UsageError) else "store", str(error))

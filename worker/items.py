@@ -67,7 +67,7 @@ class Result:
     files: Mapping[str, str] = field(default_factory=dict)
     """the answer's files: file name → object of the queue that holds it"""
     run: Mapping[str, Json] = field(default_factory=dict)
-    """seconds, worker, attempt: never part of final_results.json"""
+    """at (wall clock), seconds, worker, attempt: never part of final_results.json"""
     line: bytes = field(default=b"", init=False, compare=False, repr=False)
     """as it stands in a part, once somebody asked (parts.line); replace() leaves it out"""
 

@@ -60,6 +60,11 @@ class Hand:
     open: set[str]
 
 
+def is_settled(one: Prepared) -> bool:
+    """It needs no device: it was answered where it was prepared, or has failed there."""
+    return isinstance(one.outcome, Answer | Failure)
+
+
 class Loop:
     share_of_time = 0.6
     """of what is left after a stop: for the batch in hand; the rest is for handing back"""
@@ -72,10 +77,11 @@ class Loop:
         tick: Callable[[dict[str, Json]], None],
         *,
         worker: str,
-        batch: int,
+        batch: int | None,
         ahead: int,
         flush_s: float,
     ) -> None:
+        """`batch`: None is what the task likes, once it is open."""
         self.counts = Counts()
         self._task = task
         self._file = inspect.getfile(type(task))
@@ -83,9 +89,8 @@ class Loop:
         self._pool = pool
         self._say = tick
         self._worker = worker
-        self._batch = batch
-        self._ahead = max(ahead, 2 * batch)
-        self._appetite = Appetite(batch, self._ahead, task.seconds_per_item)
+        self._wanted_batch, self._least_ahead = batch, ahead
+        self._measure()
         self._flush_s = flush_s
         self._clerk = Clerk(self._tick)
         self._hands: list[Hand] = []
@@ -101,6 +106,7 @@ class Loop:
         self._take_at = 0.0
         self._committed = False
         self._ready: deque[Prepared] = deque()
+        """samples for the device"""
         self._flushed = self._ticked = self._answered = time.monotonic()
         self._faults = Faults()
         self._stop = ""
@@ -109,6 +115,7 @@ class Loop:
 
     def run(self) -> None:
         """Until there is nothing left to do, or until stop()."""
+        self._measure()
         while self._going():
             self._claim()
             self._prepare()
@@ -118,6 +125,11 @@ class Loop:
                 return  # the time was up while the batch was on the device: it is dropped
             self._write(results)
         self.hand_back()
+
+    def _measure(self) -> None:
+        self._batch = self._wanted_batch or self._task.batch
+        self._ahead = max(self._least_ahead, 2 * self._batch)
+        self._appetite = Appetite(self._batch, self._ahead, self._task.seconds_per_item)
 
     def stop(self, reason: str, _: float = 0.0) -> None:
         """From any thread: no new work; what is finished is written, what is not is handed back."""
@@ -218,18 +230,21 @@ class Loop:
     # answer
 
     def _samples(self) -> list[Prepared]:
-        """A batch of samples; waits for it while there is hope that it fills."""
+        """A batch of samples, waited for while there is hope that it fills, behind what needs no device."""
+        prepared: list[Prepared] = []
         if len(self._ready) < self._batch and (self._pool.under_way or not self._ready):
             begun = time.monotonic()
             starved = bool(self._pool.under_way)
-            self._ready.extend(self._pool.poll(1.0 if starved or self._taking else self._nap()))
+            prepared = self._pool.poll(1.0 if starved or self._taking else self._nap())
             self.counts.waited_s += (time.monotonic() - begun) * starved
         elif self._pool.under_way:
-            self._ready.extend(self._pool.poll(0.0))
-        is_due = time.monotonic() - self._answered >= self._flush_s  # finished work is not kept waiting
+            prepared = self._pool.poll(0.0)
+        settled = [one for one in prepared if is_settled(one)]
+        self._ready.extend(one for one in prepared if not is_settled(one))
+        is_due = time.monotonic() - self._answered >= self._flush_s  # samples are not kept waiting
         if len(self._ready) < self._batch and self._pool.under_way and not is_due:
-            return []
-        return [self._ready.popleft() for _ in range(min(self._batch, len(self._ready)))]
+            return settled
+        return settled + [self._ready.popleft() for _ in range(min(self._batch, len(self._ready)))]
 
     def _nap(self) -> float:
         """Nothing is under way and nothing is ready: until the next look at the queue, if there is one."""
@@ -238,17 +253,19 @@ class Loop:
         return max(0.0, min(1.0, self._take_at - time.monotonic()))
 
     def _answer(self, batch: Sequence[Prepared]) -> list[Result]:
-        """One batch on the device; what could not be prepared has failed already."""
-        self._answered = time.monotonic()
+        """One batch on the device."""
         if not batch:
             return []
-        begun = {one.item.id: one.item for one in batch if not isinstance(one.outcome, Failure)}
+        begun = {one.item.id: one.item for one in batch if not is_settled(one)}
         mine = [(hand.holding, [begun[i] for i in begun.keys() & hand.open]) for hand in self._hands]
         self._clerk.later(begin, mine)
-        return self._results(batch)
+        results = self._results(batch)
+        if begun:
+            self._answered = time.monotonic()
+        return results
 
     def _results(self, batch: Sequence[Prepared]) -> list[Result]:
-        samples = [one for one in batch if not isinstance(one.outcome, Failure)]
+        samples = [one for one in batch if not is_settled(one)]
         begun = time.monotonic()
         outcomes = dict(zip((one.item.id for one in samples), self._outcomes(samples), strict=True))
         spent = time.monotonic() - begun
@@ -257,7 +274,12 @@ class Loop:
             self._appetite.prepared(one.seconds)
         if samples:
             self._appetite.answered(each)
-        return [self._result(one, outcomes.get(one.item.id, one.outcome), each) for one in batch]
+        return [
+            self._result(one, outcomes[one.item.id], each)
+            if one.item.id in outcomes
+            else self._result(one, one.outcome, 0.0)
+            for one in batch
+        ]
 
     def _outcomes(self, samples: Sequence[Prepared]) -> list[Answer | Failure]:
         """The task's answers; when a batch fails as a whole each of its items is tried alone."""
@@ -283,7 +305,7 @@ class Loop:
 
     def _result(self, one: Prepared, outcome: object, spent: float) -> Result:
         assert isinstance(outcome, Answer | Failure)
-        run = {"seconds": round(one.seconds + spent, 3), "worker": self._worker}
+        run = {"at": int(time.time()), "seconds": round(one.seconds + spent, 3), "worker": self._worker}
         result = Result(one.item.id, one.item.input, outcome, run=run)
         if result.ok and (why := unwritable(result)):
             return replace(result, outcome=Failure("error", f"its answer cannot be written: {why}"))
@@ -370,7 +392,8 @@ class Loop:
 
     def _tell(self, state: str) -> None:
         self._ticked = time.monotonic()
-        self._say({**self.counts.info(state, self._current()), **self._looking.info()})
+        info = {**self.counts.info(state, self._current()), **self._looking.info()}
+        self._say(info | ({"spent": dict(spent)} if (spent := self._task.spent()) else {}))
 
     def _current(self) -> str:
         """The first input in hand that has no answer yet, for people."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from worker.engines.choice import Choice, engine_type
 from worker.errors import MachineError, UsageError
 from worker.jobs.checkpoints import hash_file
 from worker.queue import layout
-from worker.queue.recipe import Recipe
+from worker.queue.recipe import Recipe, Screen
 from worker.queue.store import Store
 from worker.tasks.registry import AnyTask
 
@@ -36,13 +37,32 @@ def choose(task: type[AnyTask], engine: str | None, model: str | None, revision:
             raise UsageError(f"engine {name} uses no model: leave --model and --revision out")
         return Choice(name)
     if model is None:
-        raise UsageError(f"engine {name} needs --model, the {kind} that holds its weights")
-    if kind == "folder":
+        what = "its name there" if kind == "name" else f"the {kind} that holds its weights"
+        raise UsageError(f"engine {name} needs --model, {what}")
+    if kind in ("folder", "name"):
         return Choice(name, model, revision)
     found = revision_of(Path(model))
     if revision not in (None, found):
         raise UsageError(f"--model {model} is {found}, and not --revision {revision}")
     return Choice(name, Path(model).name, found)
+
+
+def choose_screen(
+    task: type[AnyTask], choice: Choice | None, screen: str | None, model: str | None
+) -> Choice | None:
+    """Who looks at all of an item on a CPU, and lets only what is suspicious to the engine that is chosen."""
+    if screen is None:
+        if model:
+            raise UsageError("--screen-model is the model of a --screen: name that too")
+        return None
+    from worker.engines.engine import Finder, VisionEngine
+
+    found = choose(task, screen, model, None)
+    if choice is None or not issubclass(engine_type(task.engines[choice.engine]), VisionEngine):
+        raise UsageError("--screen stands before a language model: name that with --engine")
+    if found is None or not issubclass(engine_type(task.engines[found.engine]), Finder):
+        raise UsageError(f"engine {screen} cannot be a --screen: it does not look at clips on a CPU")
+    return found
 
 
 def _first_with_a_model(task: type[AnyTask]) -> str:
@@ -70,9 +90,15 @@ def keep(store: Store, file: Path, revision: str) -> None:
 
 
 def choice_of(store: Store, recipe: Recipe, folder: Path) -> Choice | None:
-    """The recipe's engine, its model's file fetched into `folder` and checked."""
+    """The recipe's engine and its screen, models of one file fetched into `folder` and checked."""
     if recipe.engine is None:
         return None
+    screen = _choice(store, recipe.screen, folder) if recipe.screen else None
+    return replace(_choice(store, recipe, folder), screen=screen)
+
+
+def _choice(store: Store, recipe: Recipe | Screen, folder: Path) -> Choice:
+    assert recipe.engine
     revision = recipe.revision or ""
     if not is_file(revision):
         return Choice(recipe.engine, recipe.model, recipe.revision)

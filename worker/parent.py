@@ -28,6 +28,7 @@ from worker.queue.beat import ENDED, Heart
 from worker.queue.holding import release
 from worker.queue.store import FULL_PATIENCE, Store, open_store
 from worker.queue.text import decode
+from worker.scratch import FOLDER, own_folder
 from worker.settings import Settings
 from worker.standing import Standing
 from worker.stop import Ear, StopSignal
@@ -158,12 +159,12 @@ class Incarnation:
 
     def run(self) -> Ending:
         # ours to remove: the working process may die
-        with tempfile.TemporaryDirectory(prefix="worker-", ignore_cleanup_errors=True) as scratch:
+        with own_folder(Path(tempfile.gettempdir()), FOLDER) as scratch:
             return self._run(scratch)
 
-    def _run(self, scratch: str) -> Ending:
+    def _run(self, scratch: Path) -> Ending:
         ours, theirs = multiprocessing.Pipe()
-        ours.send(Start(self._settings, self._heart.worker, Path(scratch)))
+        ours.send(Start(self._settings, self._heart.worker, scratch))
         working = self._nursery.start(theirs)
         try:
             line = Line(ours)

@@ -14,7 +14,7 @@ import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection, forkserver, resource_tracker, util
@@ -78,9 +78,12 @@ class Pool:
         limit_s: float,
         memory_gb: float,
         open_item: OpenItem = nullcontext,
+        fits: Callable[[int], bool] = lambda _: True,
     ) -> None:
         self._size = size
         self._limit_s = limit_s
+        self._fits = fits
+        """may inputs of so many bytes be open at once?"""
         self._setup = Setup(task_name, dict(params), choice, open_item, memory_gb, THREADS | os.environ)
         self._waiting: deque[_Entry] = deque()
         self._children: list[_Child] = []
@@ -171,7 +174,7 @@ class Pool:
 
     def _feed(self) -> None:
         """Gives waiting items to idle children, or to new ones while there is room."""
-        while self._waiting:
+        while self._waiting and self._has_room():
             again = bool(self._waiting[0].deaths)
             idle = [one for one in self._children if not one.entry and one.process.is_alive()]
             if idle and not again:
@@ -181,6 +184,11 @@ class Pool:
             else:
                 return
             taker.take(self._waiting.popleft())
+
+    def _has_room(self) -> bool:
+        """Alone, every input is tried: it may wait for other workers, and says why it does not fit."""
+        sizes = [busy.entry.item.size for busy in self._busy() if busy.entry]
+        return not sizes or self._fits(sum(sizes) + self._waiting[0].item.size)
 
     def _start(self) -> _Child:
         ours, theirs = multiprocessing.Pipe()

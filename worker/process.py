@@ -33,6 +33,7 @@ from worker.queue.inbox import Inbox, Read, read_lines
 from worker.queue.intake import finish_retries, roots
 from worker.queue.recipe import Run, require
 from worker.queue.store import Store, open_store
+from worker.scratch import hold
 from worker.settings import Settings
 from worker.tasks import params, registry
 from worker.tasks.registry import AnyTask
@@ -58,6 +59,7 @@ def main(pipe: Connection[Any, Any]) -> None:
         tempfile.tempdir = "/tmp"
     line = Line(pipe)
     try:
+        hold(scratch)  # for as long as we live, if that is longer than the parent
         _work(line, settings, start.worker, scratch)
         line.send(End(0))
     except WorkerError as error:
@@ -83,7 +85,8 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
     places = present_roots(roots(store), settings.root) if task.takes == "files" else ()
     clock = Clock()
     life = RemoteLife(worker, settings.ttl, clock, line)
-    open_input = OpenInput(places, scratch, None if settings.root else settings.queue)
+    most = None if settings.scratch_gb is None else int(settings.scratch_gb * 1e9)
+    open_input = OpenInput(places, scratch, None if settings.root else settings.queue, most)
 
     def alive(info: dict[str, Json]) -> None:
         life.tell()
@@ -112,7 +115,7 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
             pool,
             alive,
             worker=worker,
-            batch=settings.batch or task.batch,
+            batch=settings.batch,
             ahead=2 * settings.children,
             flush_s=settings.flush_s,
         )
@@ -170,6 +173,7 @@ def _pool(task: MapTask[Any, Any], open_input: OpenInput, settings: Settings) ->
         limit_s=settings.item_limit_s or task.item_limit_s,
         memory_gb=settings.item_memory_gb or task.item_memory_gb,
         open_item=open_input if task.takes == "files" else nullcontext,
+        fits=open_input.fits,
     )
 
 

@@ -27,6 +27,8 @@ class Settings:
     """processes that prepare"""
     item_limit_s: float | None = None
     item_memory_gb: float | None = None
+    scratch_gb: float | None = None
+    """that inputs fetched from a blob store may take of the disk at once; None: what is free"""
     ttl: float = 60.0
     follow: bool = False
     idle_exit_s: float | None = None

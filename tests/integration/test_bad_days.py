@@ -385,6 +385,7 @@ def test_the_same_command_twice_at_once(queue: Path, texts: Path) -> None:
         "final_results.json",
         "performance.json",
         "provenance.json",
+        "read-text.log",
         "report.html",
         "summary.json",
     ]

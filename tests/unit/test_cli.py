@@ -103,6 +103,18 @@ def test_an_error_is_one_line_with_its_exit_code(worker: Any, tmp_path: Path) ->
     assert "no such folder" in said.line
 
 
+@pytest.mark.parametrize("merge", [(), ("--merge", "any", "--out", "both")])
+@pytest.mark.parametrize("option", ["--weight", "--threshold"])
+def test_a_weight_without_a_weighted_merge_is_refused(
+    worker: Any, tmp_path: Path, option: str, merge: tuple[str, ...]
+) -> None:
+    said = worker("compare", str(tmp_path / "a"), str(tmp_path / "b"), option, "0.5", *merge)
+    assert said.code == 2
+    assert f"{option} is for a weighted merge alone: add --merge weighted" in said.line
+    said = worker("compare", "a", "b", option, "0.5", "--merge", "weighted", "--out", "both")
+    assert "No such file" in said.line, "as for any two runs that are not there"
+
+
 class TestTrouble:
     """Whatever a command raises."""
 

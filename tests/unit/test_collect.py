@@ -5,20 +5,27 @@ from __future__ import annotations
 import json
 import sqlite3
 import tracemalloc
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from tests.queues import TASKS, QueueUnderTest
+from worker.cli.outcome import outcome
 from worker.errors import UnfinishedError, UsageError
-from worker.items import Answer, Failure
+from worker.items import Answer, Failure, Result
 from worker.queue import layout
 from worker.queue.answers import DamagedQueueError
 from worker.queue.finals import read_finals
+from worker.queue.protocol import Sizes
+from worker.queue.recipe import Recipe, freeze
+from worker.queue.store import open_store
 from worker.report.collect import collect, finished_shards
 from worker.report.files import default_out
+from worker.tasks.task import Task
 
 BROKEN = Failure("broken", "it does not open")
 
@@ -83,6 +90,37 @@ def test_the_bytes_do_not_tell_how_it_went(tmp_path: Path) -> None:
         assert (tmp_path / "calm" / file).read_bytes() == (tmp_path / "stormy" / file).read_bytes()
 
 
+def test_what_a_task_says_of_results_beside_each_other_stands_everywhere(
+    queue: QueueUnderTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def chained(_task: object, results: Iterable[Result]) -> Iterator[Result]:
+        before = ""
+        for result in results:
+            yield replace(result, outcome=Answer({"shout": f"after {before}"}))
+            before = result.input
+
+    monkeypatch.setattr(Task, "together", chained)
+    queue.commit(queue.shard("b", "a"))
+    collected = collect(queue.store, tmp_path)
+    said = [one["shout"] for one in read(tmp_path / "final_results.json")["results"]]
+    assert said == [row["shout"] for row in collected.rows] == ["after ", "after a"]
+    assert "after a" in collected.report.read_text()
+
+
+@pytest.mark.parametrize(("lang", "said"), [("en", "no verdicts"), ("zh", "不是结论")])
+def test_what_a_reader_must_know_first_stands_in_summary_and_report(
+    tmp_path: Path, lang: str, said: str
+) -> None:
+    store = open_store(f"memory://{uuid4().hex}", make=True)
+    freeze(store, Recipe(task="ghost-probing", params={"lang": lang}, engine="motion"), Sizes(1))
+    collected = collect(store, tmp_path)
+    assert said in read(tmp_path / "summary.json")["notice"]
+    page = collected.report.read_text()
+    assert page.count(said) == 1
+    assert '<p class="notice">' in page
+    assert said not in "".join(outcome(collected)), "a run says it at its start"
+
+
 def test_a_failed_retry_never_replaces_an_answer(queue: QueueUnderTest, tmp_path: Path) -> None:
     queue.commit(queue.shard("a", "b"), {"b": BROKEN})
     queue.commit(queue.shard("a", "b", generation=1), {"a": BROKEN})
@@ -134,6 +172,7 @@ def test_collecting_twice_changes_nothing_and_leaves_nothing_behind(
     collect(queue.store, tmp_path)
     assert contents() == once
     names = {"final_results.json", "summary.json", "performance.json", "provenance.json", "report.html"}
+    names.add("shout.log")
     assert once.keys() == names | {next(name for name in once if name.startswith("files/"))}
 
 

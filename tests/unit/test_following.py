@@ -10,12 +10,14 @@ import pytest
 
 from tests.fakes import HandClock
 from worker.following import Following
-from worker.queue import layout
+from worker.items import Item
+from worker.queue import intake, layout
 from worker.queue.answers import read_shard
 from worker.queue.progress import read_taken, refused_lines
 from worker.queue.protocol import Sizes
 from worker.queue.recipe import Recipe, freeze
 from worker.queue.store import Store, open_store
+from worker.queue.superseded import Superseded
 
 
 class Followed:
@@ -30,9 +32,18 @@ class Followed:
         return self.following.look()
 
     @property
-    def inputs(self) -> list[str]:
+    def items(self) -> list[Item]:
         names = [layout.shard_of(entry.name) for entry in self.store.list(layout.ITEMS)]
-        return sorted(item.input for name in names for item in read_shard(self.store, name).items)
+        return [item for name in names for item in read_shard(self.store, name).items]
+
+    @property
+    def inputs(self) -> list[str]:
+        return sorted(item.input for item in self.items)
+
+    def counting(self, input: str) -> list[int]:
+        """The sizes of its contents that count."""
+        gone = Superseded(self.store).look()
+        return [item.size for item in self.items if item.input == input and item.id not in gone]
 
 
 def test_a_file_is_taken_once_it_stands_still(tmp_path: Path) -> None:
@@ -68,6 +79,42 @@ def test_who_begins_again_takes_nothing_twice(tmp_path: Path) -> None:
     again = Followed(tmp_path, first.store)
     assert sum(again.look() for _ in range(5)) == 1
     assert again.inputs == ["a.mp4", "b.mp4"]
+
+
+def test_what_changes_after_it_was_taken_is_taken_again_and_counts_alone(tmp_path: Path) -> None:
+    one = Followed(tmp_path)
+    file = tmp_path / "a.mp4"
+    for content in (b"half", b"nearly all", b"all of it"):
+        file.write_bytes(content)
+        (tmp_path / f"{content.decode()}.mp4").write_bytes(content)
+        assert sum(one.look() for _ in range(6)) == 2
+    assert one.inputs.count("a.mp4") == 3
+    assert one.counting("a.mp4") == [len(b"all of it")]
+    file.touch()
+    assert sum(one.look() for _ in range(6)) == 0, "the same content is no other one"
+
+
+def test_what_changed_while_nobody_followed_is_taken_again(tmp_path: Path) -> None:
+    first = Followed(tmp_path)
+    (tmp_path / "a.mp4").write_bytes(b"half")
+    assert sum(first.look() for _ in range(6)) == 1
+    (tmp_path / "a.mp4").write_bytes(b"all of it")
+    again = Followed(tmp_path, first.store)
+    assert sum(again.look() for _ in range(6)) == 1
+    assert again.counting("a.mp4") == [len(b"all of it")]
+
+
+def test_what_changes_counts_alone_though_other_roots_know_nothing_of_it(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    one = Followed(tmp_path / "here")
+    for n in (1, 2):
+        (tmp_path / "here" / f"{n}.mp4").write_bytes(b"half")
+        assert sum(one.look() for _ in range(6)) == 1
+    (tmp_path / "there").mkdir()
+    intake.add_root(one.store, str(tmp_path / "there"))
+    (tmp_path / "here" / "2.mp4").write_bytes(b"all of it")
+    assert sum(one.look() for _ in range(6)) == 1
+    assert one.counting("2.mp4") == [len(b"all of it")]
 
 
 def test_a_name_that_is_no_text_is_refused_and_told_in_the_results(tmp_path: Path) -> None:

@@ -89,7 +89,10 @@ def test_small_pictures_are_inside_and_large_ones_are_links(tmp_path: Path) -> N
     for path in relative_paths(one).values():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(b"small")
-    (inside,) = [a for tag, a in Page(render(report([one], tmp_path))).tags if tag == "img"]
+    page = Page(render(report([one], tmp_path)))
+    (inside,) = [a for tag, a in page.tags if tag == "img"]
+    beside = "The pictures are too many for one page"
+    assert beside not in "".join(page.texts)
     assert str(inside["src"]).startswith("data:image/jpeg;base64,")
 
     picture = relative_paths(one)["sheet.jpg"]
@@ -98,6 +101,7 @@ def test_small_pictures_are_inside_and_large_ones_are_links(tmp_path: Path) -> N
     (image,) = [a for tag, a in page.tags if tag == "img"]
     assert str(image["src"]).startswith("files/50_")
     assert image["loading"] == "lazy"
+    assert beside in "".join(page.texts)
     assert len([a for tag, a in page.tags if tag == "a" and "title" in a]) == 2
 
 

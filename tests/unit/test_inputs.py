@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from worker import inputs
+from worker import scratch as scratch_module
 from worker.errors import ItemError, StoreAwayError, UsageError
 from worker.inputs import Known, OpenInput, Root, inside, know_file, mark, present_roots
-from worker.items import Item
+from worker.items import Failure, Item
+from worker.queue import store as store_module
 from worker.queue.intake import add_root
 from worker.queue.store import Store, open_store
 
@@ -234,19 +237,95 @@ def test_a_store_that_goes_away_is_the_machines_fault(
         assert (error.kind, error.message) == ("store", "store away"), call
 
 
-def test_a_full_scratch_disk_is_the_machines_fault(
-    root: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("moment", ["reserve", "write"])
+def test_a_disk_that_fills_up_on_the_way_is_the_machines_fault(
+    root: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     store = open_store("memory://inputs-full")
     store.upload("a.mp4", root / "a.mp4")
+    began: list[list[Path]] = []
 
-    def full(*_: object) -> None:
+    def full(*_: object) -> bytes:
+        began.append(list(scratch.glob("input-*/*")))
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Store, "download", full)
-    error = fault(OpenInput((store.url,), scratch), item_of(root, "a.mp4"))
-    assert error.kind in ("store", "system")
+    item = item_of(root, "a.mp4")
+    monkeypatch.setattr(inputs, "_search", lambda *_: Root(store.url))
+    if moment == "reserve":
+        monkeypatch.setattr(store_module, "reserve", full)
+    else:
+        monkeypatch.setattr(Store, "read", full)
+    error = fault(OpenInput((store.url,), scratch), item)
+    assert error.kind == "system"
+    assert Failure(error.kind, "").blames_machine
     assert "No space left" in error.message
+    assert len(began) == 1
+    assert len(began[0]) == 1, "it had begun"
+    assert list(scratch.iterdir()) == []
+
+
+def test_an_input_larger_than_it_may_be_is_not_fetched(
+    root: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store("memory://inputs-large")
+    store.upload("a.mp4", root / "a.mp4")
+    item, fetched = item_of(root, "a.mp4"), []
+    with OpenInput((store.url,), scratch, most_bytes=LARGE)(item) as opened:
+        assert opened.file
+    monkeypatch.setattr(store_module, "reserve", lambda *_: fetched.append(True))
+    error = fault(OpenInput((store.url,), scratch, most_bytes=LARGE - 1), item)
+    assert error.kind == "too-large"
+    assert "raise WORKER_SCRATCH" in error.message
+    assert fetched == []
+    assert list(scratch.iterdir()) == []
+
+
+def test_what_counts_is_the_size_when_it_is_fetched(
+    root: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store("memory://inputs-grown")
+    store.put("a.mp4", bytes(LARGE + 1))
+    monkeypatch.setattr(inputs, "_search", lambda *_: Root(store.url))
+    error = fault(OpenInput((store.url,), scratch, most_bytes=LARGE), item_of(root, "a.mp4"))
+    assert error.kind == "too-large"
+
+
+def test_an_input_that_does_not_fit_on_the_disk_is_the_machines_fault(
+    root: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store("memory://inputs-disk")
+    store.upload("a.mp4", root / "a.mp4")
+    monkeypatch.setattr(scratch_module, "ROOM_S", 0.0)
+    monkeypatch.setattr(scratch_module, "free", lambda _: LARGE - 1)
+    error = fault(OpenInput((store.url,), scratch), item_of(root, "a.mp4"))
+    assert Failure(error.kind, "").blames_machine
+    assert "TMPDIR" in error.message
+    assert list(scratch.iterdir()) == []
+
+
+def test_room_that_others_free_is_waited_for(
+    root: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store("memory://inputs-room")
+    store.upload("a.mp4", root / "a.mp4")
+    room = iter([0, LARGE])
+    monkeypatch.setattr(scratch_module, "free", lambda _: next(room))
+    with OpenInput((store.url,), scratch)(item_of(root, "a.mp4")) as opened:
+        assert opened.file
+    assert list(room) == []
+
+
+def test_what_fits_is_the_limit_or_the_disk_and_files_where_they_lie_need_no_room(
+    root: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scratch_module, "free", lambda _: 5000)
+    fetching = OpenInput((str(root), "memory://inputs-fits"), scratch)
+    assert fetching.fits(5000)
+    assert not fetching.fits(5001)
+    (scratch / "fetched").write_bytes(bytes(4096))
+    assert fetching.fits(9000), "what is fetched already had its room"
+    assert not replace(fetching, most_bytes=8999).fits(9000)
+    assert OpenInput((str(root),), scratch, most_bytes=1).fits(10**15)
 
 
 def test_a_blob_deleted_while_it_is_fetched_is_absent(

@@ -48,7 +48,7 @@ def fine(item: Item) -> Answer:
 class Factory:
     """A loop over a bench's queue."""
 
-    def __init__(self, bench: Bench, task: Told, *, batch: int = 1, **settings: Any) -> None:
+    def __init__(self, bench: Bench, task: Told, *, batch: int | None = 1, **settings: Any) -> None:
         self.bench, self.task = bench, task
         self.pool = Passing()
         claims = bench.worker("a")
@@ -330,3 +330,31 @@ def test_each_item_that_is_tried_alone_is_a_sign_of_life(monkeypatch: pytest.Mon
     monkeypatch.setattr("worker.loop.TICK_S", 0.0)
     assert set(kinds(factory.run()).values()) == {"ok"}
     assert told == sorted(set(told)), "two items went by in silence"
+
+
+class Settled(Passing):
+    """Every third item needs the device; the others are answered, or have failed, where they are prepared."""
+
+    def poll(self, timeout: float) -> list[Prepared]:
+        return [self.settle(one) for one in super().poll(timeout)]
+
+    def settle(self, one: Prepared) -> Prepared:
+        number = int(one.item.input)
+        outcomes: dict[int, Any] = {0: one.item, 1: fine(one.item), 2: Failure("absent", "it is gone")}
+        return Prepared(one.item, outcomes[number % 3], 0.0)
+
+
+def test_what_is_settled_before_the_device_takes_no_place_in_a_batch() -> None:
+    factory = Factory(Bench(items=12, shard_size=12), task := Told(fine), batch=4, ahead=12)
+    factory.loop._pool = Settled()
+    results = factory.run()
+    assert task.batches == [["000", "003", "006", "009"]]
+    assert set(kinds(results).values()) == {"ok", "absent"}
+    assert len(results) == 12
+
+
+def test_a_batch_is_as_large_as_the_open_task_likes() -> None:
+    factory = Factory(Bench(items=12, shard_size=12), task := Told(fine), batch=None)
+    task.batch = 6  # open() found out
+    factory.run()
+    assert [len(batch) for batch in task.batches] == [6, 6]

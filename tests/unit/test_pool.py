@@ -416,3 +416,20 @@ print(len(pids))
         timeout=PATIENCE,
     )
     assert owner.stdout == "1\n"
+
+
+def test_inputs_that_do_not_fit_together_wait_for_each_other(make: MakePool) -> None:
+    """One that fits nowhere goes alone: its child says why."""
+    asked: list[int] = []
+    pool = make(size=4, fits=lambda total: asked.append(total) or total <= 10)
+    for number, size in enumerate((6, 4, 3, 12)):
+        pool.submit(Item(str(number), "pid 0.2", size))
+    most, done = 0, 0
+    until = time.monotonic() + PATIENCE
+    while pool.under_way and time.monotonic() < until:
+        sizes = [busy.entry.item.size for busy in pool._busy() if busy.entry]
+        assert sum(sizes) <= 10 or sizes == [12]
+        most = max(most, len(sizes))
+        done += len(pool.poll(1))
+    assert (most, done) == (2, 4)
+    assert {10, 13} <= set(asked)

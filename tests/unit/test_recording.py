@@ -13,6 +13,7 @@ from tests import media
 from worker.errors import UsageError
 from worker.media.recording import Windows, record
 from worker.media.rgb import Rgb
+from worker.media.stamp import began_at
 
 STREAMS = {
     "B-frames in mpegts": {"path": "a.ts", "options": {"g": "15", "bf": "2", "sc_threshold": "0"}},
@@ -45,10 +46,13 @@ def test_windows_hold_every_frame_and_share_what_was_asked_for(tmp_path: Path, k
     assert record(str(source), tmp_path / "out", 3.0, 1.0, 1.0, never) >= 3
     behind = 0
     files = sorted((tmp_path / "out").iterdir())
+    first = began_at(files[0].name)
+    assert first is not None
     for file in files:
         shown = frames(file)
         begins = next(n for n, frame in enumerate(whole) if np.array_equal(frame, shown[0]))
         assert all(map(np.array_equal, shown, whole[begins:]))
+        assert began_at(file.name) == pytest.approx(first + begins / 30, abs=0.05), "by the stream's clock"
         assert begins == 0 if not behind else behind - begins >= 28, "1 s of 30 frames, less B-frames"
         behind = begins + len(shown)
     assert behind == len(whole)

@@ -68,6 +68,25 @@ def test_labels_find_their_clips_and_the_rest_is_counted() -> None:
     assert document["always_no"]["recall"] == 0.0
 
 
+def test_what_a_screen_let_through_of_the_ghosts() -> None:
+    labels = [Label("a", GHOST, (4.0,)), Label("b", GHOST, (4.0,)), Label("c", "none", ())]
+    verdicts = [
+        Verdict("a", True, let_through=True),
+        Verdict("b", False, let_through=False),
+        Verdict("c", False, let_through=False),
+    ]
+    document = match(labels, verdicts).document()
+    assert document["screen"] == {
+        "clips": 3,
+        "let_through": 1,
+        "ghosts": 2,
+        "ghosts_let_through": 1,
+        "recall_interval": wilson(1, 2),
+    }
+    assert [(one["clip"], one["screened_out"]) for one in document["wrong"]] == [("b", True)]
+    assert match(labels, [Verdict("a", True)]).document()["screen"] is None
+
+
 def test_the_command_reads_what_collect_wrote(tmp_path: Path) -> None:
     _write(tmp_path / "a", {"1.avi": [1.0], "2.avi": [], "3.avi": [8.0]}, failed=("4.avi",))
     labels = tmp_path / "labels.csv"

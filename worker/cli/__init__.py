@@ -26,6 +26,7 @@ COMMANDS = {
     "retry": "ask again for items that failed, or for those named",
     "evaluate": "score results against labels",
     "compare": "where two runs agree, and one run made of both",
+    "weights": "fetch a model's file, and check it",
     "tasks": "what can be done, and with which parameters",
 }
 STOPPED = 75

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from worker.evaluation.comparison import Comparison
 
 SHOWN = 20
+_TYPED = click.core.ParameterSource.COMMANDLINE
 
 
 @click.command("compare")
@@ -33,8 +34,16 @@ SHOWN = 20
 )
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="where the merged run goes")
 @click.option("--json", "as_json", is_flag=True, help="for a machine")
+@click.pass_context
 def command(
-    a: Path, b: Path, merge: str | None, weight: float, threshold: float, out: Path | None, as_json: bool
+    context: click.Context,
+    a: Path,
+    b: Path,
+    merge: str | None,
+    weight: float,
+    threshold: float,
+    out: Path | None,
+    as_json: bool,
 ) -> int:
     """Where the answers in folders A and B agree; with --merge, one run made of both."""
     from worker.evaluation.comparison import compare
@@ -43,6 +52,9 @@ def command(
 
     if (merge is None) != (out is None):
         raise UsageError("--merge and --out belong together: say how and where to")
+    given = [name for name in ("weight", "threshold") if context.get_parameter_source(name) is _TYPED]
+    if given and merge != "weighted":
+        raise UsageError(f"--{given[0]} is for a weighted merge alone: add --merge weighted, or leave it out")
     ours, theirs = read_results(a), read_results(b)
     comparison = compare([*map(verdict, ours["results"])], [*map(verdict, theirs["results"])])
     click.echo(dumps(comparison.document()) if as_json else "\n".join(lines(comparison)))

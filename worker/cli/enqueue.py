@@ -29,6 +29,8 @@ def command(
     engine: str | None,
     model: str | None,
     revision: str | None,
+    screen: str | None,
+    screen_model: str | None,
     lang: str | None,
     settings: tuple[str, ...],
     root: str | None,
@@ -37,7 +39,7 @@ def command(
 
     The first call freezes the recipe: the task, its parameters, the model."""
     store = open_store(queue, make=task is not None, named=True)
-    wanted = Wanted(task, engine, model, revision, settings_of(settings, lang))
+    wanted = Wanted(task, engine, model, revision, settings_of(settings, lang), screen, screen_model)
     enqueued = enqueue(store, wanted, paths, root)
     tell(enqueued, store.url)
     return 1 if enqueued.refused else 0

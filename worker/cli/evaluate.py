@@ -49,6 +49,12 @@ def lines(document: Mapping[str, Json]) -> Iterator[str]:
     hits = document["time_hits"]
     yield ""
     yield f"{hits['hits']} of {hits['of']} ghosts found within {hits['within_s']:g} s of the labelled time"
+    if screen := document["screen"]:
+        yield (
+            f"the screen let {screen['let_through']} of {screen['clips']} clips through, "
+            f"and {screen['ghosts_let_through']} of {screen['ghosts']} ghosts "
+            f"({_span(screen['recall_interval'])})"
+        )
     yield ""
     yield from table(
         [
@@ -80,7 +86,8 @@ def _span(interval: list[float] | None) -> str:
 def _wrong(one: Mapping[str, Json]) -> list[str]:
     times = "".join(f" at {time:g} s" for time in one["label_times_s"])
     spans = ", ".join(f"{start:g}–{end:g} s" for start, end in one["incidents_s"])
-    return [one["clip"], one["label"] + times, one["said"], spans]
+    said = one["said"] + " (the screen)" * one["screened_out"]
+    return [one["clip"], one["label"] + times, said, spans]
 
 
 def _troubles(document: Mapping[str, Json]) -> Iterator[str]:

@@ -56,6 +56,8 @@ def recipe_options(required: bool) -> Callable[[F], F]:
                 click.option("--engine", help="which kind of model answers"),
                 click.option("--model", help="folder or name of the model"),
                 click.option("--revision", help="the model's pinned revision"),
+                click.option("--screen", help="engine that looks first: only what it finds reaches --engine"),
+                click.option("--screen-model", metavar="FILE", help="the model of --screen"),
                 click.option(
                     "--lang", type=click.Choice(["zh", "en"]), help="language of the answers' texts"
                 ),

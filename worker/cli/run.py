@@ -66,6 +66,11 @@ log = logging.getLogger(__name__)
 @click.option("--item-limit", type=Duration(), help="longest time to prepare one item  [default: the task's]")
 @click.option("--item-memory", type=click.FloatRange(0, min_open=True), help="most GB to prepare one item")
 @click.option(
+    "--scratch",
+    type=click.FloatRange(0, min_open=True),
+    help="most GB of inputs fetched from a blob store at once, each worker  [default: what is free]",
+)
+@click.option(
     "--ttl", type=Duration(), default="60", show_default=True, help="silence after which work is taken over"
 )
 @click.option(
@@ -99,6 +104,8 @@ def command(
     engine: str | None,
     model: str | None,
     revision: str | None,
+    screen: str | None,
+    screen_model: str | None,
     lang: str | None,
     settings: tuple[str, ...],
     root: str | None,
@@ -110,6 +117,7 @@ def command(
     children: int | None,
     item_limit: float | None,
     item_memory: float | None,
+    scratch: float | None,
     ttl: float,
     follow: bool,
     still: float,
@@ -137,7 +145,7 @@ def command(
 
         refuse_taken(metrics)
     store = open_store(queue, make=task is not None, named=True)
-    wanted = Wanted(task, engine, model, revision, settings_of(settings, lang))
+    wanted = Wanted(task, engine, model, revision, settings_of(settings, lang), screen, screen_model)
     folders = _folders(store, task, paths) if follow else []
     if named := [path for path in paths if path not in folders]:
         tell(enqueue(store, wanted, named, root), store.url)
@@ -157,6 +165,7 @@ def command(
         children=children or max(1, len(os.sched_getaffinity(0)) // workers),
         item_limit_s=item_limit,
         item_memory_gb=item_memory,
+        scratch_gb=scratch,
         ttl=ttl,
         follow=follow,
         idle_exit_s=idle_exit,

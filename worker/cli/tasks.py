@@ -37,7 +37,7 @@ def engines(known: Mapping[str, str]) -> list[str]:
 
 
 def needs(model: str) -> str:
-    return "" if model == "none" else "--model FILE" if model == "file" else "--model FOLDER"
+    return "" if model == "none" else f"--model {model.upper()}"
 
 
 def describe(schema: Mapping[str, Any]) -> list[str]:

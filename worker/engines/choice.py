@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from worker.engines.engine import Engine
@@ -18,6 +18,9 @@ class Choice:
     revision: str | None = None
     file: Path | None = None
     """where the model lies on this machine"""
+    quantise: Literal["none", "nf4"] = "none"
+    screen: Choice | None = None
+    """who looks first, and lets only to this one what he finds suspicious"""
 
 
 def engine_type(where: str) -> type[Engine]:

@@ -69,6 +69,22 @@ class Score:
         told = [pair.hits for pair in self.pairs if pair.judged == (True, True) and pair.hits is not None]
         return sum(told), len(told)
 
+    @property
+    def screened(self) -> Mapping[str, Json] | None:
+        """How many clips, and how many of the ghosts, a screen let through to the language model."""
+        seen = [pair for pair in self.pairs if pair.verdict.let_through is not None]
+        ghosts = [pair for pair in seen if pair.label.positive]
+        kept = sum(bool(pair.verdict.let_through) for pair in ghosts)
+        if not seen:
+            return None
+        return {
+            "clips": len(seen),
+            "let_through": sum(bool(pair.verdict.let_through) for pair in seen),
+            "ghosts": len(ghosts),
+            "ghosts_let_through": kept,
+            "recall_interval": wilson(kept, len(ghosts)),
+        }
+
     def document(self) -> dict[str, Json]:
         found, hits = self.confusion, self.time_hits
         truths = [truth for truth, _ in self.judged]
@@ -84,6 +100,7 @@ class Score:
             "always_yes": _plain(confusion((truth, True) for truth in truths)),
             "always_no": _plain(confusion((truth, False) for truth in truths)),
             "time_hits": {"within_s": NEAR_S, "hits": hits[0], "of": hits[1], "interval": wilson(*hits)},
+            "screen": self.screened,
             "categories": _categories(self.pairs),
             "wrong": [_told(pair) for pair in self.wrong],
             "failed": [{"clip": p.label.clip, "failure": p.verdict.failure} for p in self.failed],
@@ -170,5 +187,6 @@ def _told(pair: Pair) -> dict[str, Json]:
         "label": pair.label.category,
         "label_times_s": list(pair.label.times),
         "said": "yes" if pair.verdict.yes else "no",
+        "screened_out": pair.verdict.let_through is False,
         "incidents_s": [list(span) for span in pair.verdict.spans],
     }

@@ -24,6 +24,8 @@ class Verdict:
     failure: str = ""
     confidence: float | None = None
     """of the surest incident, where the engine tells"""
+    let_through: bool | None = None
+    """to the language model, by the screen before it; None: there was no screen"""
 
     @property
     def names(self) -> tuple[str, str, str]:
@@ -61,6 +63,7 @@ def verdict(one: Mapping[str, Json]) -> Verdict:
         bool(one[VERDICT]),
         [(seconds(i["start_time"]), seconds(i["end_time"])) for i in incidents],
         confidence=max(sure, default=None),
+        let_through=(one.get("screen") or {}).get("let_through"),
     )
 
 

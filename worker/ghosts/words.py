@@ -49,6 +49,8 @@ PROPOSALS = (
     "仅为提示，不是结论：motion 不知道是什么在动、被什么遮挡；检测器（--model）知道。",
 )
 """what the reader of a screen must know, in English and in Chinese"""
+AGAIN: dict[Lang, str] = {"zh": "{} 中已报告", "en": "told already in {}"}
+"""of a window that overlaps with this one"""
 YES_NO: dict[Lang, tuple[str, str]] = {"zh": ("是", "否"), "en": ("yes", "no")}
 
 

@@ -171,6 +171,7 @@ class JobLoop:
         try:
             outcome, attempts = self._outcome(item, workspace)
             run = {
+                "at": int(time.time()),
                 "seconds": round(time.monotonic() - began, 3),
                 "worker": self._worker,
                 "epoch": holding.epoch,

@@ -93,6 +93,14 @@ class Film:
         self.packets_seen += packet.stream is self.stream and packet.size > 0
         return packet
 
+    def take_as_read(self, packets: int, last: int) -> None:
+        """The index says that so many are there, the last of them shown at that time."""
+        self.packets_seen = packets
+        self._ends[self.stream.index] = last + int(1 / self.rate / self.base)
+        for stream in self.container.streams:
+            if stream is not self.stream and len(stream.index_entries):
+                self._ends[stream.index] = stream.index_entries[-1].timestamp
+
     @property
     def reached_s(self) -> float:
         """where the last packet of any stream ends"""

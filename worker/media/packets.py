@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from worker.media.film import Film
 _MOST = 1 << 22
 """packets in a table of 70 MB: 38 hours at 30 frames a second"""
 _NO_TIME = -(1 << 63)
+
+_Column: TypeAlias = Sequence[int] | NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +32,7 @@ class PacketTable:
     """When each packet's frame is shown, whether it is a keyframe, whether it is shown at all; in the order
     of the file, which is the order of decoding."""
 
-    def __init__(
-        self, ticks: Sequence[int], keys: Sequence[int], discard: Sequence[int], *, trusted: bool = True
-    ) -> None:
+    def __init__(self, ticks: _Column, keys: _Column, discard: _Column, *, trusted: bool = True) -> None:
         self.ticks: NDArray[np.int64] = np.asarray(ticks, np.int64)
         self.keys: NDArray[np.bool_] = np.asarray(keys, np.bool_)
         shown = np.flatnonzero(~np.asarray(discard, np.bool_))
@@ -61,6 +62,11 @@ class PacketTable:
             yield Run(start, stop)
 
 
+def refuse_too_long(count: int) -> None:
+    if count > _MOST:
+        raise ItemError("too-long", f"more than {_MOST:,} frames: cut the film")
+
+
 def read_table(film: Film) -> PacketTable:
     """All of the file goes by once; nothing is decoded."""
     ticks, keys, discard = array("q"), bytearray(), bytearray()
@@ -69,8 +75,7 @@ def read_table(film: Film) -> PacketTable:
     for packet in film.packets():
         if not packet.size:
             continue
-        if len(ticks) == _MOST:
-            raise ItemError("too-long", f"more than {_MOST:,} frames: cut the film")
+        refuse_too_long(len(ticks) + 1)
         at = film.ticks_of(packet)
         dts = packet.dts if packet.dts is not None else last
         trusted = trusted and at is not None and dts >= last

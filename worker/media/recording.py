@@ -6,7 +6,7 @@ import errno
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,6 +14,7 @@ import av
 from av import Packet, VideoStream
 
 from worker.errors import UsageError
+from worker.media.stamp import stamp
 from worker.redact import redact
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,8 @@ class Windows:
         self._open: list[_Window] = []
         self.written = 0
         self._last_s = 0.0
+        self._zero = datetime.now(UTC)
+        """when the stream's own clock, from which the names of its windows are told, stood at 0"""
 
     def take(self, packet: Packet[VideoStream]) -> None:
         time = packet.pts if packet.pts is not None else packet.dts
@@ -91,7 +94,9 @@ class Windows:
             self.close()  # the source's clock has jumped
         self._last_s = now
         if packet.is_keyframe and (not self._open or now - self._open[-1].start_s >= self._step_s):
-            self._open.append(_Window(self._folder, packet, now))
+            if not self._open:
+                self._zero = datetime.now(UTC) - timedelta(seconds=now)
+            self._open.append(_Window(self._folder, packet, now, self._zero + timedelta(seconds=now)))
         if len(self._open) > 1 and now - self._open[-1].start_s >= self._overlap_s:
             self._finish(self._open.pop(0))
         for window in self._open:
@@ -118,10 +123,10 @@ class Windows:
 class _Window:
     """One file, hidden until it is whole, named by when it began."""
 
-    def __init__(self, folder: Path, first: Packet[VideoStream], start_s: float) -> None:
+    def __init__(self, folder: Path, first: Packet[VideoStream], start_s: float, began: datetime) -> None:
         self.start_s = start_s
         self._start = first.pts if first.pts is not None else first.dts
-        name = datetime.now(UTC).strftime(f"%Y%m%dT%H%M%S.%fZ{ENDING}")
+        name = stamp(began) + ENDING
         self._file, self._hidden = folder / name, folder / f".{name}"
         self._out = av.open(str(self._hidden), "w", format="matroska")
         assert isinstance(first.stream, VideoStream)

@@ -16,6 +16,7 @@ from worker.errors import ItemError
 from worker.media.choice import Times, midpoints, steps
 from worker.media.container import opened
 from worker.media.film import MAX_PIXELS, Film
+from worker.media.mp4_index import told_table
 from worker.media.packets import PacketTable, Run, read_table
 from worker.media.rgb import Rgb, Size, ToRgb
 
@@ -57,16 +58,20 @@ def sample(
     """Either n frames from all over the film, or so many a second. A film that is not whole is refused with
     an ItemError, unless a part of it will do: then the frames come from that part, and `partial` says so."""
     choose = _chooser(n, fps)
-    with opened(path) as container:
-        film = Film(container, max_pixels)
-        table = read_table(film)
-        times = film.all_seconds(table.ticks[table.shown])
-        if table.trusted:
-            if not allow_partial:
-                _refuse_truncated(film, times)
-            album = _Album(choose(times, _end(times, film)), size)
-            if _fill_by_runs(album, film, table):
-                return _bound(album, times, film, allow_partial=allow_partial)
+    for told in (True, False):
+        with opened(path) as container:
+            film = Film(container, max_pixels)
+            index = told_table(film, path) if told else None
+            table = index or read_table(film)
+            times = film.all_seconds(table.ticks[table.shown])
+            if table.trusted:
+                if not allow_partial and not index:
+                    _refuse_truncated(film, times)
+                album = _Album(choose(times, _end(times, film)), size)
+                if _fill_by_runs(album, film, table):
+                    return _bound(album, times, film, allow_partial=allow_partial)
+        if not index:
+            break
     # The packets do not tell what is shown: all frames are decoded, and again if they are not so many.
     while True:
         with opened(path) as container:

@@ -11,7 +11,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from worker.errors import UsageError
-from worker.items import Result
+from worker.items import Failure, Result
 from worker.queue import parts
 from worker.queue.answers import Done, read_done
 from worker.queue.protocol import Candidate
@@ -19,10 +19,10 @@ from worker.queue.store import Store, in_order
 from worker.queue.superseded import Superseded, without
 
 _TABLE = """
-CREATE TABLE given (input, item, failed, age, shard, kind, seconds, worker, attempts, files, line)
+CREATE TABLE given (input, item, failed, age, shard, kind, at, seconds, worker, attempts, files, line)
 """
 _PICK = """
-CREATE TABLE final AS SELECT input, kind, seconds, worker, attempts, files, line FROM (
+CREATE TABLE final AS SELECT input, kind, at, seconds, worker, attempts, files, line FROM (
     SELECT *, row_number() OVER (PARTITION BY input, item ORDER BY failed, age, shard) AS place FROM given
 ) WHERE place = 1 ORDER BY input, item
 """
@@ -36,6 +36,17 @@ class Spent(NamedTuple):
     worker: str | None
     attempts: int
     """more than one: a job raised, and was tried again"""
+
+
+class Event(NamedTuple):
+    """When an item was answered, and by whom."""
+
+    at: float | None
+    """wall clock, for people. None: nobody ran it"""
+    input: str
+    seconds: float | None
+    worker: str | None
+    failure: Failure | None
 
 
 class FinalAnswers(Collection[Result]):
@@ -67,6 +78,13 @@ class FinalAnswers(Collection[Result]):
 
     def spent(self) -> Iterator[Spent]:
         return map(Spent._make, self._select("input, seconds, worker, attempts", "ORDER BY rowid"))
+
+    def events(self) -> Iterator[Event]:
+        """In the order of time."""
+        columns = "at, input, seconds, worker, CASE WHEN kind NOT NULL THEN line END"
+        for at, input, seconds, worker, line in self._select(columns, "ORDER BY at, rowid"):
+            failed = parts.read_line(line).outcome if line else None
+            yield Event(at, input, seconds, worker, failed if isinstance(failed, Failure) else None)
 
     def with_files(self) -> Iterator[Result]:
         return self._read("WHERE files")
@@ -100,7 +118,7 @@ def final_answers(done: Iterable[Done]) -> FinalAnswers:
         for one in done:
             if rows := _rows(one):
                 # one call a shard, for after each another thread may have its turn
-                places = ",".join([f"({'?,' * 10}?)"] * len(rows))
+                places = ",".join([f"({'?,' * 11}?)"] * len(rows))
                 database.execute(f"INSERT INTO given VALUES {places}", [*chain.from_iterable(rows)])
         database.execute(_PICK)
         database.execute("DROP TABLE given")
@@ -114,7 +132,8 @@ def _rows(done: Done) -> list[tuple[object, ...]]:
     return [
         (
             *(result.input, result.item, *ranks[result.ok]),
-            *(result.kind, result.seconds, result.run.get("worker"), result.run.get("attempts", 1)),
+            *(result.kind, result.run.get("at"), result.seconds),
+            *(result.run.get("worker"), result.run.get("attempts", 1)),
             *(bool(result.files), parts.line(result)),
         )
         for result in results

@@ -51,9 +51,12 @@ def add(
     return Added(new, listing.given - new, tuple(names))
 
 
-def append(store: Store, sizes: Sizes, items: Sequence[Item]) -> None:
-    """Of one who knows that they are new. Were they not, they would be answered twice, and count once."""
-    _write(store, cut(items, sizes.of_list(len(items))))
+def append(store: Store, sizes: Sizes, items: Sequence[Item]) -> list[str]:
+    """Of one who knows that they are new; → their shards. Were they not, they would be answered twice, and
+    count once."""
+    shards = cut(items, sizes.of_list(len(items)))
+    _write(store, shards)
+    return [shard.name for shard in shards]
 
 
 def _noted(shards: Iterable[Packed], names: list[str]) -> Iterator[tuple[str, bytes]]:

@@ -14,6 +14,16 @@ from worker.queue.store import Store
 from worker.queue.text import dumps, encode
 
 
+class Screen(BaseModel):
+    """Who looks first, before the engine that is dear."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    engine: str
+    model: str | None = None
+    revision: str | None = None
+
+
 class Recipe(BaseModel):
     """Everything an answer depends on. Library versions and the device are provenance, not part of it."""
 
@@ -26,10 +36,13 @@ class Recipe(BaseModel):
     engine: str | None = None
     model: str | None = None
     revision: str | None = None
+    screen: Screen | None = None
 
     @property
     def fingerprint(self) -> str:
-        return hashlib.sha256(dumps(self.model_dump()).encode()).hexdigest()[:16]
+        # a recipe without a screen has the fingerprint that it had before there were screens
+        left_out = {"screen"} if self.screen is None else set()
+        return hashlib.sha256(dumps(self.model_dump(exclude=left_out)).encode()).hexdigest()[:16]
 
 
 class Run(BaseModel):
@@ -100,4 +113,5 @@ def differences(frozen: Recipe, asked: Recipe) -> str:
 
 def _flat(recipe: Recipe) -> dict[str, Any]:
     fields = recipe.model_dump()
-    return {**fields.pop("params"), **fields}
+    screen = {f"screen {key}": value for key, value in (fields.pop("screen") or {}).items()}
+    return {**fields.pop("params"), **fields, **screen}

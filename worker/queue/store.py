@@ -18,6 +18,7 @@ from uuid import uuid4
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
 
 from worker.errors import StoreAwayError, StoreDeniedError, StoreFullError, UsageError
+from worker.scratch import reserve
 
 log = logging.getLogger("worker.store")
 T = TypeVar("T")
@@ -175,12 +176,13 @@ class Store:
         file.stat()  # a missing file is the caller's mistake, not the store's
         self._ask(name, lambda: self._backend.upload(name, file))
 
-    def download(self, name: str, file: Path) -> None:
-        """The object as a file, whole or not at all; FileNotFoundError if it is absent."""
+    def download(self, name: str, file: Path, admit: Callable[[int], None] | None = None) -> None:
+        """The object as a file, whole or not at all; FileNotFoundError if it is absent. `admit` is told its
+        size, and may raise, before a byte of it is fetched."""
         temp = file.with_name(f".tmp-{uuid4().hex}")
         try:
             for _ in range(3):
-                if self._copy(name, temp):
+                if self._copy(name, temp, admit):
                     temp.replace(file)
                     return
         finally:
@@ -189,12 +191,15 @@ class Store:
             f"{self._where(name)} keeps changing while it is read; run the same command again"
         )
 
-    def _copy(self, name: str, file: Path) -> bool:
+    def _copy(self, name: str, file: Path, admit: Callable[[int], None] | None) -> bool:
         """Range by range, so that a broken line costs one range; False: it changed on the way."""
         before = self.head(name)
         if before is None:
             raise FileNotFoundError(f"{self._where(name)} is not there")
+        if admit:
+            admit(before.size)
         with file.open("wb") as out:
+            reserve(out.fileno(), before.size)
             for start in range(0, before.size, CHUNK):
                 out.write(self.read(name, start, CHUNK))
         return self.head(name) == before

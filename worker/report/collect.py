@@ -19,9 +19,10 @@ from worker.queue.progress import read_taken, refused_lines
 from worker.queue.recipe import Run
 from worker.queue.store import Store, at_once, in_order
 from worker.queue.superseded import Superseded
-from worker.report.files import refuse_other, relative_paths, write_json, write_whole
+from worker.report.files import refuse_other, relative_paths, slug, write_json, write_whole
 from worker.report.html import ROWS_MOST, Report, render
-from worker.report.performance import performance
+from worker.report.log import log_lines
+from worker.report.performance import performance, spent_together
 from worker.report.provenance import provenance
 from worker.report.record import document, encoded, record
 from worker.report.words import LANGUAGES
@@ -57,35 +58,45 @@ def collect(store: Store, out: Path, labels: Path | None = None) -> Collected:
     task_type = registry.find(run.recipe.task)
     task = task_type(params.validate(task_type, run.recipe.params))
     plain = results.plain()  # a summary must not know how it went
+    first = [*task.together(plain.first(ROWS_MOST))]
     gone = Superseded(store).look()
-    summary = _summary(run, results, task.summarise(plain), _refused(store), len(gone))
+    refused = _refused(store)
+    lang = getattr(task.params, "lang", LANGUAGES[0])
+    notice = task.notices.get(run.recipe.engine or "")
+    summary = _summary(run, results, task.summarise(task.together(plain)), refused, len(gone))
+    if notice:
+        summary["notice"] = notice[LANGUAGES.index(lang)]
     beats = read_beats(store)
     newest = newest_claims(e.name for e in store.list(layout.CLAIMS))
     epochs = {shard: newest[shard].epoch for shard in shards if shard in newest}
     scored = score(labels, map(record, plain)).document() if labels else None
     went = performance(results.spent(), beats, sum(epochs.values()))
+    went |= {
+        key: value for key, value in task.figures(spent_together(beats), summary).items() if key not in went
+    }
     origin = provenance(run, store.url, beats, intake.roots(store), epochs)
     try:
         out.mkdir(parents=True, exist_ok=True)
         _copy_files(store, out, results.with_files())
         head = {"task": run.recipe.task, "fingerprint": run.fingerprint}
-        write_whole(out / "final_results.json", document(head, map(encoded, results)))
+        write_whole(out / "final_results.json", document(head, map(encoded, task.together(results))))
+        write_whole(out / f"{slug(task.name)}.log", log_lines(results.events(), beats, refused))
         write_json(out / "performance.json", went)
         write_json(out / "provenance.json", origin)
         page = render(
             Report(
                 summary=summary,
-                results=plain.first(ROWS_MOST),
+                results=first,
                 row=task.row,
                 moments=task.moments,
                 performance=went,
                 provenance=origin,
                 out=out,
                 headlines=task.headlines,
-                notice=task.notices.get(run.recipe.engine or ""),
+                notice=notice,
                 score=scored,
             ),
-            getattr(task.params, "lang", LANGUAGES[0]),
+            lang,
         )
         write_whole(out / "report.html", [page.encode(errors="replace")])
         if scored:
@@ -94,7 +105,7 @@ def collect(store: Store, out: Path, labels: Path | None = None) -> Collected:
     except OSError as error:
         remedy = "free room there, or give another --out"
         raise UsageError(f"{error.filename or out}: {error.strerror}; {remedy}") from None
-    short = plain if len(plain) <= ROWS_SHORT else ()
+    short = first if len(plain) <= ROWS_SHORT else ()
     return Collected(out, summary, [{"": one.input, **task.row(one)} for one in short if one.ok])
 
 

@@ -32,7 +32,7 @@ TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")
 """characters that turn the order of letters around: gpj.exe would look like exe.jpg"""
 Told: TypeAlias = Mapping[str, Sequence[Moment]]
 """what was found, by item"""
-HEADLINES = {"task", "fingerprint", "total", "ok", "failed", "failures", "refused", "superseded"}
+HEADLINES = {"task", "fingerprint", "total", "ok", "failed", "failures", "refused", "superseded", "notice"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +158,7 @@ def _failures(summary: Mapping[str, Json], failed: Sequence[Result]) -> str:
 def _moments(report: Report, answered: Sequence[Result], told: Told) -> Iterator[str]:
     found = [result for result in answered if result.item in told]
     pictures = Pictures(report.out, found, MOMENTS_EMBED_MOST)
+    yield _beside(pictures)
     for result in found:
         yield moments(result, told[result.item], pictures, _input(result.input), _text)
 
@@ -177,7 +178,11 @@ def _rows(report: Report, answered: Sequence[Result], told: Told) -> str:
         for result, row in zip(answered, rows, strict=True)
     ]
     search = '<input id="filter" type="search" placeholder="⌕" aria-label="filter / 筛选">'
-    return search + _table(names, cells, name="items") + _how_many(report.summary["ok"])
+    return search + _beside(pictures) + _table(names, cells, name="items") + _how_many(report.summary["ok"])
+
+
+def _beside(pictures: Pictures) -> str:
+    return f'<p class="soft">{word("beside")}</p>' if pictures.linked else ""
 
 
 def _time(went: Mapping[str, Json]) -> str:

@@ -30,6 +30,16 @@ def performance(spent: Iterable[Spent], beats: Sequence[Beat], claims: int) -> d
     }
 
 
+def spent_together(beats: Iterable[Beat]) -> dict[str, float]:
+    """What the workers' devices did, by their tasks' own account."""
+    together: defaultdict[str, float] = defaultdict(float)
+    for beat in beats:
+        for key, value in (beat.info.get("spent") or {}).items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                together[key] += value
+    return dict(together)
+
+
 def wall_seconds(beats: Sequence[Beat]) -> float | None:
     """From the first worker's start to the last beat, pauses between runs included."""
     spans = [

@@ -21,7 +21,8 @@ class Pictures:
         self._out = out
         paths = [path for result in results for path in relative_paths(result).values()]
         self.any = bool(paths)
-        self._embedded = sum((out / path).stat().st_size for path in paths if _kind(path)) <= embed_most
+        self.linked = sum((out / path).stat().st_size for path in paths if _kind(path)) > embed_most
+        """they stay where they are, and the report is nothing without them"""
 
     def gallery(self, result: Result, names: Sequence[str] | None = None) -> str:
         """`names`: only these; None: all."""
@@ -36,7 +37,7 @@ class Pictures:
         return f'<a href="{quote(path)}" title="{escape(name)}">{inside if _kind(path) else escape(name)}</a>'
 
     def _source(self, path: str) -> str:
-        if not self._embedded:
+        if self.linked:
             return quote(path)
         return f"data:image/{_kind(path)};base64,{base64.b64encode((self._out / path).read_bytes()).decode()}"
 

@@ -37,6 +37,11 @@ def _tables(score: Mapping[str, Json], text: Text, table: Table) -> Iterator[str
                 "",
                 "",
             ]
+        ]
+        + [
+            [word(name), text(f"{screen[name]} / {screen[whole]}"), "", "", ""]
+            for screen in filter(None, [score["screen"]])
+            for name, whole in (("let_through", "clips"), ("ghosts_let_through", "ghosts"))
         ],
     )
     if score["wrong"]:

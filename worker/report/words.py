@@ -34,6 +34,8 @@ WORDS = {
     "no": ("no", "否"),
     "not_there": ("not in the results", "结果中没有"),
     "time_hits": ("found within 2 s of the label", "与标注时间相差 2 秒内"),
+    "let_through": ("clips that the screen let through", "预筛放行的片段"),
+    "ghosts_let_through": ("ghosts that the screen let through", "预筛放行的鬼探头"),
     "wrong": ("Wrong", "判错"),
     "label": ("Label", "标注"),
     "label_time": ("At", "时间"),
@@ -62,6 +64,10 @@ WORDS = {
     "p90": ("9 of 10 items within, s", "九成项目不超过（秒）"),
     "max": ("slowest item, s", "最慢项目（秒）"),
     "slowest": ("Slowest items", "最慢的项目"),
+    "beside": (
+        "The pictures are too many for one page and lie in files/ beside it: pass the whole folder on.",
+        "图片太多，未放进本页，存放在旁边的 files/ 里：转交时请带上整个文件夹。",
+    ),
     "cut": ("shown of", "已显示，共"),
 }
 

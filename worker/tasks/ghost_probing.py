@@ -4,21 +4,38 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from worker.engines.choice import engine_type
+from pydantic import Field
+
+from worker.engines.choice import Choice, engine_type
 from worker.errors import ItemError
 from worker.evaluation.verdicts import seconds
 from worker.ghosts.danger import risk
 from worker.ghosts.incident import Box, Incident
-from worker.ghosts.words import COLUMNS, IMPACTS, KINDS, PROPOSALS, RISKS, YES_NO, describe, evidence_line
+from worker.ghosts.windows import told_in, told_once
+from worker.ghosts.words import (
+    AGAIN,
+    COLUMNS,
+    IMPACTS,
+    KINDS,
+    PROPOSALS,
+    RISKS,
+    YES_NO,
+    describe,
+    evidence_line,
+)
 from worker.items import Answer, Failure, Item, Json, Result
 from worker.media.endings import VIDEOS
 from worker.tasks.task import MapTask, Moment, Params
 
 if TYPE_CHECKING:
-    from worker.engines.engine import Finder
+    from worker.engines.engine import Engine, Finder, VisionEngine
+    from worker.ghosts.asking import Question
+    from worker.ghosts.clip import Seen
 
 KEY_FRAMES = 4
 """pictures of one incident"""
@@ -33,9 +50,15 @@ class GhostProbingParams(Params):
     """answer for a clip whose end is missing, and mark it"""
     pictures: bool = True
     """keep key frames of each incident, for the report"""
+    frames: int = Field(default=32, ge=1, le=768)
+    """of a clip, that a language model sees"""
+    max_tokens: int = Field(default=512, ge=16)
+    """the longest reply of a language model"""
+    quantise: Literal["none", "nf4"] = "none"
+    """nf4: a language model's weights in 4 bits, where 16 do not fit"""
 
 
-class GhostProbing(MapTask[GhostProbingParams, Answer]):
+class GhostProbing(MapTask[GhostProbingParams, "Question"]):
     name = "ghost-probing"
     about = "who comes suddenly into a car's path from behind something that hid them, and when"
     params_type = GhostProbingParams
@@ -53,65 +76,93 @@ class GhostProbing(MapTask[GhostProbingParams, Answer]):
     seconds_per_item = 4.0
     batch = 16
 
-    def open(self, device: str) -> None:  # noqa: ARG002
-        """Clips are looked at where they are prepared; but a model that does not load must fail no clip."""
-        assert self._finder
+    def open(self, device: str) -> None:
+        """Finders look at clips in the children; but a model that does not load must fail no clip."""
+        assert self._finder or self._vision
+        if self._vision:
+            self._vision.open(device)
+            self.batch = self._vision.batch
 
-    def prepare(self, item: Item) -> Answer:
-        """All of the work: these engines need no device."""
-        from worker.ghosts.clip import look
+    def close(self) -> None:
+        if self._vision:
+            self._vision.close()
 
+    def prepare(self, item: Item) -> Answer | Question:
+        """All of a finder's work; or what a language model is asked, if the screen lets the clip through."""
         if item.file is None:
             raise ItemError("missing", "there is no file to look at")
         params = self.params_of(item)
-        seen = look(
-            item.file,
-            self._finder,
-            recall=params.recall,
-            allow_partial=params.allow_partial,
-            key_frames=KEY_FRAMES if params.pictures else 0,
-        )
-        incidents = [tell(one, params.lang) for one in seen.incidents]
-        keys: dict[str, Json] = {
-            "ghost_probing_detected": bool(incidents),
-            "incidents": incidents,
-            "engine": self._chosen,
-            "duration_s": round(seen.duration_s, 2),
-            "partial": seen.partial,
-        }
-        return Answer(keys, seen.pictures)
+        if self._finder is None:
+            return self._question(item.file, params)
+        seen = self._look(self._finder, item.file, params)
+        if self._vision and seen.incidents:
+            return replace(self._question(item.file, params), screen=seen.incidents)
+        return self._told(seen, params)
 
-    def answer(self, samples: Sequence[Answer]) -> Sequence[Answer | Failure]:
-        return samples
+    def answer(self, samples: Sequence[Question]) -> Sequence[Answer | Failure]:
+        """Of a language model; the others have answered where clips are prepared."""
+        from worker.ghosts import asking
+
+        assert self._vision
+        said = asking.ask(self._vision, samples)
+        return [
+            asking.answer(question, one, self._chosen, self._screened_by, KEY_FRAMES * self.params.pictures)
+            for question, one in zip(samples, said, strict=True)
+        ]
+
+    def together(self, results: Iterable[Result]) -> Iterable[Result]:
+        return told_once(results)
 
     def summarise(self, results: Iterable[Result]) -> Mapping[str, Json]:
+        """An event that two windows of a camera tell counts in the first of them alone."""
         outcomes = [result.outcome for result in results]
         keys = [outcome.keys for outcome in outcomes if isinstance(outcome, Answer)]
-        found = [one for k in keys for one in k["incidents"]]
-        detected = sum(k["ghost_probing_detected"] for k in keys)
+        told = [one for k in keys for one in k["incidents"]]
+        found = [one for one in told if not told_in(one)]
+        repeated = [k for k in keys if k["incidents"] and all(map(told_in, k["incidents"]))]
+        detected = sum(k["ghost_probing_detected"] for k in keys) - sum(
+            k["ghost_probing_detected"] for k in repeated
+        )
         return {
             "success_rate": _share(len(keys), len(outcomes)),
             "detected": detected,
             "detection_rate": _share(detected, len(keys)),
             "incidents": len(found),
+            "told_twice": len(told) - len(found),
             "object_types": dict(sorted(Counter(one["object_type"] for one in found).items())),
             "risk_levels": dict(sorted(Counter(one["risk_level"] for one in found).items())),
             "partial": sum(k["partial"] is not None for k in keys),
+            "doubtful": sum(bool(k.get("doubts")) for k in keys),
+            "repaired": sum(k.get("repaired", False) for k in keys),
+            "screened_out": sum(not k["screen"]["let_through"] for k in keys if "screen" in k),
             "duration_s": round(sum(k["duration_s"] for k in keys), 1),
         }
+
+    def spent(self) -> Mapping[str, Json]:
+        return self._vision.spent() if self._vision else {}
+
+    def figures(self, spent: Mapping[str, float], summary: Mapping[str, Json]) -> Mapping[str, Json]:
+        from worker.engines.figures import device_seconds, figures
+
+        told = dict(figures(spent))
+        if summary["screened_out"] and (asked := spent.get("requests")):
+            # what the clips that the screen kept back would have taken, at the others' mean
+            told["screen_saved_s"] = round(summary["screened_out"] * device_seconds(spent) / asked, 1)
+        return told
 
     def row(self, result: Result) -> Mapping[str, str]:
         assert isinstance(result.outcome, Answer)
         keys = result.outcome.keys
         incidents = keys["incidents"]
         yes, no = YES_NO[self.params.lang]
+        again = [_again(one, self.params.lang) for one in incidents]
         values = (
             yes if keys["ghost_probing_detected"] else no,
             ", ".join(one["start_time"] for one in incidents),
             ", ".join(one["object_type"] for one in incidents),
             ", ".join(one["risk_level"] for one in incidents),
             f"{keys['duration_s']:.1f} s",
-            keys["partial"] or "",
+            "; ".join(filter(None, (keys["partial"], *again, *keys.get("doubts", ())))),
         )
         return dict(zip(COLUMNS[self.params.lang], values, strict=True))
 
@@ -124,26 +175,97 @@ class GhostProbing(MapTask[GhostProbingParams, Answer]):
                 end_s=seconds(one["end_time"]),
                 of_s=keys["duration_s"],
                 title=f"{one['object_type']} · {one['risk_level']}",
-                lines=(one["description"], one["impact"], evidence_line(one["evidence"], self.params.lang)),
-                level=next(level for level, said in RISKS.items() if one["risk_level"] in said.values()),
+                lines=[
+                    *filter(None, [_again(one, self.params.lang)]),
+                    one["description"],
+                    one["impact"],
+                    *self._evidence(one),
+                ],
+                level=next(
+                    (level for level, said in RISKS.items() if one["risk_level"] in said.values()), "medium"
+                ),
                 pictures=[f"{number}-{at}.jpg" for at in range(1, KEY_FRAMES + 1)],
             )
             for number, one in enumerate(keys["incidents"], 1)
         ]
 
+    def _evidence(self, incident: Mapping[str, Json]) -> list[str]:
+        """What a finder's verdict rests on; a language model tells nothing of that."""
+        evidence = incident.get("evidence", {})
+        return [evidence_line(evidence, self.params.lang)] if "first_seen_s" in evidence else []
+
+    def _look(self, finder: Finder, file: Path, params: GhostProbingParams) -> Seen:
+        from worker.ghosts.clip import look
+
+        return look(
+            file,
+            finder,
+            recall="high" if self._vision else params.recall,
+            allow_partial=params.allow_partial,
+            key_frames=0 if self._vision else KEY_FRAMES * params.pictures,
+        )
+
+    def _told(self, seen: Seen, params: GhostProbingParams) -> Answer:
+        """What a finder saw."""
+        incidents = [tell(one, params.lang) for one in seen.incidents]
+        keys: dict[str, Json] = {
+            "ghost_probing_detected": bool(incidents),
+            "incidents": incidents,
+            "engine": self._screened_by or self._chosen,
+            "duration_s": round(seen.duration_s, 2),
+            "partial": seen.partial,
+        }
+        if self._screened_by:
+            keys["screen"] = {"engine": self._screened_by, "let_through": False}
+        return Answer(keys, seen.pictures)
+
+    def _question(self, file: Path, params: GhostProbingParams) -> Question:
+        from worker.ghosts.asking import question
+
+        assert self._vision
+        return question(
+            file,
+            self._vision,
+            lang=params.lang,
+            frames=params.frames,
+            max_tokens=params.max_tokens,
+            allow_partial=params.allow_partial,
+        )
+
     @property
     def _chosen(self) -> str:
         return self.choice.engine if self.choice else next(iter(self.engines))
 
+    @property
+    def _screened_by(self) -> str | None:
+        return self.choice.screen.engine if self.choice and self.choice.screen else None
+
     @cached_property
-    def _finder(self) -> Finder:
-        from worker.engines.choice import Choice
+    def _engine(self) -> Engine:
+        choice = self.choice or Choice(self._chosen)
+        return self._make(replace(choice, quantise=self.params.quantise))
+
+    @cached_property
+    def _vision(self) -> VisionEngine | None:
+        """The language model that is asked; it is opened where there is a device."""
+        from worker.engines.engine import VisionEngine
+
+        return self._engine if isinstance(self._engine, VisionEngine) else None
+
+    @cached_property
+    def _finder(self) -> Finder | None:
+        """Who looks at all of a clip, for the answer itself or as the screen before a language model."""
         from worker.engines.engine import Finder
 
-        finder = engine_type(self.engines[self._chosen])(self.choice or Choice(self._chosen))
-        assert isinstance(finder, Finder)
+        screen = self.choice.screen if self.choice else None
+        finder = self._make(screen) if screen else self._engine
+        if not isinstance(finder, Finder):
+            return None
         finder.open("cpu")
         return finder
+
+    def _make(self, choice: Choice) -> Engine:
+        return engine_type(self.engines[choice.engine])(choice)
 
 
 def tell(incident: Incident, lang: Literal["zh", "en"]) -> dict[str, Json]:
@@ -165,9 +287,15 @@ def tell(incident: Incident, lang: Literal["zh", "en"]) -> dict[str, Json]:
             "expansion_per_s": round(evidence.expansion, 2),
             "time_to_collision_s": _rounded(evidence.time_to_collision_s),
             "confidence": round(evidence.confidence, 2),
+            "told_in": None,
             "track": [[round(one.time, 2), *_corners(one.box)] for one in evidence.track],
         },
     }
+
+
+def _again(incident: Mapping[str, Json], lang: Literal["zh", "en"]) -> str:
+    before = told_in(incident)
+    return AGAIN[lang].format(before) if before else ""
 
 
 def _corners(box: Box) -> list[int]:

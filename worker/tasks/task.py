@@ -77,9 +77,23 @@ class Task(Generic[P]):
     def close(self) -> None:
         """Give the device back."""
 
+    def spent(self) -> Mapping[str, Json]:
+        """Since open(): what the device did, in numbers that add up over workers; other values say what
+        was chosen."""
+        return {}
+
+    def together(self, results: Iterable[Result]) -> Iterable[Result]:
+        """Results beside each other, in the order of their inputs: what one of them says of another is added
+        here, before anything is made of them. As many come out, and one after the other."""
+        return results
+
     def summarise(self, results: Iterable[Result]) -> Mapping[str, Json]:  # noqa: ARG002
         """The task's own keys of summary.json."""
         return {}
+
+    def figures(self, spent: Mapping[str, float], summary: Mapping[str, Json]) -> Mapping[str, Json]:  # noqa: ARG002
+        """The task's own keys of performance.json, from what all workers spent together."""
+        return dict(spent)
 
     def row(self, result: Result) -> Mapping[str, str]:
         """One line of the table that people read: column → text. Failed results never come here."""
@@ -105,12 +119,13 @@ class MapTask(Task[P], Generic[P, S]):
 
     item_memory_gb: ClassVar[float] = 4.0
     """a child may not take more memory than this"""
-    batch: ClassVar[int] = 1
-    """how many samples `answer` likes to see at once"""
+    batch: int = 1
+    """how many samples `answer` likes to see at once; open() may find out what the device holds"""
 
-    def prepare(self, item: Item) -> S:
+    def prepare(self, item: Item) -> S | Answer:
         """In a child process: `item.file` → a sample. Bad media dies here; raise ItemError to say how.
 
+        What is an Answer already needs no device, and never comes to `answer`.
         A task of values may leave this out: it is handed the items themselves, and no child is started."""
         return item  # type: ignore[return-value]
 

@@ -1,0 +1,27 @@
+"""What models did, in figures: from the totals that engines keep to rates that people compare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from worker.items import Json
+
+
+def figures(spent: Mapping[str, float]) -> Mapping[str, Json]:
+    """`spent`: of all workers together, as VisionEngine.spent() names it."""
+    device = device_seconds(spent)
+    rates = {
+        "requests_per_device_s": _ratio(spent.get("requests"), device),
+        "generated_tokens_per_s": _ratio(spent.get("generated_tokens"), spent.get("decode_s")),
+        "prefill_tokens_per_s": _ratio(spent.get("prompt_tokens"), spent.get("prefill_s")),
+        "prefill_mfu": _ratio(spent.get("prefill_flops"), spent.get("prefill_flops_possible")),
+    }
+    return {**spent, **{key: value for key, value in rates.items() if value is not None}}
+
+
+def device_seconds(spent: Mapping[str, float]) -> float:
+    return spent.get("prefill_s", 0.0) + spent.get("decode_s", 0.0)
+
+
+def _ratio(part: float | None, whole: float | None) -> float | None:
+    return round(part / whole, 4) if part is not None and whole else None

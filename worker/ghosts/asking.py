@@ -1,0 +1,169 @@
+"""A clip as a question to a model, and the model's reply as an answer, asked for once more if need be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from worker.engines.engine import Reply, Request
+from worker.evaluation.verdicts import seconds
+from worker.ghosts import prompt
+from worker.ghosts.incident import Incident
+from worker.ghosts.reply import Said, UnreadableError, read_reply
+from worker.ghosts.words import Lang
+from worker.items import Answer, Failure, Json
+
+if TYPE_CHECKING:
+    from worker.engines.engine import VisionEngine
+
+NEAR_S = 2.0
+"""so far apart, a model and a detector may tell the beginning of one event"""
+RAW_MOST = 4000
+"""letters of a reply that nobody can read"""
+_WIDTH, _QUALITY = 480, 75
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    request: Request
+    lang: Lang
+    duration_s: float
+    partial: str | None
+    screen: Sequence[Incident] | None = None
+    """what the screen saw; None: there was none"""
+
+
+def question(
+    file: Path,
+    engine: VisionEngine,
+    *,
+    lang: Lang,
+    frames: int,
+    max_tokens: int,
+    allow_partial: bool,
+) -> Question:
+    from worker.media.sampling import sample  # late: the worker's own process reads no films
+
+    found = sample(file, n=frames, size=engine.frame_size, allow_partial=allow_partial)
+    request = Request(
+        frames=list(found.frames),
+        times=found.times,
+        prompt=prompt.ask(lang, frames, found.duration_s),
+        schema=prompt.schema(lang),
+        max_tokens=max_tokens,
+    )
+    return Question(request, lang, found.duration_s, found.partial)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a model said of one clip, read."""
+
+    said: Said
+    reply: Reply
+    repaired: bool
+
+
+def ask(engine: VisionEngine, questions: Sequence[Question]) -> list[Asked | Failure]:
+    """Whose reply cannot be read is asked once more, together with the others of the batch."""
+    replies = engine.answer([one.request for one in questions])
+    read = [_read(one, reply) for one, reply in zip(questions, replies, strict=True)]
+    again = {n: one for n, one in enumerate(read) if isinstance(one, UnreadableError)}
+    if again:
+        repairs = [_again(questions[n], str(why)) for n, why in again.items()]
+        for n, reply in zip(again, engine.answer(repairs), strict=True):
+            found = _read(questions[n], reply)
+            read[n] = replace(found, repaired=True) if isinstance(found, Asked) else found
+            if isinstance(found, UnreadableError):
+                assert isinstance(reply, Reply)
+                read[n] = Failure(
+                    "unreadable", f"asked twice, {found}; it said: {_one_line(reply.text)[:RAW_MOST]}"
+                )
+    return [one for one in read if not isinstance(one, UnreadableError)]
+
+
+def _read(question: Question, reply: Reply | Failure) -> Asked | Failure | UnreadableError:
+    if isinstance(reply, Failure):
+        return reply
+    try:
+        return Asked(read_reply(reply.text, question.duration_s, question.lang), reply, repaired=False)
+    except UnreadableError as error:
+        return UnreadableError(f"cut off after {reply.tokens} tokens") if reply.truncated else error
+
+
+def _again(question: Question, why: str) -> Request:
+    request = question.request
+    return replace(request, prompt=prompt.ask_again(question.lang, request.prompt, why))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def pictures(question: Question, incidents: Sequence[Mapping[str, Json]], most: int) -> dict[str, bytes]:
+    """Frames that the model saw of each incident: <incident>-<picture>.jpg, both counted from 1."""
+    from worker.media.evidence import drawn
+
+    times, frames = question.request.times, question.request.frames
+    return {
+        f"{number}-{at}.jpg": drawn(
+            frames[n], [], caption=f"{times[n]:.1f} s", width=_WIDTH, quality=_QUALITY
+        )
+        for number, incident in enumerate(incidents, 1)
+        for at, n in enumerate(_within(times, incident, most), 1)
+    }
+
+
+def _within(times: Sequence[float], incident: Mapping[str, Json], most: int) -> list[int]:
+    """From the frame nearest to its start to the one nearest to its end."""
+    told = sorted(seconds(incident[key]) for key in ("start_time", "end_time"))
+    first, last = (min(range(len(times)), key=lambda n: abs(times[n] - at)) for at in told)
+    wanted = min(most, last - first + 1)
+    return [first + round(n * (last - first) / max(1, wanted - 1)) for n in range(wanted)]
+
+
+def refined(incidents: Sequence[Mapping[str, Json]], seen: Sequence[Incident]) -> list[dict[str, Json]]:
+    """With the time at which a detector first saw who came, if it did; what the model said is kept."""
+    return [_refined(one, seen) for one in incidents]
+
+
+def _refined(incident: Mapping[str, Json], seen: Sequence[Incident]) -> dict[str, Json]:
+    start = seconds(incident["start_time"])
+    near = list(_near(seen, start))
+    if not near:
+        return dict(incident)
+    first = min(near, key=lambda time: abs(time - start))
+    return {**incident, "start_time": f"{first:.1f}s", "start_time_said": incident["start_time"]}
+
+
+def _near(seen: Sequence[Incident], start: float) -> Iterator[float]:
+    for one in seen:
+        first = one.evidence.first_seen_s
+        if abs(first - start) <= NEAR_S:
+            yield first
+
+
+def answer(
+    question: Question, asked: Asked | Failure, engine: str, screened_by: str | None, key_frames: int
+) -> Answer | Failure:
+    """As the outputs have it."""
+    if isinstance(asked, Failure):
+        return asked
+    incidents = asked.said.incidents
+    shown = pictures(question, incidents, key_frames)
+    keys: dict[str, Json] = {
+        "ghost_probing_detected": asked.said.detected,
+        "incidents": list(incidents),
+        "engine": engine,
+        "duration_s": round(question.duration_s, 2),
+        "partial": question.partial,
+        "doubts": list(asked.said.doubts),
+        "repaired": asked.repaired,
+    }
+    if screened_by:
+        keys["screen"] = {"engine": screened_by, "let_through": True}
+    if screened_by == "detector":  # motion tells times worse than a model does
+        keys["incidents"] = refined(incidents, question.screen or ())
+    return Answer(keys, shown)
