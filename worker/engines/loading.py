@@ -37,8 +37,7 @@ def load(
 
     auto = getattr(transformers, architectures)
     wish = os.environ.get("WORKER_PRECISION", "auto")
-    numbers = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(
-        wish, torch.float16 if device == "cuda" and wish == "auto" else torch.float32
-    )
+    precision = wish if wish != "auto" else "fp16" if device == "cuda" else "fp32"
+    numbers = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[precision]
     model = auto.from_pretrained(choice.file, dtype=numbers, use_safetensors=True).to(device).eval()
-    return Loaded(model, choice.file, False, {"precision": str(numbers).removeprefix("torch.")})
+    return Loaded(model, choice.file, False, {"precision": precision})
