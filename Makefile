@@ -23,7 +23,7 @@ endif
 include env/$(HW).env
 export $(shell sed -n 's/^\([A-Z_]*\)=.*/\1/p' env/$(HW).env)
 
-.PHONY: help setup run weights test check chaos bench bench-video format clean
+.PHONY: help setup run weights test check chaos bench bench-video bench-gpu format clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets and variables
@@ -72,6 +72,9 @@ bench: .venv/bench.stamp ## measure the figures of docs/benchmarks.md here; OF="
 
 bench-video: ## those of reading films
 	@$(MAKE) --no-print-directory bench OF=video
+
+bench-gpu: ## those of video language models, on a GPU
+	@$(MAKE) --no-print-directory bench OF=vlm
 
 format: .venv/dev.stamp ## put the code into its form
 	.venv/bin/ruff format .

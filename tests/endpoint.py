@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import cv2
 import numpy as np
 
-from worker.engines.engine import Frame
+from worker.media.rgb import Rgb
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Call:
         return [base64.b64decode(url.removeprefix("data:image/jpeg;base64,"), validate=True) for url in urls]
 
     @property
-    def frames(self) -> list[Frame]:
+    def frames(self) -> list[Rgb]:
         found: list[Any] = [
             cv2.imdecode(np.frombuffer(one, np.uint8), cv2.IMREAD_COLOR) for one in self.jpegs
         ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -156,6 +156,9 @@ class SimulatedPool:
     def wake(self) -> None:
         self._rings = True
         self._bell.ring()
+
+    def going_on(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def drop(self) -> list[Item]:
         items, self._items = [item for _, item in self._items], []

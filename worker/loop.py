@@ -26,6 +26,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence, Set
 from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -269,7 +270,9 @@ class Loop:
     def _results(self, batch: Sequence[Prepared]) -> list[Result]:
         samples = [one for one in batch if not is_settled(one)]
         begun = time.monotonic()
-        outcomes = dict(zip((one.item.id for one in samples), self._outcomes(samples), strict=True))
+        with self._pool.going_on() if samples else nullcontext():
+            found = self._outcomes(samples)
+        outcomes = dict(zip((one.item.id for one in samples), found, strict=True))
         spent = time.monotonic() - begun
         each = spent / max(len(samples), 1)
         for one in samples:

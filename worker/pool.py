@@ -2,7 +2,8 @@
 
 Our own, because concurrent.futures gives up the whole pool when one process dies. Each child has one
 item at a time, so it is always known whose fault a death is. All work happens inside of submit and
-poll, in the caller's thread; at every moment an item is in one place: waiting, a child's, or finished.
+poll, in the caller's thread, and where that is busy for long in one of ours (going_on); at every moment an
+item is in one place: waiting, a child's, or finished.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import multiprocessing
 import os
 import signal
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection, forkserver, resource_tracker, util
 from multiprocessing.process import BaseProcess
@@ -33,6 +35,8 @@ START_S = 60.0
 RESTART_S = 5.0
 """how long the death of the fork server may take to be noticed"""
 TRIES = 2
+LET_IN_S = 0.02
+"""so long a thread that waits for the children stands aside for whoever rang"""
 PAUSE_S = 5.0
 """a look that comes so much too late: perhaps all of us were stopped, not the child alone"""
 
@@ -62,6 +66,7 @@ class Preparing(Protocol):
     def submit(self, item: Item) -> None: ...
     def poll(self, timeout: float) -> list[Prepared]: ...
     def wake(self) -> None: ...
+    def going_on(self) -> AbstractContextManager[None]: ...
     def drop(self) -> list[Item]: ...
 
 
@@ -88,6 +93,7 @@ class Pool:
         self._waiting: deque[_Entry] = deque()
         self._children: list[_Child] = []
         self._finished: list[Prepared] = []
+        self._one_at_a_time = threading.Lock()
         self._ear, self._bell = socket.socketpair()
         self._ear.setblocking(False)
         self._bell.setblocking(False)
@@ -102,14 +108,17 @@ class Pool:
 
     def submit(self, item: Item) -> None:
         """Never blocks; the caller bounds how many are under way."""
-        self._waiting.append(_Entry(item, ForkingPickler.dumps(item)))
-        self._feed()
+        entry = _Entry(item, ForkingPickler.dumps(item))
+        with self._one_at_a_time:
+            self._waiting.append(entry)
+            self._feed()
 
     def poll(self, timeout: float) -> list[Prepared]:
         """What is finished, in that order; waits up to `timeout` for the first, or for a wake."""
         until = time.monotonic() + timeout
         while True:
-            woken = self._step(until)
+            with self._one_at_a_time:
+                woken = self._step(until)
             if self._finished or woken or time.monotonic() >= until:
                 finished = self._finished[:]
                 self._finished.clear()
@@ -120,14 +129,47 @@ class Pool:
         with suppress(OSError):  # it rings already, or the pool is closed
             self._bell.send(b"!")
 
+    @contextmanager
+    def going_on(self) -> Iterator[None]:
+        """While the caller's thread is busy for long: children are heard, and given their next items."""
+        done = threading.Event()
+        trouble: list[Exception] = []
+        rung = False
+
+        def go_on() -> None:
+            nonlocal rung
+            try:
+                while not done.is_set():
+                    with self._one_at_a_time:
+                        woken = self._step(time.monotonic() + 1.0)
+                    if woken and not done.wait(LET_IN_S):
+                        rung = True
+            except Exception as error:
+                trouble.append(error)
+
+        thread = threading.Thread(target=go_on, name="feeder", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            self.wake()
+            thread.join()
+        if rung:
+            self.wake()  # that was for the next poll
+        if trouble:
+            raise trouble[0]
+
     def drop(self) -> list[Item]:
         """Kills the children at once and gives back the items under way."""
-        items = [done.item for done in self._finished]
-        items += [busy.entry.item for busy in self._busy() if busy.entry]
-        items += [entry.item for entry in self._waiting]
-        _end(self._children)
-        self._finished.clear()
-        self._waiting.clear()
+        self.wake()
+        with self._one_at_a_time:
+            items = [done.item for done in self._finished]
+            items += [busy.entry.item for busy in self._busy() if busy.entry]
+            items += [entry.item for entry in self._waiting]
+            _end(self._children)
+            self._finished.clear()
+            self._waiting.clear()
         return items
 
     def close(self) -> None:

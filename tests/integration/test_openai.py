@@ -15,10 +15,11 @@ from tests import endpoint as server_says
 from tests.endpoint import Server, completion, limited, refuses, says, sends, serving, takes
 from worker.engines import calls, waiting
 from worker.engines.choice import Choice
-from worker.engines.engine import Frame, Reply, Request
+from worker.engines.engine import Reply, Request
 from worker.engines.openai import OpenAi
 from worker.errors import EndpointAwayError, MachineError, UnfinishedError, WorkerError
 from worker.items import Failure
+from worker.media.rgb import Rgb
 
 KEY = "s3cr3tV4lu3plain"
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}
@@ -58,7 +59,7 @@ def start(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
         engine.close()
 
 
-def picture(seed: int) -> Frame:
+def picture(seed: int) -> Rgb:
     """Smooth, as films are."""
     rows, columns = np.mgrid[0:90, 0:160]
     waves = [np.sin((rows * (n + 1) + columns) / 40 + seed) for n in range(3)]

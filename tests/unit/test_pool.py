@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -296,6 +297,59 @@ def test_a_wake_ends_a_poll(make: MakePool) -> None:
         pool.wake()
     pool.close()
     pool.wake()
+
+
+def test_children_are_fed_while_the_caller_is_busy(make: MakePool) -> None:
+    pool = make(1)
+    for text in ("say a", "array 8", "segfault", "say b"):
+        pool.submit(Item(text, text))
+    with pool.going_on():
+        assert wait_for(lambda: len(pool._finished) == 4)
+    found = {done.item.input: done.outcome for done in pool.poll(0.0)}
+    assert found["say a"] == "<a"
+    assert found["say b"] == "<b"
+    assert isinstance(found["segfault"], Failure)
+    assert pool.under_way == 0
+
+
+def test_a_wake_while_the_caller_is_busy_is_for_its_next_poll(make: MakePool) -> None:
+    pool = make()
+    with pool.going_on():
+        pool.wake()
+        assert wait_for(lambda: not select.select([pool._ear], [], [], 0)[0])
+    started = time.monotonic()
+    assert pool.poll(PATIENCE_S) == []
+    assert time.monotonic() - started < 5
+
+
+def test_another_thread_may_drop_while_the_caller_is_busy(make: MakePool) -> None:
+    pool = make(1)
+    texts = ["sleep 60", "say b"]
+    for text in texts:
+        pool.submit(Item(text, text))
+    dropped: list[Item] = []
+    with pool.going_on():
+        other = threading.Thread(target=lambda: dropped.extend(pool.drop()))
+        other.start()
+        other.join(PATIENCE_S)
+    assert sorted(item.input for item in dropped) == sorted(texts)
+    assert pool.under_way == 0
+    assert outcomes(pool, "say again") == ["<again"]
+
+
+def test_trouble_behind_the_callers_back_is_the_callers(
+    make: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = make()
+
+    def fails(_: float) -> bool:
+        raise OSError("no more processes")
+
+    monkeypatch.setattr(pool, "_step", fails)
+    with pytest.raises(OSError, match="no more processes"), pool.going_on():
+        pass
+    with pytest.raises(ZeroDivisionError), pool.going_on():
+        raise ZeroDivisionError
 
 
 def test_drop_kills_and_gives_back(make: MakePool) -> None:

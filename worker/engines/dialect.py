@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Literal
 
-from worker.engines.engine import Frame, Request
+from worker.engines.engine import Request
 from worker.items import Json
+from worker.media.rgb import Rgb
 
 QUALITY = 90
 """of the pictures that are sent"""
@@ -88,7 +89,7 @@ def question(request: Request) -> Question:
     return Question(pictures, request.prompt, request.schema, request.max_tokens)
 
 
-def _picture(frame: Frame) -> Json:
+def _picture(frame: Rgb) -> Json:
     import cv2
 
     blue_first: Any = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
