@@ -1,0 +1,217 @@
+"""Greedy decoding in batches: each row says what the model alone would say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from tests import tiny_models
+from worker.engines.decoding import Decoder, Prompt, Said
+
+LENGTHS = (7, 30, 19, 1, 12, 25, 40, 5)
+MOST = 24
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return tiny_models.mistral()
+
+
+@pytest.fixture(scope="module")
+def questions() -> list[torch.Tensor]:
+    torch.manual_seed(1)
+    return [torch.randint(0, 256, (length,)) for length in LENGTHS]
+
+
+def prompt(model: Any, ids: torch.Tensor, most: int = MOST) -> Prompt:
+    def read() -> dict[str, Any]:
+        return {
+            "inputs_embeds": model.get_input_embeddings()(ids[None]),
+            "position_ids": torch.arange(len(ids))[None],
+        }
+
+    return Prompt(len(ids), read, most)
+
+
+def alone(model: Any, ids: torch.Tensor, most: int = MOST, **options: Any) -> list[int]:
+    """What transformers' own loop says."""
+    with torch.no_grad():
+        out = model.generate(
+            inputs_embeds=model.get_input_embeddings()(ids[None]),
+            attention_mask=torch.ones(1, len(ids)),
+            do_sample=False,
+            max_new_tokens=most,
+            pad_token_id=0,
+            **{"eos_token_id": None, **options},
+        )
+    return list(map(int, out[0]))
+
+
+def in_batches(
+    decoder: Decoder, model: Any, questions: Sequence[torch.Tensor], size: int, most: int = MOST
+) -> list[Said]:
+    said: list[Said] = []
+    for begin in range(0, len(questions), size):
+        said += decoder.generate([prompt(model, ids, most) for ids in questions[begin : begin + size]])
+    return said
+
+
+@pytest.mark.parametrize("batch", [1, 3, 8])
+def test_every_row_says_what_generate_says_of_it_alone(
+    model: Any, questions: list[torch.Tensor], batch: int
+) -> None:
+    said = in_batches(Decoder(model, []), model, questions, batch)
+    assert [one.tokens for one in said] == [alone(model, ids) for ids in questions]
+    assert all(one.truncated for one in said)
+
+
+@pytest.mark.parametrize("kind", ["sdpa", "eager"])
+def test_either_attention_will_do(model: Any, questions: list[torch.Tensor], kind: str) -> None:
+    model.set_attn_implementation(kind)
+    try:
+        said = in_batches(Decoder(model, []), model, questions, 8)
+        assert [one.tokens for one in said] == [alone(model, ids) for ids in questions]
+    finally:
+        model.set_attn_implementation("sdpa")
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_half_the_numbers_are_enough(questions: list[torch.Tensor], kind: torch.dtype) -> None:
+    """Sums in another order end differently: a row may part from theirs where two words are as likely."""
+    model = tiny_models.mistral().to(kind)
+    said = [one.tokens for one in in_batches(Decoder(model, []), model, questions, 8)]
+    theirs = [alone(model, ids) for ids in questions]
+    alike = 0
+    for ids, ours, other in zip(questions, said, theirs, strict=True):
+        alike += MOST
+        if (at := next((n for n in range(MOST) if ours[n] != other[n]), None)) is not None:
+            asked = torch.cat([ids, torch.tensor(ours[:at], dtype=torch.long)])
+            with torch.no_grad():
+                likely = model(asked[None]).logits[0, -1].float().softmax(0)
+            assert likely[ours[at]] == pytest.approx(float(likely[other[at]]), rel=0.25)
+            alike += at - MOST
+    assert alike > len(questions) * MOST / 2
+
+
+def test_a_stop_ends_its_row_and_is_no_part_of_it(model: Any, questions: list[torch.Tensor]) -> None:
+    whole = [alone(model, ids) for ids in questions]
+    stops = [[whole[0][5]], [whole[1][9]], whole[2][11:13], [999]]
+    decoder = Decoder(model, stops)
+    said = in_batches(decoder, model, questions, 8)
+    for row, one in enumerate(said):
+        assert not one.truncated or one.tokens == whole[row]
+        assert one.tokens == whole[row][: len(one.tokens)]
+    ends = [stops[0][0], stops[1][0]]
+    assert said[0].tokens == alone(model, questions[0], eos_token_id=ends)[: len(said[0].tokens)]
+    assert len(said[0].tokens) <= 5
+    assert len(said[1].tokens) <= 9
+    assert len(said[2].tokens) <= 11
+    assert not said[0].truncated
+
+
+def test_a_stop_of_two_tokens_needs_both(model: Any, questions: list[torch.Tensor]) -> None:
+    whole = alone(model, questions[3])
+    first = whole.index(whole[8])
+    stop = [whole[8], whole[9]]
+    (said,) = Decoder(model, [stop]).generate([prompt(model, questions[3])])
+    at = next(n for n in range(first, MOST) if whole[n : n + 2] == stop)
+    assert said.tokens == whole[:at]
+
+
+def test_rows_that_have_ended_take_no_part_in_later_steps(
+    model: Any, questions: list[torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+    step = Decoder._step
+
+    def counted(self: Decoder, room: Any, count: int) -> None:
+        rows.append(count)
+        step(self, room, count)
+
+    monkeypatch.setattr(Decoder, "_step", counted)
+    most = [3, 9, 2, 24, 1, 5, 24, 2]
+    said = Decoder(model, []).generate(
+        [prompt(model, ids, limit) for ids, limit in zip(questions, most, strict=True)]
+    )
+    assert [one.tokens for one in said] == [
+        alone(model, ids, limit) for ids, limit in zip(questions, most, strict=True)
+    ]
+    assert rows == [sum(limit > said for limit in most) for said in range(1, 24)]
+
+
+def test_the_room_of_one_batch_serves_the_next(model: Any, questions: list[torch.Tensor]) -> None:
+    decoder = Decoder(model, [])
+    expected = [alone(model, ids) for ids in questions]
+    for order in ([6, 1, 2], [0, 3], [6, 5, 4, 3, 2, 1, 0, 7], [3]):
+        said = decoder.generate([prompt(model, questions[n]) for n in order])
+        assert [one.tokens for one in said] == [expected[n] for n in order]
+    room = decoder._room
+    decoder.generate([prompt(model, questions[0])])
+    assert decoder._room is room
+    decoder.release()
+    assert decoder._room is None
+
+
+def test_what_the_room_held_before_is_not_seen(model: Any, questions: list[torch.Tensor]) -> None:
+    decoder = Decoder(model, [])
+    decoder.generate([prompt(model, ids) for ids in questions])
+    assert decoder._room
+    for keys, values in decoder._room.layers:
+        keys.fill_(float("nan"))
+        values.fill_(float("inf"))
+    (said,) = decoder.generate([prompt(model, questions[0])])
+    assert said.tokens == alone(model, questions[0])
+
+
+def test_where_a_step_cannot_be_captured_it_is_made_as_it_is(
+    model: Any, questions: list[torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: object) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(Decoder, "_capture", refuses)
+    decoder = Decoder(model, [], graphs=True)
+    said = in_batches(decoder, model, questions, 5)  # rows of a captured step are 8: three of them are empty
+    assert [one.tokens for one in said] == [alone(model, ids) for ids in questions]
+    assert decoder.how.startswith("step by step")
+
+
+def test_captured_steps_say_the_same(
+    model: Any, questions: list[torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A graph is stood for by the step that it would repeat: rows are padded, and looked at now and then."""
+    made: list[int] = []
+
+    class Graph:
+        def __init__(self, decoder: Decoder, room: Any, rows: int) -> None:
+            self.replay = lambda: decoder._step(room, rows)
+            made.append(rows)
+
+    monkeypatch.setattr(Decoder, "_capture", lambda *given: Graph(*given))
+    decoder = Decoder(model, [], graphs=True)
+    monkeypatch.setattr(decoder, "_stride", 8)
+    whole = [alone(model, ids) for ids in questions]
+    most = [3, 9, 2, 24, 1, 5, 24, 2]
+    for _ in range(2):
+        said = decoder.generate(
+            [prompt(model, ids, limit) for ids, limit in zip(questions, most, strict=True)]
+        )
+        assert [one.tokens for one in said] == [
+            tokens[:limit] for tokens, limit in zip(whole, most, strict=True)
+        ]
+    assert made == [8, 2]  # once each: the second batch finds them
+
+
+def test_a_model_that_sees_a_window_only_is_refused_beyond_it(questions: list[torch.Tensor]) -> None:
+    model = tiny_models.mistral()
+    model.config.sliding_window = 32
+    with pytest.raises(ValueError, match="window of 32"):
+        Decoder(model, []).generate([prompt(model, questions[0], 30)])
+    model.config.sliding_window = None
+
+
+def test_nothing_asked_is_nothing_said(model: Any) -> None:
+    assert Decoder(model, []).generate([]) == []

@@ -1,0 +1,210 @@
+"""The engine qwen, with small models of both families: what it says, and when a batch is too large."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests import tiny_models
+from worker.engines.batching import Remembered
+from worker.engines.choice import Choice
+from worker.engines.decoding import Decoder, Prompt, Said
+from worker.engines.engine import Reply, Request
+from worker.engines.qwen import Qwen
+from worker.errors import UsageError
+from worker.items import Failure, Json
+
+both = pytest.mark.parametrize("family", tiny_models.FAMILIES)
+MOST = 16
+APART = 1 / 16
+"""seconds between two frames: in a longer clip transformers' words stand elsewhere (positions)"""
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    return {
+        family: tiny_models.checkpoint(tmp_path_factory.mktemp(family), family)
+        for family in tiny_models.FAMILIES
+    }
+
+
+@pytest.fixture(autouse=True)
+def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKER_CACHE", str(tmp_path / "cache"))
+
+
+def engine(folder: Path) -> Qwen:
+    opened = Qwen(Choice("qwen", "tiny", "tree:1", folder))
+    opened.open("cpu")
+    return opened
+
+
+def requests(qwen: Qwen) -> list[Request]:
+    """Clips of several lengths and shapes."""
+    draw = np.random.default_rng(0)
+    made = []
+    for frames, prompt, (width, height) in (
+        (4, "What comes from the left?", (200, 90)),
+        (7, "?", (90, 200)),
+        (2, "谁突然冲出来", (120, 120)),
+        (32, "who", (200, 100)),
+    ):
+        columns, rows = qwen.frame_size(width, height)
+        made.append(
+            Request(
+                [draw.integers(0, 256, (rows, columns, 3), dtype=np.uint8) for _ in range(frames)],
+                [0.5 + APART * n for n in range(frames)],
+                prompt,
+                max_tokens=MOST,
+            )
+        )
+    return made
+
+
+def generated(qwen: Qwen, request: Request, model: Any) -> list[int]:
+    """By transformers' own loop, from the pixels on."""
+    asked: Any = qwen._read(request)
+    ids = torch.tensor([asked.reading.ids])
+    spaced = {"second_per_grid_ts": torch.tensor([2 * APART])} if qwen._sight.family == "qwen2_5_vl" else {}
+    video = ids == tiny_models.id_of(tiny_models.VIDEO)
+    patches = qwen._sight.patches(torch.from_numpy(np.stack(request.frames)))
+    with torch.no_grad():
+        out = model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            mm_token_type_ids=video.int() * 2,
+            pixel_values_videos=patches,
+            video_grid_thw=torch.tensor([asked.grid]),
+            do_sample=False,
+            max_new_tokens=request.max_tokens,
+            **spaced,
+        )
+    said: list[int] = out[0, ids.shape[1] :].tolist()
+    return said[:-1] if said[-1] in model.generation_config.eos_token_id else said
+
+
+@both
+def test_every_clip_is_answered_as_generate_answers_it_alone(
+    folders: Mapping[str, Path], family: str
+) -> None:
+    qwen = engine(folders[family])
+    asked = requests(qwen)
+    model = tiny_models.vision_language(family)
+    expected = [generated(qwen, one, model) for one in asked]
+    assert len({tuple(one) for one in expected}) == len(asked)
+    for size in (1, 3, 4):
+        qwen._batches.size = size
+        replies = qwen.answer(asked)
+        assert replies == [
+            Reply(qwen._tokenizer.decode(one, skip_special_tokens=True), len(one), len(one) == MOST)
+            for one in expected
+        ]
+
+
+@both
+@pytest.mark.parametrize("kind", ["fp16", "bf16"])
+def test_half_the_numbers_are_enough(
+    folders: Mapping[str, Path], family: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORKER_PRECISION", kind)
+    qwen = engine(folders[family])
+    asked = requests(qwen)[:3]
+    together = [one for one in qwen.answer(asked) if isinstance(one, Reply)]
+    alone = [qwen.answer([one])[0] for one in asked]
+    assert [one.tokens > 0 for one in together] == [True] * 3
+    same = sum(map(Reply.__eq__, together, alone))
+    assert same >= 1  # the others may part where two words are as likely
+
+
+@both
+def test_the_answer_depends_on_what_is_seen_and_when(folders: Mapping[str, Path], family: str) -> None:
+    qwen = engine(folders[family])
+    one = requests(qwen)[0]
+    dark = Request([frame // 8 for frame in one.frames], one.times, one.prompt, max_tokens=MOST)
+    late = Request(one.frames, [5 * time for time in one.times], one.prompt, max_tokens=MOST)
+    assert len({str(reply) for reply in qwen.answer([one, dark, late])}) == 3
+
+
+def test_a_request_that_cannot_be_asked_fails_alone(folders: Mapping[str, Path]) -> None:
+    qwen = engine(folders["qwen2_5_vl"])
+    good = requests(qwen)[0]
+    replies = qwen.answer(
+        [
+            Request([], [], "nothing"),
+            good,
+            Request([np.zeros((10, 10, 3), np.uint8)], [0.0], "small"),
+            Request(good.frames, good.times, f"mark {tiny_models.VIDEO}"),
+        ]
+    )
+    assert [type(one) for one in replies] == [Failure, Reply, Failure, Failure]
+    assert replies[1] == qwen.answer([good])[0]
+    assert "10x10" in str(replies[2])
+
+
+class Small:
+    """Stands for a device that holds no more than so many requests."""
+
+    def __init__(self, holds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.tried: list[int] = []
+        real = Decoder.generate
+
+        def generate(decoder: Decoder, prompts: Sequence[Prompt]) -> list[Said]:
+            self.tried.append(len(prompts))
+            if len(prompts) > holds:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            return real(decoder, prompts)
+
+        monkeypatch.setattr(Decoder, "generate", generate)
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(
+    folders: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    qwen = engine(folders["qwen2_5_vl"])
+    asked = requests(qwen)
+    expected = qwen.answer(asked)
+    small = Small(1, monkeypatch)
+    with caplog.at_level(logging.WARNING):
+        assert qwen.answer(asked) == expected
+    assert small.tried == [4, 2, 1, 1, 1, 1]
+    assert qwen.batch == 1
+    assert "do not fit" in caplog.text
+    assert Remembered().get(qwen._memory_key) == 1
+
+
+def test_what_does_not_fit_alone_is_the_callers(
+    folders: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    qwen = engine(folders["qwen2_5_vl"])
+    Small(0, monkeypatch)
+    with pytest.raises(torch.OutOfMemoryError):
+        qwen.answer(requests(qwen)[:2])
+
+
+def test_what_was_spent_adds_up(folders: Mapping[str, Path]) -> None:
+    qwen = engine(folders["qwen3_vl"])
+    asked = requests(qwen)
+    replies = [one for one in qwen.answer(asked) if isinstance(one, Reply)]
+    once = dict(qwen.spent())
+    qwen.answer(asked)
+    twice = qwen.spent()
+    assert once["requests"] == 4
+    assert once["generated_tokens"] == sum(one.tokens for one in replies)
+    assert once["prefill_s"] > 0
+    for name in ("requests", "generated_tokens", "prompt_tokens", "prefill_flops", "decode_steps"):
+        number: Json = once[name]
+        assert twice[name] == 2 * number
+    assert twice["precision"] == "float32"
+
+
+def test_frame_size_needs_the_folder_alone(folders: Mapping[str, Path]) -> None:
+    closed = Qwen(Choice("qwen", "tiny", None, folders["qwen2_5_vl"]))
+    assert closed.frame_size(1920, 1080) == (448, 252)
+    with pytest.raises(UsageError, match="--model"):
+        Qwen(Choice("qwen")).frame_size(1, 1)

@@ -1,0 +1,106 @@
+"""How many requests go to the device at once: what its memory holds, as it was measured."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+MOST = 64
+"""beyond so many a step of decoding costs more for each row, and people wait long for the first answer"""
+SHARE = 0.92
+"""of the memory may be used: what is freed leaves holes"""
+
+log = logging.getLogger(__name__)
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A batch that was tried."""
+
+    requests: int
+    peak: float
+    """bytes, all that was there included"""
+
+
+def fitting(small: Probe, large: Probe, room: float) -> int:
+    """So many requests fit into so many bytes: what stays the same is paid once, the rest by each."""
+    each = (large.peak - small.peak) / (large.requests - small.requests)
+    fixed = small.peak - each * small.requests
+    if each <= 0:
+        return MOST
+    return max(1, min(MOST, int((SHARE * room - fixed) / each)))
+
+
+class Remembered:
+    """What was found out on this machine, in a file. It saves time, and nothing depends on it."""
+
+    def __init__(self, file: Path | None = None) -> None:
+        self._file = file or _cache() / "batches.json"
+
+    def get(self, key: str) -> int | None:
+        found = self._read().get(key)
+        return found if type(found) is int and 1 <= found <= MOST else None
+
+    def put(self, key: str, batch: int) -> None:
+        from worker.report.files import write_json
+
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self._file, {**self._read(), key: batch})
+        except OSError as error:
+            log.warning("the batch that fits is not remembered: %s", error)
+
+    def _read(self) -> dict[str, object]:
+        try:
+            found = json.loads(self._file.read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+
+class Batches:
+    """Requests go in as many at a time as fit; where memory runs out, half as many, from then on."""
+
+    def __init__(self, size: int, *, release: Callable[[], None], smaller: Callable[[int], None]) -> None:
+        """`release`: gives back what a batch left behind. `smaller`: is told the new size."""
+        self.size = size
+        self._release, self._smaller = release, smaller
+
+    def answer(self, requests: Sequence[Q], ask: Callable[[Sequence[Q]], Sequence[A]]) -> list[A]:
+        """In their order. What does not fit alone raises torch.OutOfMemoryError."""
+        answers: list[A] = []
+        while part := requests[len(answers) : len(answers) + self.size]:
+            if (found := self._asked(part, ask)) is not None:
+                answers += found
+        return answers
+
+    def _asked(self, part: Sequence[Q], ask: Callable[[Sequence[Q]], Sequence[A]]) -> Sequence[A] | None:
+        """None: it did not fit, and less is tried."""
+        import torch
+
+        try:
+            return ask(part)
+        except torch.OutOfMemoryError:
+            if len(part) == 1:
+                self._release()
+                raise
+        # only here: an exception in hand holds on to all that it passed by
+        gc.collect()
+        self._release()
+        self.size = len(part) // 2
+        log.warning("%d requests do not fit into the device's memory: %d from now on", len(part), self.size)
+        self._smaller(self.size)
+        return None
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("WORKER_CACHE") or "~/.cache/worker").expanduser()

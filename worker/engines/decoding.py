@@ -1,0 +1,347 @@
+"""Greedy decoding of several prompts at once, with any causal model of transformers.
+
+A prompt is read alone and without padding: what the model makes of it does not depend on what stands beside
+it, and no more than one is in work. Rows are decoded together, in a cache where all prompts end at one slot:
+
+    slot     0 1 2 3 4 5 6 | 7 8 9 …
+    row 0    · · · p p p p | a b c
+    row 1    p p p p p p p | d e
+
+A row that has ended leaves when enough have: the others move up, and a step has fewer rows.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ROWS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+"""so many rows a captured step has: each number of rows needs a graph of its own"""
+STRIDE = 8
+"""steps between two looks at what was said, on a device that works behind our back"""
+SLOTS = 256
+"""the cache is made for a multiple of so many slots, so that batches of about one length share it"""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    length: int
+    read: Callable[[], Mapping[str, Any]]
+    """what the model's decoder takes: inputs_embeds [1, length, width], position_ids [1, length] or
+    [axes, 1, length], and whatever else; asked for when it is this prompt's turn"""
+    max_tokens: int
+    room: int = 0
+    """tokens for which there shall be room behind it, if more than that: to see what a longer answer takes"""
+
+
+@dataclass(slots=True)
+class Said:
+    tokens: list[int] = field(default_factory=list)
+    """without those that ended it"""
+    truncated: bool = False
+    """the limit of tokens ended it"""
+    ended: bool = False
+
+    def add(self, token: int, stops: Sequence[Sequence[int]], limit: int) -> None:
+        if self.ended:
+            return
+        self.tokens.append(token)
+        for stop in stops:
+            if self.tokens[-len(stop) :] == list(stop):
+                del self.tokens[-len(stop) :]
+                self.ended = True
+                return
+        self.ended = self.truncated = len(self.tokens) >= limit
+
+
+class Decoder:
+    def __init__(self, model: Any, stops: Sequence[Sequence[int]], *, graphs: bool | None = None) -> None:
+        """`stops`: sequences of tokens that end a row. `graphs`: None is yes, on one CUDA device."""
+        self._text = model.get_decoder()
+        self._head = model.get_output_embeddings()
+        self._embed = model.get_input_embeddings()
+        self._stops = stops
+        self._device = self._embed.weight.device
+        on_cuda = self._device.type == "cuda"
+        several = len(set(getattr(model, "hf_device_map", {}).values())) > 1
+        self._captures = (on_cuda and not several) if graphs is None else graphs
+        self._stride = STRIDE if on_cuda else 1
+        self._room: Room | None = None
+        self._graphs: dict[int, Any] = {}
+        self.prefill_s = self.decode_s = 0.0
+        self.steps = 0
+        self.how = "captured" if self._captures else "step by step"
+
+    def generate(self, prompts: Sequence[Prompt]) -> list[Said]:
+        """In the order given. Where torch.OutOfMemoryError is raised, release() is called for."""
+        import torch
+
+        if not prompts:
+            return []
+        with torch.no_grad():
+            begun = self._now()
+            room = self._read(prompts)
+            read = self._now()
+            said = self._decode(room, prompts)
+            self.prefill_s += read - begun
+            self.decode_s += self._now() - read
+        return said
+
+    def release(self) -> None:
+        """Give back the memory of the cache and of the graphs; the next batch takes what it needs."""
+        import torch
+
+        self._graphs.clear()
+        self._room = None
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    # prefill
+
+    def _read(self, prompts: Sequence[Prompt]) -> Room:
+        from transformers import DynamicCache
+
+        end = max(one.length for one in prompts)
+        slots = end + max(max(one.max_tokens, one.room) for one in prompts)
+        self._refuse_a_window(slots)
+        for row, prompt in enumerate(prompts):
+            inputs = dict(prompt.read())
+            cache = DynamicCache()
+            out = self._text(**inputs, past_key_values=cache, use_cache=True)
+            if row == 0:
+                self._make_room(cache, inputs["position_ids"], self._rows(len(prompts)), slots)
+                assert self._room
+                self._room.clear(end)
+            assert self._room
+            first = self._choose(out.last_hidden_state)
+            self._room.put(row, cache, prompt.length, first, inputs["position_ids"].amax() + 1)
+        assert self._room
+        return self._room
+
+    def _make_room(self, cache: Any, positions: Tensor, rows: int, slots: int) -> None:
+        old = self._room
+        if old is None or old.rows < rows or old.slots < slots:
+            self.release()
+            slots = -(-slots // SLOTS) * SLOTS
+            if old is not None:  # it has shown that it fits
+                rows, slots = max(rows, old.rows), max(slots, old.slots)
+            del old
+            self._room = Room(cache, rows, slots, 0 if positions.ndim == 2 else len(positions))
+
+    def _refuse_a_window(self, slots: int) -> None:
+        config = self._text.config
+        if "sliding_attention" in (getattr(config, "layer_types", None) or ["sliding_attention"]):
+            window = getattr(config, "sliding_window", None)
+            if window is not None and slots > window:
+                raise ValueError(f"{slots} tokens are more than the model's window of {window}")
+
+    # decode
+
+    def _decode(self, room: Room, prompts: Sequence[Prompt]) -> list[Said]:
+        said = [Said() for _ in prompts]
+        rows = list(range(len(prompts)))
+        """which prompt stands in each row"""
+        width = self._rows(len(rows))
+        most = max(one.max_tokens for one in prompts)
+        told = 0
+        count = 1  # the first token of each came with its prompt
+        with _a_mask_is_heeded(self._text.config):
+            while True:
+                for step in room.said[room.end + told : room.end + count, : len(rows)].tolist():
+                    for prompt, token in zip(rows, step, strict=True):
+                        said[prompt].add(token, self._stops, prompts[prompt].max_tokens)
+                told = count
+                going = [row for row, prompt in enumerate(rows) if not said[prompt].ended]
+                if not going:
+                    return said
+                if (narrower := self._rows(len(going))) < width:
+                    room.keep(going)
+                    rows, width = [rows[row] for row in going], narrower
+                for _ in range(min(self._stride, most - count)):
+                    self._run(room, width)
+                    count += 1
+                self.steps += count - told
+
+    def _rows(self, wanted: int) -> int:
+        """How many rows a step has: some are empty where only some sizes are captured."""
+        if not self._captures:
+            return wanted
+        return next((rows for rows in ROWS if rows >= wanted), wanted)
+
+    def _run(self, room: Room, rows: int) -> None:
+        if self._captures and rows not in self._graphs:
+            try:
+                self._graphs[rows] = self._capture(room, rows)
+            except RuntimeError as error:
+                if type(error).__name__ == "OutOfMemoryError":
+                    raise
+                log.warning("decoding goes step by step, for a step cannot be captured: %s", error)
+                self._captures = False
+                self.how = "step by step: a step cannot be captured"
+        if rows in self._graphs:
+            self._graphs[rows].replay()
+        else:
+            self._step(room, rows)
+
+    def _capture(self, room: Room, rows: int) -> Any:
+        import torch
+
+        before = room.state()
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            self._step(
+                room, rows
+            )  # libraries set themselves up at their first call, which cannot be captured
+        torch.cuda.current_stream().wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph):
+                self._step(room, rows)
+        finally:
+            room.restore(before)
+        return graph
+
+    def _step(self, room: Room, rows: int) -> None:
+        """One token more in each of the first rows; all that changes is in the room's own memory."""
+        out = self._text(
+            inputs_embeds=self._embed(room.tokens[:rows])[:, None],
+            position_ids=room.position_ids(rows),
+            attention_mask=room.mask(rows),
+            past_key_values=Slots(room, rows),
+            use_cache=True,
+        )
+        room.go_on(rows, self._choose(out.last_hidden_state))
+
+    def _choose(self, hidden: Tensor) -> Tensor:
+        """The likeliest token behind the last one of each row."""
+        chosen: Tensor = self._head(hidden[:, -1]).argmax(-1).to(self._device)
+        return chosen
+
+    def _now(self) -> float:
+        if self._device.type == "cuda":
+            import torch
+
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()
+
+
+class Room:
+    """Memory for keys and values, and where each row stands. It stays where it is: graphs point into it."""
+
+    def __init__(self, pattern: Any, rows: int, slots: int, axes: int) -> None:
+        """`pattern`: the cache of one prompt. `axes` of a position; 0: it is one number."""
+        import torch
+
+        self.rows, self.slots, self._axes = rows, slots, axes
+        self.layers: list[tuple[Tensor, Tensor]] = [
+            (_room(layer.keys, rows, slots), _room(layer.values, rows, slots)) for layer in pattern.layers
+        ]
+        keys = pattern.layers[0].keys
+        self._dtype, device = keys.dtype, keys.device
+        self.tokens = torch.zeros(rows, dtype=torch.long, device=device)
+        self.said = torch.zeros(slots, rows, dtype=torch.long, device=device)
+        """by slot: the token that goes there"""
+        self._starts = torch.zeros(rows, dtype=torch.long, device=device)
+        self._positions = torch.zeros(rows, dtype=torch.long, device=device)
+        self.slot = torch.zeros(1, dtype=torch.long, device=device)
+        """where the tokens go that are read next"""
+        self._all = torch.arange(slots, device=device)
+        self.end = 0
+        """of the prompts"""
+
+    def clear(self, end: int) -> None:
+        """For another batch. What it does not see is zero: infinity times nothing would be no number."""
+        for keys, values in self.layers:
+            keys.zero_()
+            values.zero_()
+        self.end = end
+        self._starts.fill_(end)
+        self._positions.zero_()
+        self.slot.fill_(end)
+
+    def put(self, row: int, cache: Any, length: int, first: Tensor, position: Tensor) -> None:
+        """A prompt that was read, and the token that goes on from it."""
+        for (keys, values), layer in zip(self.layers, cache.layers, strict=True):
+            keys[row, :, self.end - length : self.end] = layer.keys[0]
+            values[row, :, self.end - length : self.end] = layer.values[0]
+        self._starts[row] = self.end - length
+        self._positions[row] = position
+        self.tokens[row] = self.said[self.end, row] = first[0]
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """These move up, in their order; the others are gone."""
+        import torch
+
+        kept = torch.tensor(rows, device=self.tokens.device)
+        count = len(rows)
+        for one in (self.tokens, self._starts, self._positions):
+            one[:count] = one[kept]
+        for keys, values in self.layers:
+            here = kept.to(keys.device)
+            keys[:count] = keys[here]
+            values[:count] = values[here]
+
+    def position_ids(self, rows: int) -> Tensor:
+        here = self._positions[:rows, None]
+        return here.expand(self._axes, -1, -1) if self._axes else here
+
+    def mask(self, rows: int) -> Tensor:
+        import torch
+
+        seen = (self._all >= self._starts[:rows, None]) & (self._all <= self.slot)
+        nothing = torch.zeros((), dtype=self._dtype, device=seen.device)
+        return torch.where(seen, nothing, float("-inf"))[:, None, None]
+
+    def go_on(self, rows: int, tokens: Tensor) -> None:
+        self.tokens[:rows] = tokens
+        self._positions[:rows] += 1
+        self.slot += 1
+        self.said.index_copy_(0, self.slot, self.tokens[None])
+
+    def state(self) -> list[Tensor]:
+        return [one.clone() for one in (self.tokens, self._positions, self.slot)]
+
+    def restore(self, state: Sequence[Tensor]) -> None:
+        for one, was in zip((self.tokens, self._positions, self.slot), state, strict=True):
+            one.copy_(was)
+
+
+class Slots:
+    """A room as a model sees it: a cache that takes one token a row."""
+
+    def __init__(self, room: Room, rows: int) -> None:
+        self._room, self._rows = room, rows
+
+    def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        all_keys, all_values = (one[: self._rows] for one in self._room.layers[layer])
+        slot = self._room.slot.to(all_keys.device)
+        return all_keys.index_copy_(2, slot, keys), all_values.index_copy_(2, slot, values)
+
+    def get_seq_length(self, *_: Any) -> int:
+        raise TypeError("a model asks for the length of the cache, and should go by positions and mask")
+
+
+def _room(like: Tensor, rows: int, slots: int) -> Tensor:
+    _, heads, _, width = like.shape
+    return like.new_zeros(rows, heads, slots, width)
+
+
+@contextmanager
+def _a_mask_is_heeded(config: Any) -> Iterator[None]:
+    """FlashAttention reads prompts well, and knows no mask of ours."""
+    chosen = config._attn_implementation
+    config._attn_implementation = "sdpa" if "flash" in chosen else chosen
+    try:
+        yield
+    finally:
+        config._attn_implementation = chosen

@@ -1,0 +1,212 @@
+"""Qwen2.5-VL and Qwen3-VL: asked about the frames of clips, with their true times, several clips at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from worker.engines import flops
+from worker.engines.batching import Batches, Probe, Remembered, fitting
+from worker.engines.decoding import ROWS, Decoder, Prompt, Said
+from worker.engines.engine import Reply, Request, VisionEngine
+from worker.engines.loading import Loaded, load
+from worker.engines.qwen_prompt import Reading, read
+from worker.engines.qwen_sight import Sight
+from worker.engines.qwen_tower import Grid, Tower
+from worker.errors import UsageError
+from worker.hardware import gpus
+from worker.items import Failure, Json
+
+FRAMES, WORDS, ANSWER = 32, 1024, 512
+"""the longest request that is expected: its frames, and the tokens of its prompt and of its answer"""
+PROBES = 1, 4
+WITHOUT_A_GPU = 4
+"""requests at once where there is no memory of a device to measure"""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    request: Request
+    grid: Grid
+    reading: Reading
+
+
+class Qwen(VisionEngine):
+    about = "Qwen2.5-VL or Qwen3-VL: a vision language model that --model names, asked about frames"
+    model: ClassVar[Literal["none", "file", "folder", "name"]] = "folder"
+
+    def frame_size(self, width: int, height: int) -> tuple[int, int]:
+        return self._sight.frame_size(width, height)
+
+    @cached_property
+    def _sight(self) -> Sight:
+        if self.choice.file is None:
+            raise UsageError("engine qwen needs --model, the folder that holds its weights")
+        return Sight.of(self.choice.file)
+
+    def open(self, device: str) -> None:
+        self.use(load(self.choice, device, architectures="AutoModelForImageTextToText"))
+
+    def use(self, loaded: Loaded) -> None:
+        """A model that is loaded already."""
+        from transformers import AutoTokenizer
+
+        model = loaded.model
+        self._about = loaded.about
+        self._sight = Sight.of(loaded.folder)
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(loaded.folder)
+        self._config = model.config
+        self._tower = Tower(model.model.visual)
+        self._embed = model.get_input_embeddings()
+        ends = model.generation_config.eos_token_id
+        self._decoder = Decoder(model, [[one] for one in ([ends] if isinstance(ends, int) else ends or [])])
+        self._requests = self._prompt_tokens = self._generated_tokens = 0
+        self._flops = 0.0
+        self.batch = self._fitting()
+        self._batches = Batches(self.batch, release=self._decoder.release, smaller=self._remember)
+
+    def close(self) -> None:
+        self._decoder.release()
+        del self._decoder, self._tower, self._embed
+
+    def answer(self, requests: Sequence[Request]) -> Sequence[Reply | Failure]:
+        answers = self._batches.answer(requests, self._ask)
+        self.batch = self._batches.size
+        return answers
+
+    def _ask(self, requests: Sequence[Request]) -> Sequence[Reply | Failure]:
+        read = [self._read(one) for one in requests]
+        asked = [one for one in read if isinstance(one, Asked)]
+        said = self._decoder.generate([self._prompt(one) for one in asked])
+        self._count(asked, sum(len(one.tokens) for one in said))
+        replies = map(self._reply, said)
+        return [next(replies) if isinstance(one, Asked) else one for one in read]
+
+    def _reply(self, said: Said) -> Reply:
+        text = self._tokenizer.decode(said.tokens, skip_special_tokens=True)
+        return Reply(text, len(said.tokens), said.truncated)
+
+    def _read(self, request: Request) -> Asked | Failure:
+        try:
+            shape = request.frames[0].shape if request.frames else (0, 0)
+            grid = self._sight.grid(len(request.frames), shape[1], shape[0])
+            return Asked(
+                request, grid, read(self._tokenizer, self._sight, request.prompt, request.times, grid)
+            )
+        except ValueError as error:
+            return Failure("error", f"engine qwen cannot ask this: {error}")
+
+    def _prompt(self, asked: Asked, room: int = 0) -> Prompt:
+        return Prompt(len(asked.reading.ids), lambda: self._inputs(asked), asked.request.max_tokens, room)
+
+    def _inputs(self, asked: Asked) -> Mapping[str, Any]:
+        """Bytes go to the device, all else is done there, and nothing is waited for."""
+        import torch
+
+        def there(values: Any) -> Any:
+            tensor = torch.from_numpy(np.asarray(values))
+            if device.type != "cuda":
+                return tensor.to(device)
+            return tensor.pin_memory().to(device, non_blocking=True)
+
+        device = self._embed.weight.device
+        tokens, deeper = self._tower.see(
+            self._sight.patches(there(np.stack(asked.request.frames))), asked.grid
+        )
+        reading = asked.reading
+        embeds = self._embed(there(reading.ids))
+        inputs: dict[str, Any] = {
+            "inputs_embeds": embeds.index_copy(0, there(reading.clip), tokens.to(embeds))[None],
+            "position_ids": there(reading.positions)[:, None],
+        }
+        if deeper:
+            of_the_clip = np.zeros((1, len(reading.ids)), bool)
+            of_the_clip[0, reading.clip] = True
+            inputs |= {"visual_pos_masks": there(of_the_clip), "deepstack_visual_embeds": deeper}
+        return inputs
+
+    # memory
+
+    def _fitting(self) -> int:
+        if self._device.type != "cuda":
+            return WITHOUT_A_GPU
+        if (known := Remembered().get(self._memory_key)) is not None:
+            return known
+        import torch
+
+        try:
+            small, large = (self._probe(count) for count in PROBES)
+        except torch.OutOfMemoryError:
+            self._decoder.release()
+            return 1
+        free, _ = torch.cuda.mem_get_info(self._device)
+        fits = fitting(small, large, free + torch.cuda.memory_reserved(self._device))
+        batch = max(rows for rows in ROWS if rows <= fits)  # the room has one of these sizes
+        self._remember(batch)
+        return batch
+
+    def _probe(self, count: int) -> Probe:
+        import torch
+
+        self._decoder.release()
+        torch.cuda.reset_peak_memory_stats(self._device)
+        width, height = self._sight.frame_size(1600, 900)
+        frames = [np.zeros((height, width, 3), np.uint8)] * FRAMES
+        asked = self._read(Request(frames, range(FRAMES), " ?" * WORDS, max_tokens=2))
+        assert isinstance(asked, Asked)
+        self._decoder.generate([self._prompt(asked, room=ANSWER)] * count)
+        probe = Probe(count, torch.cuda.max_memory_allocated(self._device))
+        self._decoder.release()
+        return probe
+
+    def _remember(self, batch: int) -> None:
+        Remembered().put(self._memory_key, batch)
+
+    @property
+    def _memory_key(self) -> str:
+        """What the memory that a request takes depends on."""
+        import torch
+
+        card = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "cpu"
+        quantised = self._about.get("quantisation", "none")
+        tokens = f"{FRAMES} frames, {WORDS} + {ANSWER} tokens"
+        return " | ".join(map(str, (card, self.choice.model, self.choice.revision, quantised, tokens)))
+
+    # figures
+
+    def _count(self, asked: Sequence[Asked], generated: int) -> None:
+        self._requests += len(asked)
+        self._generated_tokens += generated
+        for one in asked:
+            self._prompt_tokens += len(one.reading.ids)
+            self._flops += flops.prefill(self._config, len(one.reading.ids), one.grid)
+
+    def spent(self) -> Mapping[str, Json]:
+        """`prefill_flops` / `prefill_flops_possible` is the share of the card's peak that prefill reached."""
+        figures: dict[str, Json] = {
+            **self._about,
+            "decoding": self._decoder.how,
+            "requests": self._requests,
+            "prompt_tokens": self._prompt_tokens,
+            "generated_tokens": self._generated_tokens,
+            "prefill_s": round(self._decoder.prefill_s, 3),
+            "decode_s": round(self._decoder.decode_s, 3),
+            "decode_steps": self._decoder.steps,
+            "prefill_flops": self._flops,
+        }
+        if self._device.type == "cuda":
+            import torch
+
+            if gpu := gpus.find(torch.cuda.get_device_name(self._device)):
+                figures["prefill_flops_possible"] = self._decoder.prefill_s * gpu.flops
+            peak = torch.cuda.max_memory_allocated(self._device) / 1e9
+            figures["peak_memory"] = f"{peak:.1f} GB"
+        return figures
+
+    @property
+    def _device(self) -> Any:
+        return self._embed.weight.device
