@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -20,14 +21,24 @@ CLIPS = PUBLIC["clips"]
 
 @contextmanager
 def stood_in(folder: Path) -> Iterator[Path]:
-    """The stand-in, whose code is copied to nowhere else meanwhile."""
+    """The stand-in. Its code is copied below the folder as well, and nobody imports from there afterwards."""
     from transformers import dynamic_module_utils
 
     from tests.standin_videochat2.build import build
 
     with pytest.MonkeyPatch.context() as patch:
+        usual = dynamic_module_utils.HF_MODULES_CACHE
         patch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(folder / "modules"))
+        patch.setattr(sys, "path", [one for one in sys.path if one != usual])
+        _forget_code()
         yield build(folder / "standin")
+        _forget_code()
+
+
+def _forget_code() -> None:
+    """transformers imports such code from one package, which lies where the first of it was copied to."""
+    for name in [one for one in sys.modules if one.partition(".")[0] == "transformers_modules"]:
+        del sys.modules[name]
 
 
 def loaded(folder: Path, *, shimmed: bool = True, **settings: Any) -> Any:

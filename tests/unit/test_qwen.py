@@ -200,7 +200,7 @@ def test_what_was_spent_adds_up(folders: Mapping[str, Path]) -> None:
     for name in ("requests", "generated_tokens", "prompt_tokens", "prefill_flops", "decode_steps"):
         number: Json = once[name]
         assert twice[name] == 2 * number
-    assert twice["precision"] == "float32"
+    assert twice["precision"] == "fp32"
 
 
 def test_frame_size_needs_the_folder_alone(folders: Mapping[str, Path]) -> None:
