@@ -204,6 +204,16 @@ def test_a_tensor_of_another_shape_is_an_error(copy: Path) -> None:
         opened(copy)
 
 
+def test_numbers_that_overflow_in_half_precision_are_an_error(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(copy, lambda tensors: tensors["lm_head.weight"][3, 4].fill_(70_000))
+    assert opened(copy).about["precision"] == "fp32"
+    monkeypatch.setenv("WORKER_PRECISION", "fp16")
+    with pytest.raises(UsageError, match=r"numbers of lm_head\.weight are too large for float16"):
+        opened(copy)
+
+
 def test_pickles_are_never_read(copy: Path) -> None:
     torch.save({}, copy / "pytorch_model.bin")
     (copy / "model.safetensors").unlink()

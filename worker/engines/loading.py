@@ -133,9 +133,19 @@ def _loaded(made: Architecture, folder: Path, options: Mapping[str, Any], place:
     for name, one in chain(model.named_parameters(), model.named_buffers()):
         if one.is_meta:
             raise UsageError(f"{made.name}: loading leaves {name} without numbers")
-    if place.devices[0].kind == "cuda":
-        torch.cuda.synchronize()
+    for name, one in model.named_parameters():
+        if one.is_floating_point() and one.numel() and not _finite(one):
+            raise UsageError(
+                f"{made.name}: numbers of {name} are too large for {options['dtype']}, or none: try another "
+                "WORKER_PRECISION"
+            )
     return model.requires_grad_(False)
+
+
+def _finite(numbers: Any) -> bool:
+    """With no memory of its own; and it waits for what is still on its way."""
+    least, most = numbers.aminmax()
+    return bool(least.isfinite() & most.isfinite())
 
 
 def complain(name: str, told: Mapping[str, Any]) -> None:
