@@ -23,7 +23,7 @@ endif
 include env/$(HW).env
 export $(shell sed -n 's/^\([A-Z_]*\)=.*/\1/p' env/$(HW).env)
 
-.PHONY: help setup run test check chaos bench format clean
+.PHONY: help setup run test check chaos bench bench-gpu format clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets and variables
@@ -66,6 +66,9 @@ chaos: .venv/dev.stamp ## kill, freeze and cheat real workers on each store, the
 bench: .venv/bench.stamp ## measure the figures of docs/benchmarks.md here; OF="start peers" only those
 	@tests/servers.sh
 	@.venv/bin/python -m tests.bench $(OF)
+
+bench-gpu: OF = vlm
+bench-gpu: bench
 
 format: .venv/dev.stamp ## put the code into its form
 	.venv/bin/ruff format .

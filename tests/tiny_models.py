@@ -125,6 +125,65 @@ def vision_language(family: str, seed: int = 0, wide: float = 0.3) -> Any:
     return model.eval()
 
 
+def seven_billion() -> Any:
+    """The shape of Qwen2.5-VL-7B, with the tokens of ours."""
+    from transformers import Qwen2_5_VLConfig
+
+    small = config("qwen2_5_vl")
+    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]}
+    return Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": 152064,
+            "hidden_size": 3584,
+            "intermediate_size": 18944,
+            "num_hidden_layers": 28,
+            "num_attention_heads": 28,
+            "num_key_value_heads": 4,
+            "max_position_embeddings": 128000,
+            "rms_norm_eps": 1e-6,
+            "eos_token_id": small.text_config.eos_token_id,
+            "bos_token_id": small.text_config.bos_token_id,
+            "pad_token_id": small.text_config.pad_token_id,
+            "rope_parameters": rope,
+        },
+        vision_config={
+            "depth": 32,
+            "hidden_size": 1280,
+            "intermediate_size": 3420,
+            "num_heads": 16,
+            "out_hidden_size": 3584,
+            "fullatt_block_indexes": [7, 15, 23, 31],
+            "tokens_per_second": 2,
+        },
+        image_token_id=small.image_token_id,
+        video_token_id=small.video_token_id,
+        vision_start_token_id=small.vision_start_token_id,
+        vision_end_token_id=small.vision_end_token_id,
+    )
+
+
+def outline(folder: Path, shape: Any) -> Path:
+    """A folder with everything but weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shape.save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return folder
+
+
+def random_model(folder: Path, device: str) -> Any:
+    """Of the shape that an outline has, made on the device: fp16 on a GPU. It never ends by itself."""
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    torch = _made_anew(0)
+    numbers = torch.float16 if device == "cuda" else torch.float32
+    with torch.device(device):
+        model = AutoModelForImageTextToText.from_config(
+            AutoConfig.from_pretrained(folder), dtype=numbers, attn_implementation="sdpa"
+        )
+    model.generation_config.eos_token_id = None
+    return model.eval().requires_grad_(False)
+
+
 def mistral(seed: int = 0) -> Any:
     from transformers import MistralConfig, MistralForCausalLM
 

@@ -26,6 +26,7 @@ MEASUREMENTS = {
     "video": (),
     "live": (),
     "ghosts": (),
+    "vlm": (),
     "million": ("1000000",),
 }
 """each is a module here that prints Markdown, with what it is given"""

@@ -77,9 +77,13 @@ class Decoder:
         self._stride = STRIDE if on_cuda else 1
         self._room: Room | None = None
         self._graphs: dict[int, Any] = {}
+        self.begin_anew()
+        self.how = "captured" if self._captures else "step by step"
+
+    def begin_anew(self) -> None:
+        """Forget what was spent."""
         self.prefill_s = self.decode_s = 0.0
         self.steps = 0
-        self.how = "captured" if self._captures else "step by step"
 
     def generate(self, prompts: Sequence[Prompt]) -> list[Said]:
         """In the order given. Where torch.OutOfMemoryError is raised, release() is called for."""

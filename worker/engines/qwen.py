@@ -67,6 +67,7 @@ class Qwen(VisionEngine):
         self._requests = self._prompt_tokens = self._generated_tokens = 0
         self._flops = 0.0
         self.batch = self._fitting()
+        self._decoder.begin_anew()
         self._batches = Batches(self.batch, release=self._decoder.release, smaller=self._remember)
 
     def close(self) -> None:
