@@ -49,7 +49,14 @@ class Qwen(VisionEngine):
         return Sight.of(self.choice.file)
 
     def open(self, device: str) -> None:
-        self.use(load(self.choice, device, architectures="AutoModelForImageTextToText"))
+        self.use(
+            load(
+                self.choice,
+                device,
+                architectures="AutoModelForImageTextToText",
+                quantise=self.choice.quantise,
+            )
+        )
 
     def use(self, loaded: Loaded) -> None:
         """A model that is loaded already."""

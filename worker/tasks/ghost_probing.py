@@ -66,6 +66,8 @@ class GhostProbing(MapTask[GhostProbingParams, "Question"]):
     engines: ClassVar = {
         "motion": "worker.engines.motion:Motion",
         "detector": "worker.engines.detector:Detector",
+        "qwen": "worker.engines.qwen:Qwen",
+        "videochat2": "worker.engines.videochat2:VideoChat2",
         "openai": "worker.engines.openai:OpenAi",
     }
     headlines: ClassVar = {
