@@ -204,10 +204,31 @@ def mistral(seed: int = 0) -> Any:
     return model.eval()
 
 
-def checkpoint(folder: Path, family: str, **options: Any) -> Path:
+def taught(family: str, says: str) -> tuple[Any, Any]:
+    """A model that says this, whatever it is shown and asked, in one token; and its tokenizer."""
+    from tokenizers import AddedToken
+
+    torch = _made_anew(0)
+    model, words = vision_language(family), tokenizer()
+    words.add_tokens(AddedToken(says, normalized=False))
+    model.resize_token_embeddings(VOCABULARY + 1, mean_resizing=False)
+    begins, answer, ends = words("\n").input_ids[-1], VOCABULARY, id_of(IM_END)
+    with torch.no_grad():
+        for name, one in model.model.language_model.named_parameters():
+            if name.endswith(("o_proj.weight", "down_proj.weight")):
+                one.zero_()  # what comes next depends on the last token alone
+        seen = model.get_input_embeddings().weight
+        model.lm_head.weight.zero_()
+        model.lm_head.weight[answer] = seen[begins]
+        model.lm_head.weight[ends] = seen[answer]
+    return model, words
+
+
+def checkpoint(folder: Path, family: str, says: str | None = None, **options: Any) -> Path:
     """A folder as the hub has them: weights, config, tokenizer, and how pictures are normalised."""
-    vision_language(family, **options).save_pretrained(folder)
-    tokenizer().save_pretrained(folder)
+    model, words = taught(family, says) if says else (vision_language(family, **options), tokenizer())
+    model.save_pretrained(folder)
+    words.save_pretrained(folder)
     clip = family == "qwen2_5_vl"
     (folder / "preprocessor_config.json").write_text(
         json.dumps(
@@ -218,3 +239,15 @@ def checkpoint(folder: Path, family: str, **options: Any) -> Path:
         )
     )
     return folder
+
+
+if (
+    __name__ == "__main__"
+):  # python -m tests.tiny_models FOLDER [FAMILY]: a model that sees nothing and says no
+    import sys
+
+    checkpoint(
+        Path(sys.argv[1]),
+        (*sys.argv[2:], FAMILIES[0])[0],
+        says='{"ghost_probing_detected": false, "incidents": []}',
+    )

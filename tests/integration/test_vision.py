@@ -15,6 +15,10 @@ from tests.workers import answers, end_all, run
 from worker.items import Answer
 
 CLIPS, BATCH = 12, 3
+YES = (
+    '{"ghost_probing_detected": true, "incidents": [{"start_time": "0.5s", "end_time": "1.0s", "object_type": '
+    '"rider", "description": "from behind a bus", "risk_level": "high", "impact": "brake"}]}'
+)
 
 
 @pytest.fixture(autouse=True)
@@ -50,3 +54,31 @@ def test_clips_are_prepared_while_others_are_on_the_device(tmp_path: Path) -> No
     assert len(waits) >= 2
     # were none prepared ahead, each batch would be waited for as long as a clip takes, or longer
     assert waits[len(waits) // 2] < prepare_s
+
+
+def test_from_clips_to_a_report_with_a_model_that_sees(tmp_path: Path) -> None:
+    model = tiny_models.checkpoint(tmp_path / "model", "qwen3_vl", says=YES)
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    media.film(clips / "whole.mp4")
+    media.cut(media.film(clips / "cut.mp4"), 0.5)
+    queue, out = tmp_path / "queue", tmp_path / "out"
+    code, said = run(
+        *("run", queue, "--task", "ghost-probing", "--engine", "qwen", "--model", model),
+        *("--set", "frames=8", "--out", out, clips),
+        timeout=110,
+    )
+    assert code == 1, said
+    cut, whole = json.loads((out / "final_results.json").read_text())["results"]
+    assert cut["failure"]["kind"] in ("truncated", "damaged")
+    assert whole["engine"] == "qwen"
+    assert whole["incidents"] == json.loads(YES)["incidents"]
+    assert whole["doubts"] == []
+    assert [Path(one).name for one in sorted(whole["files"].values())] == ["1-1.jpg", "1-2.jpg", "1-3.jpg"]
+    assert json.loads((out / "summary.json").read_text())["detected"] == 1
+    went = json.loads((out / "performance.json").read_text())
+    assert (went["requests"], went["generated_tokens"]) == (1, 1)
+    assert went["prefill_s"] > 0
+    assert "from behind a bus" in (out / "report.html").read_text()
+    recipe = json.loads((queue / "run.json").read_text())["recipe"]
+    assert recipe["revision"].startswith("tree:")
