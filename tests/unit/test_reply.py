@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
@@ -10,6 +11,7 @@ from worker.ghosts import prompt
 from worker.ghosts.reply import Said, UnreadableError, read_reply
 from worker.ghosts.words import Lang
 from worker.items import Json
+from worker.tasks.ghost_probing import GhostProbing
 
 RIDER = {
     "start_time": "12.4s",
@@ -119,3 +121,11 @@ def test_the_schema_and_the_prompt_name_the_same_keys(lang: Lang) -> None:
     again = prompt.ask_again(lang, asked, "it is no {JSON}")
     assert again.startswith(asked)
     assert "it is no {JSON}" in again
+
+
+def test_other_prompts_are_another_version_of_the_task() -> None:
+    """The version is part of a run's fingerprint: answers to other prompts must not mix with these."""
+    asked = [prompt.ask(lang, 32, 15.0) for lang in ("en", "zh")]
+    asked += [prompt.ask_again(lang, "", "why") for lang in ("en", "zh")]
+    known = {"1": "93ccef78f8db"}
+    assert known[GhostProbing.version] == hashlib.sha256("".join(asked).encode()).hexdigest()[:12]
