@@ -35,11 +35,45 @@ def test_a_sloppy_file_is_read_and_what_cannot_be_used_is_told() -> None:
     ]
     assert [label.positive for label in read.labels] == [False, True, False, True, True, True]
     assert [(one.row, one.why) for one in read.unusable] == [
-        (7, "'???' is neither none nor an event such as 5s: ghost probing"),
+        (7, "'???' is neither none nor an event such as 5s: ghost probing or 6s: cut-in"),
         (8, "it names no video"),
         (9, "it has no label"),
         (11, "b.avi has another label above, which counts"),
     ]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "no ghost probing",
+        "not a ghost",
+        "无鬼探头",
+        "非鬼探头",
+        "5s: no ghost probing",
+        "5s: ghost probing?",
+        "待定",
+        "unsure",
+        "3s: cut-in; unsure",
+    ],
+)
+def test_a_negation_or_a_doubt_is_no_label(said: str) -> None:
+    read = parse_labels(f"video_id,ground_truth_label\na.avi,{said}\n", "labels.csv")
+    assert not read.labels
+    assert [one.row for one in read.unusable] == [2]
+
+
+@pytest.mark.parametrize(
+    ("said", "times"),
+    [
+        ("3s: cut-in, 6s: ghost probing", (6.0,)),
+        ("3秒：加塞，6秒：鬼探头", (6.0,)),
+        ("2s: ghost-probing, 6.5: Ghost_Probing", (2.0, 6.5)),
+        ("3s: cut-in, 6s: lane change", ()),
+    ],
+)
+def test_events_at_commas_have_each_their_time(said: str, times: tuple[float, ...]) -> None:
+    (label,) = parse_labels(f'video_id,ground_truth_label\na.avi,"{said}"\n', "labels.csv").labels
+    assert (label.times, label.positive) == (times, bool(times))
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-8", "gb18030"])
