@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from worker.cli import group
 from worker.evaluation.comparison import compare, merge, rule
-from worker.evaluation.counts import Confusion, bootstrap, confusion, wilson
+from worker.evaluation.counts import Confusion, confusion, jeffreys, wilson
 from worker.evaluation.labels import Label
 from worker.evaluation.score import match
 from worker.evaluation.verdicts import Verdict
@@ -32,10 +32,19 @@ def test_intervals() -> None:
     low, high = wilson(8, 10) or (0, 0)
     assert (low, high) == (pytest.approx(0.4902, abs=1e-4), pytest.approx(0.9433, abs=1e-4))
     assert wilson(0, 0) is None
-    judged = [(True, True)] * 8 + [(True, False)] * 2
-    low, high = bootstrap(judged, lambda one: one.recall) or (0, 0)
-    assert 0.4 <= low < 0.8 < high <= 1.0
-    assert bootstrap(judged, lambda one: one.recall) == (low, high)
+    found = confusion([(True, True)] * 8 + [(True, False)] * 2)
+    low, high = jeffreys(found, lambda one: one.recall) or (0, 0)
+    assert (low, high) == (pytest.approx(0.497, abs=0.02), pytest.approx(0.956, abs=0.02))
+    assert jeffreys(found, lambda one: one.recall) == (low, high)
+    assert jeffreys(found, lambda one: one.balanced_accuracy) is None
+
+
+def test_a_few_clips_all_right_prove_no_perfect_engine() -> None:
+    found = confusion([(True, True), (True, True), (False, False)])
+    for figure in (lambda one: one.f1, lambda one: one.balanced_accuracy):
+        low, high = jeffreys(found, figure) or (0, 0)
+        assert low < 0.6
+        assert high == 1.0
 
 
 def test_labels_find_their_clips_and_the_rest_is_counted() -> None:
@@ -66,6 +75,19 @@ def test_labels_find_their_clips_and_the_rest_is_counted() -> None:
     assert document["confusion"] == {"true_yes": 2, "false_yes": 0, "false_no": 0, "true_no": 1}
     assert document["always_yes"]["f1"] == 0.8
     assert document["always_no"]["recall"] == 0.0
+
+
+def test_of_two_labels_of_one_clip_the_first_counts() -> None:
+    score = match([Label("a", "none"), Label("a.mp4", GHOST, (5.0,))], [Verdict("a.mp4", True)])
+    assert score.confusion == Confusion(0, 1, 0, 0)
+    assert [one.text for one in score.unusable] == ["a.mp4"]
+    assert score.unlabelled == 0
+
+
+def test_an_exact_path_is_found_beside_others_of_its_name() -> None:
+    verdicts = [Verdict("x.mp4", False), Verdict("sub/x.mp4", True), Verdict("x", True)]
+    score = match([Label("x.mp4", "none"), Label("sub/x.mp4", GHOST), Label("x", GHOST)], verdicts)
+    assert (score.confusion, score.unusable) == (Confusion(2, 0, 0, 1), [])
 
 
 def test_the_command_reads_what_collect_wrote(tmp_path: Path) -> None:
