@@ -135,6 +135,34 @@ def test_a_merged_run(name: str, yes: list[str]) -> None:
     assert [i["start_time"] for i in merged[0]["incidents"]] == ["1.0s", "4.0s"]
 
 
+def test_a_clip_that_a_run_answers_twice_is_told_and_left_out(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        _write(tmp_path / name, {"1.avi": [1.0], "2.avi": []})
+    file = tmp_path / "b" / "final_results.json"
+    document = json.loads(file.read_bytes())
+    document["results"].append(_line("1.avi", []))
+    file.write_text(json.dumps(document))
+    out = tmp_path / "out"
+    said = CliRunner().invoke(
+        group, ["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--merge", "any", "--out", str(out)]
+    )
+    assert "1 clips answered in both" in said.output
+    assert "more than once in one of them, so neither compared nor merged: 1.avi" in said.output
+    results = json.loads((out / "final_results.json").read_bytes())["results"]
+    assert [one["input"] for one in results] == ["2.avi"]
+
+
+def test_a_merged_line_names_no_files_that_it_lacks_and_who_told_what() -> None:
+    a = _line("1", [4.0]) | {"engine": "motion", "files": {"1-1.jpg": "files/1-a/1-1.jpg"}}
+    b = _line("1", [1.0]) | {"engine": "detector"}
+    alone = _line("2", [1.0]) | {"engine": "motion", "files": {"1-1.jpg": "files/2-a/1-1.jpg"}}
+    both, single = merge({"results": [a, alone]}, {"results": [b]}, rule("all", 0.5, 0.5))
+    assert [one["engine"] for one in both["incidents"]] == ["detector", "motion"]
+    assert not {"files", "engine"} & both.keys()
+    assert single["engine"] == "motion"
+    assert "files" not in single
+
+
 def test_compare_writes_a_merged_run(tmp_path: Path) -> None:
     _write(tmp_path / "a", {"1.avi": [1.0], "2.avi": []})
     _write(tmp_path / "b", {"1.avi": [], "2.avi": []}, failed=("3.avi",))

@@ -85,6 +85,7 @@ def lines(found: Comparison) -> Iterator[str]:
         ("yes in B alone", found.only_b),
         ("without an answer in one of them", found.failed),
         ("in one of them alone", found.missing),
+        ("more than once in one of them, so neither compared nor merged", found.doubled),
     ):
         if names:
             more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from worker.evaluation.verdicts import VERDICT, Verdict, seconds
@@ -22,6 +22,8 @@ class Comparison:
     """there is no answer in one of them"""
     missing: Sequence[str]
     """in one of them alone"""
+    doubled: Sequence[str] = ()
+    """more than once in one of them, with other parameters: which answers belong together nobody can tell"""
 
     @property
     def compared(self) -> int:
@@ -53,11 +55,13 @@ class Comparison:
             "both_no": len(self.both_no),
             "failed": list(self.failed),
             "missing": list(self.missing),
+            "doubled": list(self.doubled),
         }
 
 
 def compare(a: Sequence[Verdict], b: Sequence[Verdict]) -> Comparison:
-    ours, theirs = ({one.input: one.yes for one in run} for run in (a, b))
+    doubled = _doubled([one.input for one in a], [one.input for one in b])
+    ours, theirs = ({one.input: one.yes for one in run if one.input not in doubled} for run in (a, b))
     shared = sorted(ours.keys() & theirs.keys())
     answered = [name for name in shared if ours[name] is not None and theirs[name] is not None]
     said: dict[tuple[bool, bool], list[str]] = defaultdict(list)
@@ -70,6 +74,7 @@ def compare(a: Sequence[Verdict], b: Sequence[Verdict]) -> Comparison:
         said[False, False],
         failed=sorted(set(shared) - set(answered)),
         missing=sorted(ours.keys() ^ theirs.keys()),
+        doubled=sorted(doubled),
     )
 
 
@@ -83,22 +88,38 @@ def rule(name: str, weight: float, threshold: float) -> Rule:
 
 
 def merge(a: Json, b: Json, decide: Rule) -> list[dict[str, Json]]:
-    """One line a clip: the verdict by the rule, the incidents of both where it is yes. Where only one
-    answered its word counts; where none did A's failure stays."""
-    theirs = {one["input"]: one for one in b["results"]}
-    ours = {one["input"]: one for one in a["results"]}
+    """One line a clip: the verdict by the rule, the incidents of both where it is yes, and who told each.
+    Where only one answered its word counts; where none did A's failure stays. A clip that one of them answers
+    more than once is in no line; nor are pictures, which stay with their runs."""
+    doubled = _doubled(*([one["input"] for one in run["results"]] for run in (a, b)))
+    ours, theirs = (
+        {one["input"]: one for one in run["results"] if one["input"] not in doubled} for run in (a, b)
+    )
     return [_merged(ours.get(name), theirs.get(name), decide) for name in sorted(ours.keys() | theirs.keys())]
+
+
+def _doubled(*runs: Iterable[str]) -> set[str]:
+    return {name for run in runs for name, count in Counter(run).items() if count > 1}
 
 
 def _merged(a: Json, b: Json, decide: Rule) -> dict[str, Json]:
     answered = [one for one in (a, b) if one is not None and one["status"] == "ok"]
     if len(answered) < 2:
-        return dict((answered or [one for one in (a, b) if one is not None])[0]) | {
-            "merged_from": len(answered)
-        }
+        only = (answered or [one for one in (a, b) if one is not None])[0]
+        return _without(only, "files") | {"merged_from": len(answered)}
     yes = decide(a, b)
-    incidents = sorted([*a["incidents"], *b["incidents"]], key=lambda one: seconds(one["start_time"]))
-    return dict(a) | {VERDICT: yes, "incidents": incidents if yes else [], "merged_from": 2}
+    incidents = sorted([*_told(a), *_told(b)], key=lambda one: seconds(one["start_time"]))
+    merged = {VERDICT: yes, "incidents": incidents if yes else [], "merged_from": 2}
+    return _without(a, "files", "engine") | merged
+
+
+def _told(result: Mapping[str, Json]) -> list[dict[str, Json]]:
+    by = {"engine": result["engine"]} if "engine" in result else {}
+    return [dict(one) | by for one in result["incidents"]]
+
+
+def _without(result: Mapping[str, Json], *names: str) -> dict[str, Json]:
+    return {name: value for name, value in result.items() if name not in names}
 
 
 def _sureness(result: Mapping[str, Json]) -> float:
