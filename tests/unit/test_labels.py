@@ -90,3 +90,29 @@ def test_no_columns_is_one_line_with_the_remedy(tmp_path: Path) -> None:
         read_labels(file)
     with pytest.raises(UsageError, match="name a CSV file"):
         read_labels(tmp_path / "absent.csv")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "video_id;ground_truth_label\na.avi;5s: ghost probing\n",
+        "video_id\tground_truth_label\na.avi\t5s: ghost probing\n",
+        "video_id,ground_truth_label\ra.avi,5s: ghost probing\r",
+    ],
+)
+def test_as_spreadsheets_write_it(text: str) -> None:
+    assert parse_labels(text, "labels.csv").labels == [Label("a.avi", "ghost probing", (5.0,))]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("video_id,label\n" + "a" * 200_000, "is no CSV: field larger"),
+        ('video_id,label\na.avi,"none\nb.avi,none\n', "none of its 1 rows can be used; row 2"),
+    ],
+)
+def test_a_file_of_which_nothing_can_be_used_is_refused(tmp_path: Path, text: str, why: str) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=why):
+        read_labels(file)

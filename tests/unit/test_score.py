@@ -163,6 +163,31 @@ def test_a_merged_line_names_no_files_that_it_lacks_and_who_told_what() -> None:
     assert "files" not in single
 
 
+def test_what_both_tell_of_one_time_is_one_incident() -> None:
+    a = _line("1", [1.0, 4.0]) | {"engine": "motion"}
+    b = _line("1", [1.5, 8.0]) | {"engine": "detector"}
+    a["incidents"][0]["evidence"] = {"confidence": 0.3}
+    (merged,) = merge({"results": [a]}, {"results": [b]}, rule("any", 0.5, 0.5))
+    told = [(one["start_time"], one["end_time"], one["engine"]) for one in merged["incidents"]]
+    assert told == [
+        ("1.0s", "2.5s", "detector+motion"),
+        ("4.0s", "5.0s", "motion"),
+        ("8.0s", "9.0s", "detector"),
+    ]
+
+
+def test_a_merged_run_is_not_written_over_other_answers(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        _write(tmp_path / name, {"1.avi": [1.0]})
+    before = (tmp_path / "a" / "final_results.json").read_bytes()
+    command = ["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--merge", "all", "--out"]
+    said = CliRunner().invoke(group, [*command, str(tmp_path / "a")])
+    assert "holds other answers" in said.output
+    assert (tmp_path / "a" / "final_results.json").read_bytes() == before
+    for _ in range(2):  # the same again is no other
+        assert CliRunner().invoke(group, [*command, str(tmp_path / "out")]).exit_code == 0
+
+
 def test_compare_writes_a_merged_run(tmp_path: Path) -> None:
     _write(tmp_path / "a", {"1.avi": [1.0], "2.avi": []})
     _write(tmp_path / "b", {"1.avi": [], "2.avi": []}, failed=("3.avi",))

@@ -108,9 +108,40 @@ def _merged(a: Json, b: Json, decide: Rule) -> dict[str, Json]:
         only = (answered or [one for one in (a, b) if one is not None])[0]
         return _without(only, "files") | {"merged_from": len(answered)}
     yes = decide(a, b)
-    incidents = sorted([*_told(a), *_told(b)], key=lambda one: seconds(one["start_time"]))
+    incidents = _joined(_told(a), _told(b))
     merged = {VERDICT: yes, "incidents": incidents if yes else [], "merged_from": 2}
     return _without(a, "files", "engine") | merged
+
+
+def _joined(ours: Sequence[dict[str, Json]], theirs: Iterable[dict[str, Json]]) -> list[dict[str, Json]]:
+    """In the order of time. What both tell of one time is one incident: in the surer one's words, from the
+    earlier start to the later end."""
+    joined = list(ours)
+    open_ones = list(range(len(joined)))
+    for one in theirs:
+        at = next((n for n in open_ones if _meet(joined[n], one)), None)
+        if at is None:
+            joined.append(one)
+        else:
+            open_ones.remove(at)
+            joined[at] = _one_of(joined[at], one)
+    return sorted(joined, key=lambda one: seconds(one["start_time"]))
+
+
+def _meet(a: Mapping[str, Json], b: Mapping[str, Json]) -> bool:
+    starts, ends = ([seconds(one[key]) for one in (a, b)] for key in ("start_time", "end_time"))
+    return max(starts) <= min(ends)
+
+
+def _one_of(a: dict[str, Json], b: dict[str, Json]) -> dict[str, Json]:
+    surer, other = (b, a) if _confidence(b) > _confidence(a) else (a, b)
+    engines = [one["engine"] for one in (surer, other) if "engine" in one]
+    return {
+        **surer,
+        "start_time": min(a["start_time"], b["start_time"], key=seconds),
+        "end_time": max(a["end_time"], b["end_time"], key=seconds),
+        **({"engine": "+".join(dict.fromkeys(engines))} if engines else {}),
+    }
 
 
 def _told(result: Mapping[str, Json]) -> list[dict[str, Json]]:
@@ -126,8 +157,12 @@ def _sureness(result: Mapping[str, Json]) -> float:
     """0 to 1; an engine that tells none is sure of its word."""
     if not result[VERDICT]:
         return 0.0
-    told = [(one.get("evidence") or {}).get("confidence", 1.0) for one in result["incidents"]]
-    return max(told, default=1.0)
+    return max(map(_confidence, result["incidents"]), default=1.0)
+
+
+def _confidence(incident: Mapping[str, Json]) -> float:
+    sure: float = (incident.get("evidence") or {}).get("confidence", 1.0)
+    return sure
 
 
 def _rounded(value: float | None) -> float | None:

@@ -19,6 +19,7 @@ _OTHERS = frozenset({"cut in", "lane change", "overtaking", "加塞", "切入", 
 _NUMBER, _AT = r"\d+(?:\.\d+)?", r"\s*(?:s|sec|秒)?\s*[:：]"
 _BETWEEN = re.compile(rf"[;；|]|[,，、](?=\s*{_NUMBER}{_AT})")
 _EVENT = re.compile(rf"(?:(?P<time>{_NUMBER}){_AT}\s*)?(?P<what>[^\W\d_].*)", re.IGNORECASE)
+_DELIMITERS = (",", ";", "\t")
 _ENCODINGS = ("utf-8-sig", "gb18030")
 
 
@@ -60,15 +61,24 @@ def read_labels(file: Path) -> Labels:
         raise UsageError(f"--labels {file}: {error.strerror}; name a CSV file") from None
     for encoding in _ENCODINGS:
         try:
-            return parse_labels(data.decode(encoding), str(file))
+            text = data.decode(encoding)
+            break
         except UnicodeDecodeError:
             continue
-    raise UsageError(f"--labels {file} is neither UTF-8 nor GB18030: save it as UTF-8")
+    else:
+        raise UsageError(f"--labels {file} is neither UTF-8 nor GB18030: save it as UTF-8")
+    found = parse_labels(text, str(file))
+    if found.unusable and not found.labels:
+        first = found.unusable[0]
+        raise UsageError(
+            f"--labels {file}: none of its {len(found.unusable)} rows can be used; "
+            f"row {first.row}: {first.why}"
+        )
+    return found
 
 
 def parse_labels(text: str, name: str) -> Labels:
-    rows = list(csv.reader(io.StringIO(text)))
-    head, clip_at, label_at = _columns(rows, name)
+    rows, (head, clip_at, label_at) = _table(text, name)
     labels: dict[str, Label] = {}
     unusable: list[Unusable] = []
     for number, row in enumerate(rows[head + 1 :], head + 2):
@@ -85,7 +95,21 @@ def parse_labels(text: str, name: str) -> Labels:
     return Labels(list(labels.values()), unusable)
 
 
-def _columns(rows: Sequence[Sequence[str]], name: str) -> tuple[int, int, int]:
+def _table(text: str, name: str) -> tuple[list[list[str]], tuple[int, int, int]]:
+    """The rows, divided as it fits the columns: spreadsheets write semicolons and tabs as well."""
+    for delimiter in _DELIMITERS:
+        try:
+            rows = list(csv.reader(io.StringIO(text, newline=None), delimiter=delimiter))
+        except csv.Error as error:
+            raise UsageError(f"--labels {name} is no CSV: {error}") from None
+        if columns := _columns(rows):
+            return rows, columns
+    raise UsageError(
+        f"--labels {name} has no columns video_id and ground_truth_label: name them in its first row"
+    )
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> tuple[int, int, int] | None:
     """Which row names the columns, and which ones they are."""
     for number, row in enumerate(rows[:5]):
         names = [cell.strip().lower() for cell in row]
@@ -93,9 +117,7 @@ def _columns(rows: Sequence[Sequence[str]], name: str) -> tuple[int, int, int]:
         label = next((names.index(one) for one in _LABEL_COLUMNS if one in names), None)
         if clip is not None and label is not None:
             return number, clip, label
-    raise UsageError(
-        f"--labels {name} has no columns video_id and ground_truth_label: name them in its first row"
-    )
+    return None
 
 
 def _label(row: Sequence[str], clip_at: int, label_at: int) -> Label | str:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import normalize
 
 from worker.evaluation.counts import Confusion, Interval, Judged, confusion, jeffreys, wilson
 from worker.evaluation.labels import Label, Unusable, read_labels
@@ -107,7 +108,7 @@ def match(labels: Sequence[Label], verdicts: Sequence[Verdict], unusable: Sequen
     missing: list[Label] = []
     troubles = list(unusable)
     for label in labels:
-        name = label.clip.replace("\\", "/")
+        name = normalize("NFC", label.clip.replace("\\", "/").removeprefix("./"))
         there = next((found[name] for found in places if name in found), [])
         if not there:
             missing.append(label)
@@ -131,7 +132,7 @@ def match(labels: Sequence[Label], verdicts: Sequence[Verdict], unusable: Sequen
 def _places(names: Iterable[str]) -> Mapping[str, Sequence[int]]:
     places: dict[str, list[int]] = defaultdict(list)
     for at, name in enumerate(names):
-        places[name].append(at)
+        places[normalize("NFC", name)].append(at)  # some systems write an é as two letters
     return places
 
 
