@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from time import thread_time
 
 from worker.clock import Clock
 from worker.enqueue import bring
@@ -26,6 +27,12 @@ log = logging.getLogger(__name__)
 STILL_S = 3.0
 LOOK_S = 1.0
 """between two looks; shorter where files need not stand still for so long"""
+SHARE = 10
+"""of a core, at most one part in so many goes into looking"""
+ROUND = 1000
+"""of the files that were taken, about so many are looked at again in one look"""
+TURNS = 20
+"""but each of them once in so many looks"""
 
 
 class Following:
@@ -45,17 +52,22 @@ class Following:
         self._clock = clock
         self._watches: dict[str, Watch] = {}
         self._settled: dict[str, str] = {}
-        """what was taken, and its state then"""
+        """what was taken and lies there, and its state then"""
+        self._gone: set[int] = set()
+        """the names, hashed, of what was taken and lies there no more: one of that name may come again"""
         self._unreadable: set[str] = set()
         self._compared = False
-
-    @property
-    def poll(self) -> float:
-        return min(LOOK_S, self._still_s / 2)
+        self._looks = 0
+        self.poll = min(LOOK_S, still_s / 2)
+        """seconds until the next look"""
 
     def look(self) -> int:
         """Take what stands still; → new items."""
-        still = {path: state for path in self._paths() if (state := self._still(path))}
+        began = thread_time()
+        paths = list(self._paths())
+        still = {path: state for path in self._due(paths) if (state := self._still(path))}
+        self._forget_all_but(set(paths))
+        self.poll = max(min(LOOK_S, self._still_s / 2), (SHARE - 1) * (thread_time() - began))
         items = []
         for path in still:
             found = self._resolve(Wish(0, path, {}))
@@ -64,7 +76,7 @@ class Following:
                 keep(self._store, path.encode(errors="replace").decode(), found.why.encode(), [found])
             else:
                 items.append(found)
-        new = self._add(items, changed=not still.keys().isdisjoint(self._settled)) if items else 0
+        new = self._add(items, changed=any(map(self._was_taken, still))) if items else 0
         # only now: if the store was away, the next look takes them again
         self._settled |= still
         for path in still:
@@ -86,7 +98,7 @@ class Following:
         for folder in self._folders:
             for name in folder.below(self._unread):
                 path = f"{folder.location}/{name}"
-                if self._takes(name):
+                if path in self._settled or self._takes(name):
                     yield path
 
     def _unread(self, error: OSError) -> None:
@@ -100,6 +112,24 @@ class Following:
 
     def _takes(self, name: str) -> bool:
         return not self._task.suffixes or Path(name).suffix.lower() in self._task.suffixes
+
+    def _due(self, paths: Sequence[str]) -> Iterator[str]:
+        """What is new or moves, and some of those that were taken: each has its turn after so many looks."""
+        self._looks += 1
+        turns = min(TURNS, 1 + len(self._settled) // ROUND)
+        for path in paths:
+            if path not in self._settled or path in self._watches or (hash(path) + self._looks) % turns == 0:
+                yield path
+
+    def _forget_all_but(self, paths: set[str]) -> None:
+        for path in self._watches.keys() - paths:
+            del self._watches[path]
+        for path in self._settled.keys() - paths:
+            del self._settled[path]
+            self._gone.add(hash(path))
+
+    def _was_taken(self, path: str) -> bool:
+        return path in self._settled or hash(path) in self._gone
 
     def _still(self, path: str) -> str | None:
         """The state in which it stands still. None: it does not, or was taken so."""

@@ -76,6 +76,7 @@ class Root:
     def __init__(self, location: str) -> None:
         self.location = location if is_url(location) else clean(location.removeprefix("file://"))
         self._opened: Store | None = None
+        self._told: set[str] = set()
 
     def present(self) -> bool:
         return is_url(self.location) or Path(self.location).is_dir()
@@ -113,16 +114,22 @@ class Root:
             return
         for folder, folders, files in os.walk(self.location, onerror=unread, followlinks=False):
             if "final_results.json" in files or ("run.json" in files and "items" in folders):
-                log.warning("%s holds a run of ours and is left out", folder)
+                self._tell_once(f"{folder} holds a run of ours and is left out")
                 folders.clear()
                 continue
             folders[:] = sorted(f for f in folders if not f.startswith("."))
             for linked in (f for f in folders if (Path(folder) / f).is_symlink()):
-                log.warning("%s is a link to a folder and left out: name it itself", Path(folder) / linked)
+                self._tell_once(f"{Path(folder) / linked} is a link to a folder and left out: name it itself")
             under = folder[len(self.location) :].strip("/")
             for name in sorted(files):
                 if not name.startswith("."):
                     yield f"{under}/{name}" if under else name
+
+    def _tell_once(self, message: str) -> None:
+        """A folder that is followed is listed every second."""
+        if message not in self._told:
+            self._told.add(message)
+            log.warning("%s", message)
 
     @contextmanager
     def open(self, input: str, scratch: Path, admit: Callable[[int], None]) -> Iterator[Path]:

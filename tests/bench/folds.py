@@ -24,7 +24,7 @@ class Outcome:
     hit: bool
     """one of them is near a labelled second"""
     alarms: int
-    """of them in the calm stretch"""
+    """of them begin in the calm stretch, and are about nobody that was marked"""
 
     @property
     def judged(self) -> tuple[bool, bool]:

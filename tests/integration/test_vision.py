@@ -15,10 +15,14 @@ from tests.workers import answers, end_all, run
 from worker.items import Answer
 
 CLIPS, BATCH = 12, 3
-YES = (
-    '{"ghost_probing_detected": true, "incidents": [{"start_time": "0.5s", "end_time": "1.0s", "object_type": '
-    '"rider", "description": "from behind a bus", "risk_level": "high", "impact": "brake"}]}'
-)
+RIDER = {
+    "start_time": "0.5s",
+    "end_time": "1.0s",
+    "object_type": "rider",
+    "description": "from behind a bus",
+    "risk_level": "high",
+    "impact": "brake",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +61,8 @@ def test_clips_are_prepared_while_others_are_on_the_device(tmp_path: Path) -> No
 
 
 def test_from_clips_to_a_report_with_a_model_that_sees(tmp_path: Path) -> None:
-    model = tiny_models.checkpoint(tmp_path / "model", "qwen3_vl", says=YES)
+    says = json.dumps({"ghost_probing_detected": True, "incidents": [RIDER]})
+    model = tiny_models.checkpoint(tmp_path / "model", "qwen3_vl", says=says)
     clips = tmp_path / "clips"
     clips.mkdir()
     media.film(clips / "whole.mp4")
@@ -72,7 +77,7 @@ def test_from_clips_to_a_report_with_a_model_that_sees(tmp_path: Path) -> None:
     cut, whole = json.loads((out / "final_results.json").read_text())["results"]
     assert cut["failure"]["kind"] in ("truncated", "damaged")
     assert whole["engine"] == "qwen"
-    assert whole["incidents"] == json.loads(YES)["incidents"]
+    assert whole["incidents"] == [RIDER]
     assert whole["doubts"] == []
     assert [Path(one).name for one in sorted(whole["files"].values())] == ["1-1.jpg", "1-2.jpg", "1-3.jpg"]
     assert json.loads((out / "summary.json").read_text())["detected"] == 1

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.bench.folds import Outcome, choose, held_out, merit, merits, settings
+from tests.bench.ghosts import Case
+from tests.marks import Box, Clip, Confidence, Event, Mark
+from worker.ghosts.incident import Box as SightedBox
+from worker.ghosts.incident import Evidence, Incident, Sighting
 
 GRID = {"a": [1.0, 2.0, 3.0]}
 INCIDENT: Any = object()
@@ -42,3 +49,19 @@ def test_a_clip_has_no_say_in_its_own_thresholds() -> None:
 def test_merits_are_the_mean_over_the_views() -> None:
     yes, no = outcome(True, True), outcome(True, False)
     assert merits({"clip": [[yes, no], [yes, yes]]}) == [1.0, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("start_s", "end_s", "left", "alarms"),
+    [(0.5, 1.7, 700, 1), (0.2, 1.0, 700, 1), (0.5, 2.0, 100, 0), (1.4, 1.7, 700, 0)],
+    ids=["goes on behind the calm", "ends in it", "the right one, marked late", "begins behind it"],
+)
+def test_an_alarm_is_what_begins_while_it_is_calm(
+    start_s: float, end_s: float, left: float, alarms: int
+) -> None:
+    mark = Mark(Event.FIRST_SEEN, 1.8, Box(100, 300, 50, 100), "person", None, None, Confidence.HIGH, "")
+    case = Case(Clip("a.avi", (mark,)), Path("a.avi"), (2.0,), overlap=0.3, earliest_s=0.25)
+    track = tuple(Sighting(time, SightedBox(left, 300, 50, 100)) for time in (start_s, 1.8))
+    evidence = Evidence(track, "left", None, None, 0.0, None, 0.5)
+    assert case.outcome([Incident(start_s, end_s, "person", evidence)]).alarms == alarms
+    assert case.exposed_s == pytest.approx(1.05)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import pickle
 from pathlib import Path
 from uuid import uuid4
 
@@ -115,6 +117,84 @@ def test_what_changes_counts_alone_though_other_roots_know_nothing_of_it(tmp_pat
     (tmp_path / "here" / "2.mp4").write_bytes(b"all of it")
     assert sum(one.look() for _ in range(6)) == 1
     assert one.counting("2.mp4") == [len(b"all of it")]
+
+
+def test_what_comes_again_under_the_name_of_one_that_went_counts_alone(tmp_path: Path) -> None:
+    one = Followed(tmp_path)
+    file = tmp_path / "a.mp4"
+    for content in (b"the first", b"another"):
+        file.write_bytes(content)
+        assert sum(one.look() for _ in range(6)) == 1
+        file.unlink()
+        assert one.look() == 0
+    assert one.counting("a.mp4") == [len(b"another")]
+
+
+def test_of_what_went_little_is_remembered(tmp_path: Path) -> None:
+    one = Followed(tmp_path)
+    empty = held(one.following)
+    for taken in (False, True):
+        for n in range(100):
+            (tmp_path / f"{n}.mp4").write_bytes(b"x")
+        assert bool(sum(one.look() for _ in range(5 if taken else 2))) == taken
+        for n in range(100):
+            (tmp_path / f"{n}.mp4").unlink()
+        one.look()
+        assert held(one.following) - empty <= 100 * 20 * taken
+
+
+def test_what_lies_there_for_long_is_seldom_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.following.ROUND", 10)
+    one = Followed(tmp_path)
+    for n in range(100):
+        (tmp_path / f"{n}.mp4").write_bytes(b"x")
+    assert sum(one.look() for _ in range(5)) == 100
+    asked: list[str] = []
+    stat = Path.stat
+
+    def ask(path: Path, **how: bool) -> os.stat_result:
+        asked.extend([path.name] if path.suffix == ".mp4" else [])
+        return stat(path, **how)
+
+    monkeypatch.setattr(Path, "stat", ask)
+    (tmp_path / "new.mp4").write_bytes(b"x")
+    assert sum(one.look() for _ in range(5)) == 1
+    assert len(asked) < 100, "in five looks"
+    for file in ("7.mp4", "13.mp4"):
+        (tmp_path / file).write_bytes(b"longer")
+    assert sum(one.look() for _ in range(11 + 3)) == 2
+    assert {f"{n}.mp4" for n in range(100)} <= set(asked), "each had its turn"
+
+
+def test_what_a_look_costs_is_a_part_of_the_time_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = Followed(tmp_path)
+    one.look()
+    assert one.following.poll == 1.0
+    ticks = itertools.count()
+    monkeypatch.setattr("worker.following.thread_time", lambda: 5.0 * next(ticks))
+    one.look()
+    assert one.following.poll == 45.0
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    assert [one.look(after=45), one.look(after=45)] == [0, 1], "stood still for long enough"
+
+
+def test_what_is_left_out_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "final_results.json").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    one = Followed(tmp_path)
+    for _ in range(3):
+        one.look()
+    assert len(caplog.records) == 2
+
+
+def held(following: Following) -> int:
+    """Bytes of what it remembers of files."""
+    return len(pickle.dumps([v for v in vars(following).values() if isinstance(v, dict | set)]))
 
 
 def test_a_name_that_is_no_text_is_refused_and_told_in_the_results(tmp_path: Path) -> None:

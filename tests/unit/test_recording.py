@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+from av import Packet, VideoStream
 
 from tests import media
 from worker.errors import UsageError
@@ -33,6 +35,16 @@ def film(folder: Path, *, path: str, **how: object) -> Path:
 
 def frames(path: Path) -> list[Rgb]:
     return [frame.to_ndarray(format="rgb24") for _, frame in media.all_frames(path)]
+
+
+def packets(path: Path, start_s: float) -> Iterator[Packet[VideoStream]]:
+    """As a camera sends them whose clock says that it is so late."""
+    with av.open(str(path)) as source:
+        for packet in source.demux(source.streams.video[0]):
+            later = round(start_s / packet.time_base)
+            packet.pts = None if packet.pts is None else packet.pts + later
+            packet.dts = None if packet.dts is None else packet.dts + later
+            yield packet
 
 
 def never(_seconds: float) -> bool:
@@ -72,6 +84,52 @@ def test_a_window_is_hidden_until_it_is_whole(tmp_path: Path) -> None:
     assert [sum(not name.startswith(".") for name in names) for names in seen] == [0] * 90 + [1] * 10
     assert ".old.mkv" not in seen[0]
     assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_a_folder_is_one_recorders(tmp_path: Path) -> None:
+    source = film(tmp_path, path="a.ts", options={"g": "15"})
+    refused: list[str] = []
+
+    def beside(_seconds: float) -> bool:
+        if not refused:
+            with pytest.raises(UsageError) as error:
+                record(str(source), tmp_path / "out", 3.0, 1.0, 1.0, never)
+            refused.append(str(error.value))
+        return False
+
+    assert record(str(source), tmp_path / "out", 3.0, 1.0, 1.0, beside) == 4
+    assert "another recorder" in refused[0]
+    assert record(str(source), tmp_path / "out", 3.0, 1.0, 1.0, never) == 4, "it is free again"
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_a_clock_that_goes_back_begins_a_new_window(tmp_path: Path, kind: str) -> None:
+    source = film(tmp_path, **STREAMS[kind])  # type: ignore[arg-type]
+    (tmp_path / "out").mkdir()
+    windows = Windows(tmp_path / "out", 100.0, 1.0)
+    for start_s in (20, 19, 26.5):
+        for packet in packets(source, start_s):
+            windows.take(packet)
+    windows.close()
+    whole = len(frames(source))
+    assert [len(frames(file)) for file in sorted((tmp_path / "out").iterdir())] == [whole] * 3
+
+
+def test_a_window_that_somebody_removed_costs_itself_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = film(tmp_path, path="a.ts", options={"g": "15"})
+
+    removed: list[Path] = []
+
+    def remove(_seconds: float) -> bool:
+        if not removed:
+            removed.extend((tmp_path / "out").glob(".*"))
+            removed[0].unlink()
+        return False
+
+    assert record(str(source), tmp_path / "out", 3.0, 1.0, 1.0, remove) == 3
+    assert "somebody removed it" in caplog.text
 
 
 def test_a_stream_that_is_lost_is_opened_again(

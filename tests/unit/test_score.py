@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from worker.cli import group
 from worker.evaluation.comparison import compare, merge, rule
-from worker.evaluation.counts import Confusion, bootstrap, confusion, wilson
+from worker.evaluation.counts import Confusion, confusion, jeffreys, wilson
 from worker.evaluation.labels import Label
 from worker.evaluation.score import match
 from worker.evaluation.verdicts import Verdict
@@ -32,10 +32,19 @@ def test_intervals() -> None:
     low, high = wilson(8, 10) or (0, 0)
     assert (low, high) == (pytest.approx(0.4902, abs=1e-4), pytest.approx(0.9433, abs=1e-4))
     assert wilson(0, 0) is None
-    judged = [(True, True)] * 8 + [(True, False)] * 2
-    low, high = bootstrap(judged, lambda one: one.recall) or (0, 0)
-    assert 0.4 <= low < 0.8 < high <= 1.0
-    assert bootstrap(judged, lambda one: one.recall) == (low, high)
+    found = confusion([(True, True)] * 8 + [(True, False)] * 2)
+    low, high = jeffreys(found, lambda one: one.recall) or (0, 0)
+    assert (low, high) == (pytest.approx(0.497, abs=0.02), pytest.approx(0.956, abs=0.02))
+    assert jeffreys(found, lambda one: one.recall) == (low, high)
+    assert jeffreys(found, lambda one: one.balanced_accuracy) is None
+
+
+def test_a_few_clips_all_right_prove_no_perfect_engine() -> None:
+    found = confusion([(True, True), (True, True), (False, False)])
+    for figure in (lambda one: one.f1, lambda one: one.balanced_accuracy):
+        low, high = jeffreys(found, figure) or (0, 0)
+        assert low < 0.6
+        assert high == 1.0
 
 
 def test_labels_find_their_clips_and_the_rest_is_counted() -> None:
@@ -87,6 +96,19 @@ def test_what_a_screen_let_through_of_the_ghosts() -> None:
     assert match(labels, [Verdict("a", True)]).document()["screen"] is None
 
 
+def test_of_two_labels_of_one_clip_the_first_counts() -> None:
+    score = match([Label("a", "none"), Label("a.mp4", GHOST, (5.0,))], [Verdict("a.mp4", True)])
+    assert score.confusion == Confusion(0, 1, 0, 0)
+    assert [one.text for one in score.unusable] == ["a.mp4"]
+    assert score.unlabelled == 0
+
+
+def test_an_exact_path_is_found_beside_others_of_its_name() -> None:
+    verdicts = [Verdict("x.mp4", False), Verdict("sub/x.mp4", True), Verdict("x", True)]
+    score = match([Label("x.mp4", "none"), Label("sub/x.mp4", GHOST), Label("x", GHOST)], verdicts)
+    assert (score.confusion, score.unusable) == (Confusion(2, 0, 0, 1), [])
+
+
 def test_the_command_reads_what_collect_wrote(tmp_path: Path) -> None:
     _write(tmp_path / "a", {"1.avi": [1.0], "2.avi": [], "3.avi": [8.0]}, failed=("4.avi",))
     labels = tmp_path / "labels.csv"
@@ -130,6 +152,59 @@ def test_a_merged_run(name: str, yes: list[str]) -> None:
     assert [one["input"] for one in merged if one["ghost_probing_detected"]] == yes
     assert [one["merged_from"] for one in merged] == [2, 2, 2, 1]
     assert [i["start_time"] for i in merged[0]["incidents"]] == ["1.0s", "4.0s"]
+
+
+def test_a_clip_that_a_run_answers_twice_is_told_and_left_out(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        _write(tmp_path / name, {"1.avi": [1.0], "2.avi": []})
+    file = tmp_path / "b" / "final_results.json"
+    document = json.loads(file.read_bytes())
+    document["results"].append(_line("1.avi", []))
+    file.write_text(json.dumps(document))
+    out = tmp_path / "out"
+    said = CliRunner().invoke(
+        group, ["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--merge", "any", "--out", str(out)]
+    )
+    assert "1 clips answered in both" in said.output
+    assert "more than once in one of them, so neither compared nor merged: 1.avi" in said.output
+    results = json.loads((out / "final_results.json").read_bytes())["results"]
+    assert [one["input"] for one in results] == ["2.avi"]
+
+
+def test_a_merged_line_names_no_files_that_it_lacks_and_who_told_what() -> None:
+    a = _line("1", [4.0]) | {"engine": "motion", "files": {"1-1.jpg": "files/1-a/1-1.jpg"}}
+    b = _line("1", [1.0]) | {"engine": "detector"}
+    alone = _line("2", [1.0]) | {"engine": "motion", "files": {"1-1.jpg": "files/2-a/1-1.jpg"}}
+    both, single = merge({"results": [a, alone]}, {"results": [b]}, rule("all", 0.5, 0.5))
+    assert [one["engine"] for one in both["incidents"]] == ["detector", "motion"]
+    assert not {"files", "engine"} & both.keys()
+    assert single["engine"] == "motion"
+    assert "files" not in single
+
+
+def test_what_both_tell_of_one_time_is_one_incident() -> None:
+    a = _line("1", [1.0, 4.0]) | {"engine": "motion"}
+    b = _line("1", [1.5, 8.0]) | {"engine": "detector"}
+    a["incidents"][0]["evidence"] = {"confidence": 0.3}
+    (merged,) = merge({"results": [a]}, {"results": [b]}, rule("any", 0.5, 0.5))
+    told = [(one["start_time"], one["end_time"], one["engine"]) for one in merged["incidents"]]
+    assert told == [
+        ("1.0s", "2.5s", "detector+motion"),
+        ("4.0s", "5.0s", "motion"),
+        ("8.0s", "9.0s", "detector"),
+    ]
+
+
+def test_a_merged_run_is_not_written_over_other_answers(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        _write(tmp_path / name, {"1.avi": [1.0]})
+    before = (tmp_path / "a" / "final_results.json").read_bytes()
+    command = ["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--merge", "all", "--out"]
+    said = CliRunner().invoke(group, [*command, str(tmp_path / "a")])
+    assert "holds other answers" in said.output
+    assert (tmp_path / "a" / "final_results.json").read_bytes() == before
+    for _ in range(2):  # the same again is no other
+        assert CliRunner().invoke(group, [*command, str(tmp_path / "out")]).exit_code == 0
 
 
 def test_compare_writes_a_merged_run(tmp_path: Path) -> None:

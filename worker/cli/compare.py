@@ -27,7 +27,7 @@ _TYPED = click.core.ParameterSource.COMMANDLINE
 @click.option("--weight", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="A's, of both")
 @click.option(
     "--threshold",
-    type=click.FloatRange(0, 1),
+    type=click.FloatRange(0, 1, min_open=True),
     default=0.5,
     show_default=True,
     help="weighted sureness for a yes",
@@ -85,6 +85,7 @@ def lines(found: Comparison) -> Iterator[str]:
         ("yes in B alone", found.only_b),
         ("without an answer in one of them", found.failed),
         ("in one of them alone", found.missing),
+        ("more than once in one of them, so neither compared nor merged", found.doubled),
     ):
         if names:
             more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
@@ -94,17 +95,16 @@ def lines(found: Comparison) -> Iterator[str]:
 def _write(out: Path, a: Json, b: Json, merge: str, weight: float, threshold: float) -> None:
     from worker.evaluation.comparison import merge as merged
     from worker.evaluation.comparison import rule
-    from worker.evaluation.verdicts import FILE
+    from worker.evaluation.verdicts import FILE, read_results
     from worker.queue.text import encode
     from worker.report.files import write_whole
     from worker.report.record import document
 
+    how = {"rule": merge, "weight": weight, "threshold": threshold}
+    head = {"task": a["task"], "fingerprint": f"{a['fingerprint']}+{b['fingerprint']}", "merged": how}
+    if (out / FILE).exists() and (there := read_results(out)["fingerprint"]) != head["fingerprint"]:
+        raise UsageError(f"--out {out} holds other answers ({there}): give a folder of its own")
     results = merged(a, b, rule(merge, weight, threshold))
-    head = {
-        "task": a["task"],
-        "fingerprint": f"{a['fingerprint']}+{b['fingerprint']}",
-        "merged": {"rule": merge, "weight": weight, "threshold": threshold},
-    }
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_whole(out / FILE, document(head, map(encode, results)))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from worker.evaluation.verdicts import VERDICT, Verdict, seconds
@@ -22,6 +22,8 @@ class Comparison:
     """there is no answer in one of them"""
     missing: Sequence[str]
     """in one of them alone"""
+    doubled: Sequence[str] = ()
+    """more than once in one of them, with other parameters: which answers belong together nobody can tell"""
 
     @property
     def compared(self) -> int:
@@ -53,11 +55,13 @@ class Comparison:
             "both_no": len(self.both_no),
             "failed": list(self.failed),
             "missing": list(self.missing),
+            "doubled": list(self.doubled),
         }
 
 
 def compare(a: Sequence[Verdict], b: Sequence[Verdict]) -> Comparison:
-    ours, theirs = ({one.input: one.yes for one in run} for run in (a, b))
+    doubled = _doubled([one.input for one in a], [one.input for one in b])
+    ours, theirs = ({one.input: one.yes for one in run if one.input not in doubled} for run in (a, b))
     shared = sorted(ours.keys() & theirs.keys())
     answered = [name for name in shared if ours[name] is not None and theirs[name] is not None]
     said: dict[tuple[bool, bool], list[str]] = defaultdict(list)
@@ -70,6 +74,7 @@ def compare(a: Sequence[Verdict], b: Sequence[Verdict]) -> Comparison:
         said[False, False],
         failed=sorted(set(shared) - set(answered)),
         missing=sorted(ours.keys() ^ theirs.keys()),
+        doubled=sorted(doubled),
     )
 
 
@@ -83,30 +88,81 @@ def rule(name: str, weight: float, threshold: float) -> Rule:
 
 
 def merge(a: Json, b: Json, decide: Rule) -> list[dict[str, Json]]:
-    """One line a clip: the verdict by the rule, the incidents of both where it is yes. Where only one
-    answered its word counts; where none did A's failure stays."""
-    theirs = {one["input"]: one for one in b["results"]}
-    ours = {one["input"]: one for one in a["results"]}
+    """One line a clip: the verdict by the rule, the incidents of both where it is yes, and who told each.
+    Where only one answered its word counts; where none did A's failure stays. A clip that one of them answers
+    more than once is in no line; nor are pictures, which stay with their runs."""
+    doubled = _doubled(*([one["input"] for one in run["results"]] for run in (a, b)))
+    ours, theirs = (
+        {one["input"]: one for one in run["results"] if one["input"] not in doubled} for run in (a, b)
+    )
     return [_merged(ours.get(name), theirs.get(name), decide) for name in sorted(ours.keys() | theirs.keys())]
+
+
+def _doubled(*runs: Iterable[str]) -> set[str]:
+    return {name for run in runs for name, count in Counter(run).items() if count > 1}
 
 
 def _merged(a: Json, b: Json, decide: Rule) -> dict[str, Json]:
     answered = [one for one in (a, b) if one is not None and one["status"] == "ok"]
     if len(answered) < 2:
-        return dict((answered or [one for one in (a, b) if one is not None])[0]) | {
-            "merged_from": len(answered)
-        }
+        only = (answered or [one for one in (a, b) if one is not None])[0]
+        return _without(only, "files") | {"merged_from": len(answered)}
     yes = decide(a, b)
-    incidents = sorted([*a["incidents"], *b["incidents"]], key=lambda one: seconds(one["start_time"]))
-    return dict(a) | {VERDICT: yes, "incidents": incidents if yes else [], "merged_from": 2}
+    incidents = _joined(_told(a), _told(b))
+    merged = {VERDICT: yes, "incidents": incidents if yes else [], "merged_from": 2}
+    return _without(a, "files", "engine") | merged
+
+
+def _joined(ours: Sequence[dict[str, Json]], theirs: Iterable[dict[str, Json]]) -> list[dict[str, Json]]:
+    """In the order of time. What both tell of one time is one incident: in the surer one's words, from the
+    earlier start to the later end."""
+    joined = list(ours)
+    open_ones = list(range(len(joined)))
+    for one in theirs:
+        at = next((n for n in open_ones if _meet(joined[n], one)), None)
+        if at is None:
+            joined.append(one)
+        else:
+            open_ones.remove(at)
+            joined[at] = _one_of(joined[at], one)
+    return sorted(joined, key=lambda one: seconds(one["start_time"]))
+
+
+def _meet(a: Mapping[str, Json], b: Mapping[str, Json]) -> bool:
+    starts, ends = ([seconds(one[key]) for one in (a, b)] for key in ("start_time", "end_time"))
+    return max(starts) <= min(ends)
+
+
+def _one_of(a: dict[str, Json], b: dict[str, Json]) -> dict[str, Json]:
+    surer, other = (b, a) if _confidence(b) > _confidence(a) else (a, b)
+    engines = [one["engine"] for one in (surer, other) if "engine" in one]
+    return {
+        **surer,
+        "start_time": min(a["start_time"], b["start_time"], key=seconds),
+        "end_time": max(a["end_time"], b["end_time"], key=seconds),
+        **({"engine": "+".join(dict.fromkeys(engines))} if engines else {}),
+    }
+
+
+def _told(result: Mapping[str, Json]) -> list[dict[str, Json]]:
+    by = {"engine": result["engine"]} if "engine" in result else {}
+    return [dict(one) | by for one in result["incidents"]]
+
+
+def _without(result: Mapping[str, Json], *names: str) -> dict[str, Json]:
+    return {name: value for name, value in result.items() if name not in names}
 
 
 def _sureness(result: Mapping[str, Json]) -> float:
     """0 to 1; an engine that tells none is sure of its word."""
     if not result[VERDICT]:
         return 0.0
-    told = [(one.get("evidence") or {}).get("confidence", 1.0) for one in result["incidents"]]
-    return max(told, default=1.0)
+    return max(map(_confidence, result["incidents"]), default=1.0)
+
+
+def _confidence(incident: Mapping[str, Json]) -> float:
+    sure: float = (incident.get("evidence") or {}).get("confidence", 1.0)
+    return sure
 
 
 def _rounded(value: float | None) -> float | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 _Z = 1.959963984540054
-_RESAMPLES = 2000
+_DRAWS = 4000
 _SEED = 20170
+_UNSEEN = 0.5
+"""what each count begins with (Jeffreys): three clips that are all right prove no rate of 1"""
 
 Interval = tuple[float, float]
 Judged = tuple[bool, bool]
@@ -18,13 +20,15 @@ Judged = tuple[bool, bool]
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    true_yes: int
-    false_yes: int
-    false_no: int
-    true_no: int
+    """Counts; or weights, where chance is played through."""
+
+    true_yes: float
+    false_yes: float
+    false_no: float
+    true_no: float
 
     @property
-    def total(self) -> int:
+    def total(self) -> float:
         return self.true_yes + self.false_yes + self.false_no + self.true_no
 
     @property
@@ -64,7 +68,7 @@ def share(part: float, whole: float) -> float | None:
     return part / whole if whole else None
 
 
-def wilson(part: int, whole: int) -> Interval | None:
+def wilson(part: float, whole: float) -> Interval | None:
     """95 % interval of a share."""
     if not whole:
         return None
@@ -74,14 +78,14 @@ def wilson(part: int, whole: int) -> Interval | None:
     return max(0.0, middle - reach), min(1.0, middle + reach)
 
 
-def bootstrap(judged: Sequence[Judged], figure: Callable[[Confusion], float | None]) -> Interval | None:
-    """95 % interval of any figure: it is worked out again on clips drawn anew, always the same ones."""
-    draw = random.Random(_SEED)
-    figures = sorted(
-        value
-        for _ in range(_RESAMPLES if judged else 0)
-        if (value := figure(confusion(draw.choices(judged, k=len(judged))))) is not None
-    )
-    if not figures:
+def jeffreys(found: Confusion, figure: Callable[[Confusion], float | None]) -> Interval | None:
+    """95 % interval of any figure: where it lies under shares that these counts let expect, always the same
+    draws of them."""
+    value = figure(found)
+    if value is None:
         return None
-    return figures[int(0.025 * len(figures))], figures[min(len(figures) - 1, int(0.975 * len(figures)))]
+    draw = random.Random(_SEED)
+    counts = found.true_yes, found.false_yes, found.false_no, found.true_no
+    drawn = (Confusion(*(draw.gammavariate(one + _UNSEEN, 1) for one in counts)) for _ in range(_DRAWS))
+    figures = sorted(one for each in drawn if (one := figure(each)) is not None)
+    return min(value, figures[int(0.025 * _DRAWS)]), max(value, figures[int(0.975 * _DRAWS)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +14,12 @@ from worker.errors import UsageError
 _CLIP_COLUMNS = ("video_id", "video", "clip", "file", "input", "视频", "文件")
 _LABEL_COLUMNS = ("ground_truth_label", "ground_truth", "label", "标签")
 _NOTHING = frozenset({"none", "no", "negative", "normal", "无", "没有", "否"})
-_GHOST = ("ghost", "鬼探头")
-_EVENT = re.compile(
-    r"(?:(?P<time>\d+(?:\.\d+)?)\s*(?:s|sec|秒)?\s*[:：]\s*)?(?P<what>[^\W\d_].*)", re.IGNORECASE
-)
+_GHOSTS = frozenset({"ghost", "ghost probing", "鬼探头"})
+_OTHERS = frozenset({"cut in", "lane change", "overtaking", "加塞", "切入", "变道", "超车", "other", "其他"})
+_NUMBER, _AT = r"\d+(?:\.\d+)?", r"\s*(?:s|sec|秒)?\s*[:：]"
+_BETWEEN = re.compile(rf"[;；|]|[,，、](?=\s*{_NUMBER}{_AT})")
+_EVENT = re.compile(rf"(?:(?P<time>{_NUMBER}){_AT}\s*)?(?P<what>[^\W\d_].*)", re.IGNORECASE)
+_DELIMITERS = (",", ";", "\t")
 _ENCODINGS = ("utf-8-sig", "gb18030")
 
 
@@ -49,7 +51,7 @@ class Labels:
 
 
 def is_ghost(category: str) -> bool:
-    return any(word in category for word in _GHOST)
+    return _plain(category) in _GHOSTS
 
 
 def read_labels(file: Path) -> Labels:
@@ -59,15 +61,24 @@ def read_labels(file: Path) -> Labels:
         raise UsageError(f"--labels {file}: {error.strerror}; name a CSV file") from None
     for encoding in _ENCODINGS:
         try:
-            return parse_labels(data.decode(encoding), str(file))
+            text = data.decode(encoding)
+            break
         except UnicodeDecodeError:
             continue
-    raise UsageError(f"--labels {file} is neither UTF-8 nor GB18030: save it as UTF-8")
+    else:
+        raise UsageError(f"--labels {file} is neither UTF-8 nor GB18030: save it as UTF-8")
+    found = parse_labels(text, str(file))
+    if found.unusable and not found.labels:
+        first = found.unusable[0]
+        raise UsageError(
+            f"--labels {file}: none of its {len(found.unusable)} rows can be used; "
+            f"row {first.row}: {first.why}"
+        )
+    return found
 
 
 def parse_labels(text: str, name: str) -> Labels:
-    rows = list(csv.reader(io.StringIO(text)))
-    head, clip_at, label_at = _columns(rows, name)
+    rows, (head, clip_at, label_at) = _table(text, name)
     labels: dict[str, Label] = {}
     unusable: list[Unusable] = []
     for number, row in enumerate(rows[head + 1 :], head + 2):
@@ -84,7 +95,21 @@ def parse_labels(text: str, name: str) -> Labels:
     return Labels(list(labels.values()), unusable)
 
 
-def _columns(rows: Sequence[Sequence[str]], name: str) -> tuple[int, int, int]:
+def _table(text: str, name: str) -> tuple[list[list[str]], tuple[int, int, int]]:
+    """The rows, divided as it fits the columns: spreadsheets write semicolons and tabs as well."""
+    for delimiter in _DELIMITERS:
+        try:
+            rows = list(csv.reader(io.StringIO(text, newline=None), delimiter=delimiter))
+        except csv.Error as error:
+            raise UsageError(f"--labels {name} is no CSV: {error}") from None
+        if columns := _columns(rows):
+            return rows, columns
+    raise UsageError(
+        f"--labels {name} has no columns video_id and ground_truth_label: name them in its first row"
+    )
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> tuple[int, int, int] | None:
     """Which row names the columns, and which ones they are."""
     for number, row in enumerate(rows[:5]):
         names = [cell.strip().lower() for cell in row]
@@ -92,9 +117,7 @@ def _columns(rows: Sequence[Sequence[str]], name: str) -> tuple[int, int, int]:
         label = next((names.index(one) for one in _LABEL_COLUMNS if one in names), None)
         if clip is not None and label is not None:
             return number, clip, label
-    raise UsageError(
-        f"--labels {name} has no columns video_id and ground_truth_label: name them in its first row"
-    )
+    return None
 
 
 def _label(row: Sequence[str], clip_at: int, label_at: int) -> Label | str:
@@ -107,16 +130,23 @@ def _label(row: Sequence[str], clip_at: int, label_at: int) -> Label | str:
         return "it has no label"
     if said in _NOTHING:
         return Label(clip, "none")
-    events = list(_events(said))
-    if not events:
-        return f"'{said}' is neither none nor an event such as 5s: ghost probing"
-    ghosts = [(time, what) for time, what in events if is_ghost(what)]
-    category = (ghosts or events)[0][1]
+    pieces = [piece.strip() for piece in _BETWEEN.split(said)]
+    events = [_event(piece) for piece in pieces if piece]
+    known = [one for one in events if one is not None]
+    if not known or len(known) < len(events):
+        return f"'{said}' is neither none nor an event such as 5s: ghost probing or 6s: cut-in"
+    ghosts = [(time, what) for time, what in known if is_ghost(what)]
+    category = (ghosts or known)[0][1]
     return Label(clip, category, tuple(time for time, _ in ghosts if time is not None))
 
 
-def _events(said: str) -> Iterator[tuple[float | None, str]]:
-    for piece in re.split(r"[;；|]", said):
-        found = _EVENT.fullmatch(piece.strip())
-        if found:
-            yield (float(found["time"]) if found["time"] else None), " ".join(found["what"].split())
+def _event(piece: str) -> tuple[float | None, str] | None:
+    """When, and what; None: a doubt, a negation, or a word that is not known. A guess would be scored."""
+    found = _EVENT.fullmatch(piece)
+    if not found or _plain(found["what"]) not in _GHOSTS | _OTHERS:
+        return None
+    return (float(found["time"]) if found["time"] else None), " ".join(found["what"].split())
+
+
+def _plain(category: str) -> str:
+    return " ".join(re.split(r"[\s_-]+", category.strip()))

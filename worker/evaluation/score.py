@@ -6,8 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import normalize
 
-from worker.evaluation.counts import Confusion, Interval, Judged, bootstrap, confusion, wilson
+from worker.evaluation.counts import Confusion, Interval, Judged, confusion, jeffreys, wilson
 from worker.evaluation.labels import Label, Unusable, read_labels
 from worker.evaluation.verdicts import Verdict, verdict
 from worker.items import Json
@@ -117,30 +118,39 @@ def score(labels: Path, lines: Iterable[Mapping[str, Json]]) -> Score:
 
 
 def match(labels: Sequence[Label], verdicts: Sequence[Verdict], unusable: Sequence[Unusable] = ()) -> Score:
-    """A label names a clip by its path, its file's name, or that name without its ending; one name that fits
-    several clips fits none."""
-    by_name: dict[str, set[int]] = defaultdict(set)
-    for at, one in enumerate(verdicts):
-        for name in one.names:
-            by_name[name].add(at)
-    pairs: list[Pair] = []
+    """A label names a clip by its path, else its file's name, else that name without its ending; one name
+    that fits several clips fits none, and of the labels of one clip the first counts."""
+    places = [_places(names) for names in zip(*(one.names for one in verdicts), strict=True)]
+    pairs: dict[int, Pair] = {}
     missing: list[Label] = []
     troubles = list(unusable)
     for label in labels:
-        there = by_name.get(label.clip.replace("\\", "/"), set())
-        if len(there) == 1:
-            pairs.append(Pair(label, verdicts[min(there)]))
-        elif there:
-            troubles.append(Unusable(0, label.clip, f"{len(there)} clips have that name: write its path"))
-        else:
+        name = normalize("NFC", label.clip.replace("\\", "/").removeprefix("./"))
+        there = next((found[name] for found in places if name in found), [])
+        if not there:
             missing.append(label)
+        elif len(there) > 1:
+            remedy = "write its path" if len({verdicts[at].input for at in there}) > 1 else "one must go"
+            troubles.append(Unusable(0, label.clip, f"{len(there)} answers have that name: {remedy}"))
+        elif there[0] in pairs:
+            first = pairs[there[0]].label.clip
+            troubles.append(Unusable(0, label.clip, f"it is the clip that {first} names above, which counts"))
+        else:
+            pairs[there[0]] = Pair(label, verdicts[there[0]])
     return Score(
-        [pair for pair in pairs if pair.verdict.yes is not None],
-        [pair for pair in pairs if pair.verdict.yes is None],
+        [pair for pair in pairs.values() if pair.verdict.yes is not None],
+        [pair for pair in pairs.values() if pair.verdict.yes is None],
         missing,
-        len(verdicts) - len({pair.verdict.input for pair in pairs}),
+        len(verdicts) - len(pairs),
         troubles,
     )
+
+
+def _places(names: Iterable[str]) -> Mapping[str, Sequence[int]]:
+    places: dict[str, list[int]] = defaultdict(list)
+    for at, name in enumerate(names):
+        places[normalize("NFC", name)].append(at)  # some systems write an é as two letters
+    return places
 
 
 def figures(judged: Sequence[Judged]) -> dict[str, Json]:
@@ -150,9 +160,9 @@ def figures(judged: Sequence[Judged]) -> dict[str, Json]:
     return {
         "precision": _figure(found.precision, wilson(found.true_yes, yes)),
         "recall": _figure(found.recall, wilson(found.true_yes, real)),
-        "f1": _figure(found.f1, bootstrap(judged, lambda one: one.f1)),
+        "f1": _figure(found.f1, jeffreys(found, lambda one: one.f1)),
         "balanced_accuracy": _figure(
-            found.balanced_accuracy, bootstrap(judged, lambda one: one.balanced_accuracy)
+            found.balanced_accuracy, jeffreys(found, lambda one: one.balanced_accuracy)
         ),
         "accuracy": _figure(found.accuracy, wilson(found.true_yes + found.true_no, found.total)),
     }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import logging
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -37,11 +39,31 @@ def record(url: str, folder: Path, window_s: float, overlap_s: float, pause_s: f
     """Until it is told to stop, or a file is at its end; → windows written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        lock = _hold(folder)
         for left in folder.glob(f".*{ENDING}"):
             left.unlink()  # of one who was killed
     except OSError as error:
         raise UsageError(f"{folder}: {error.strerror}; give another folder") from None
-    windows = Windows(folder, window_s, overlap_s)
+    try:
+        return _record(url, folder, Windows(folder, window_s, overlap_s), pause_s, wait)
+    finally:
+        os.close(lock)
+
+
+def _hold(folder: Path) -> int:
+    """Nobody else records into it until this is closed, by our death too."""
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise UsageError(f"{folder}: another recorder writes there; give another folder") from None
+    except OSError:
+        log.debug("%s is on a file system without locks", folder)
+    return lock
+
+
+def _record(url: str, folder: Path, windows: Windows, pause_s: float, wait: Wait) -> int:
     while True:
         why = ""
         try:
@@ -82,6 +104,7 @@ class Windows:
         self._open: list[_Window] = []
         self.written = 0
         self._last_s = 0.0
+        self._decoded_s: float | None = None
         self._zero = datetime.now(UTC)
         """when the stream's own clock, from which the names of its windows are told, stood at 0"""
 
@@ -90,9 +113,12 @@ class Windows:
         if time is None or packet.time_base is None or not packet.size:
             return  # the end of a stream, or a packet that nobody can place
         now = float(time * packet.time_base)
-        if self._open and abs(now - self._last_s) > KEYFRAME_S:
-            self.close()  # the source's clock has jumped
+        decoded = None if packet.dts is None else float(packet.dts * packet.time_base)
+        if self._open and self._jumps(now, decoded, packet.is_keyframe):
+            log.warning("the source's clock has jumped: a new window begins at the next keyframe")
+            self.close()
         self._last_s = now
+        self._decoded_s = self._decoded_s if decoded is None else decoded
         if packet.is_keyframe and (not self._open or now - self._open[-1].start_s >= self._step_s):
             if not self._open:
                 self._zero = datetime.now(UTC) - timedelta(seconds=now)
@@ -107,6 +133,13 @@ class Windows:
                 "interval (GOP) to 2 s or less"
             )
 
+    def _jumps(self, now: float, decoded: float | None, keyframe: bool) -> bool:
+        """Has the source's clock gone back, or far on? By the order of decoding: what is shown goes back at
+        every B-frame, and never at a keyframe."""
+        if decoded is None or self._decoded_s is None:
+            return abs(now - self._last_s) > KEYFRAME_S or (keyframe and now < self._last_s)
+        return not 0 <= decoded - self._decoded_s <= KEYFRAME_S
+
     def close(self) -> None:
         """The younger of two holds nothing that the older one lacks."""
         for window in self._open[1:]:
@@ -114,10 +147,15 @@ class Windows:
         for window in self._open[:1]:
             self._finish(window)
         self._open = []
+        self._decoded_s = None
 
     def _finish(self, window: _Window) -> None:
-        log.info("%s: %.1f s", window.finish(), self._last_s - window.start_s)
-        self.written += 1
+        try:
+            log.info("%s: %.1f s", window.finish(), self._last_s - window.start_s)
+        except FileNotFoundError:
+            log.warning("%s is lost: somebody removed it while it was written", window.file)
+        else:
+            self.written += 1
 
 
 class _Window:
@@ -127,7 +165,7 @@ class _Window:
         self.start_s = start_s
         self._start = first.pts if first.pts is not None else first.dts
         name = stamp(began) + ENDING
-        self._file, self._hidden = folder / name, folder / f".{name}"
+        self.file, self._hidden = folder / name, folder / f".{name}"
         self._out = av.open(str(self._hidden), "w", format="matroska")
         assert isinstance(first.stream, VideoStream)
         self._stream = self._out.add_stream_from_template(first.stream)
@@ -145,8 +183,8 @@ class _Window:
 
     def finish(self) -> Path:
         self._out.close()
-        self._hidden.replace(self._file)
-        return self._file
+        self._hidden.replace(self.file)
+        return self.file
 
     def discard(self) -> None:
         with suppress(av.FFmpegError):
