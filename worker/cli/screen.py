@@ -80,6 +80,7 @@ def _pace(progress: Progress) -> str:
     if progress.done == progress.shards:
         return shards
     if progress.eta_s is None:
-        return f"{shards}; nobody works on them now"
+        working = any(worker.live for worker in progress.workers)
+        return f"{shards}; {'no rate is known yet' if working else 'nobody works on them now'}"
     low, high = progress.eta_s
     return f"{shards}; {progress.rate_per_s:.3g} items/s, {spoken(low)} to {spoken(high)} left"
