@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker import models
+from worker.engines.choice import engine_type
 from worker.errors import UsageError
 from worker.inputs import NOT_FOUND, lies_there
 from worker.items import Item
@@ -62,7 +63,8 @@ def agree(store: Store, wanted: Wanted) -> Run:
     recipe = _recipe(store, wanted)
     task = registry.find(recipe.task)
     if wanted.model and recipe.revision and models.is_file(recipe.revision):
-        models.keep(store, Path(wanted.model), recipe.revision)
+        check = engine_type(task.engines[recipe.engine or ""]).check
+        models.keep(store, Path(wanted.model), recipe.revision, check)
     # a job has its shard, and so its checkpoints, to itself
     sizes = Sizes(1) if issubclass(task, JobTask) else Sizes.of(task.seconds_per_item)
     return freeze(store, recipe, sizes)

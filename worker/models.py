@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from worker.engines.choice import Choice, engine_type
@@ -62,10 +63,11 @@ def revision_of(file: Path) -> str:
         raise UsageError(f"--model {file}: {error.strerror}; name the model's file") from None
 
 
-def keep(store: Store, file: Path, revision: str) -> None:
-    """Into the queue, unless it is there."""
+def keep(store: Store, file: Path, revision: str, check: Callable[[Path], None]) -> None:
+    """Into the queue, unless it is there; `check` looks at it first."""
     name = layout.model(revision.removeprefix(HASH))
     if store.head(name) is None:
+        check(file)
         store.upload(name, file)
 
 
