@@ -48,8 +48,12 @@ else
 	.venv/bin/worker run $(QUEUE) --task $(TASK) --out $(OUT) $(IN)
 endif
 
+# as text in the recipe, a quote or a dollar of an address would be the shell's or make's
+unexport URL SHA256
+weights: export WEIGHTS_URL := $(value URL)
+weights: export WEIGHTS_SHA256 := $(value SHA256)
 weights: .venv/core.stamp ## fetch a model's file that you name, and check it: URL=https://… SHA256=…
-	@.venv/bin/worker weights '$(URL)' '$(SHA256)'
+	@.venv/bin/worker weights -- "$$WEIGHTS_URL" "$$WEIGHTS_SHA256"
 
 test: .venv/dev.stamp ## run the tests
 	@tests/servers.sh

@@ -8,6 +8,7 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 from worker import models
+from worker.engines.choice import engine_type
 from worker.errors import UsageError
 from worker.inputs import NOT_FOUND, clean, lies_there
 from worker.items import Item
@@ -65,7 +66,8 @@ def agree(store: Store, wanted: Wanted) -> Run:
     task = registry.find(recipe.task)
     for model, chosen in ((wanted.model, recipe), (wanted.screen_model, recipe.screen)):
         if model and chosen and models.is_file(chosen.revision):
-            models.keep(store, Path(model), chosen.revision)
+            check = engine_type(task.engines[chosen.engine or ""]).check
+            models.keep(store, Path(model), chosen.revision, check)
     # a job has its shard, and so its checkpoints, to itself
     sizes = Sizes(1) if issubclass(task, JobTask) else Sizes.of(task.seconds_per_item)
     at = clean(wanted.model) if wanted.model and models.is_folder(recipe.revision) else None

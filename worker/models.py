@@ -6,7 +6,7 @@ hub by its commit; they are too large to travel, so each machine has them somewh
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeGuard
@@ -133,10 +133,11 @@ def revision_of(file: Path) -> str:
         raise UsageError(f"--model {file}: {error.strerror}; name the model's file") from None
 
 
-def keep(store: Store, file: Path, revision: str) -> None:
-    """Into the queue, unless it is there."""
+def keep(store: Store, file: Path, revision: str, check: Callable[[Path], None]) -> None:
+    """Into the queue, unless it is there; `check` looks at it first."""
     name = layout.model(revision.removeprefix(HASH))
     if store.head(name) is None:
+        check(file)
         store.upload(name, file)
 
 

@@ -19,7 +19,7 @@ from tests.queues import TASKS, QueueUnderTest
 from worker import cli
 from worker.cli.outcome import findings
 from worker.cli.screen import Screen
-from worker.cli.table import bar, clean, cut, table, width
+from worker.cli.table import bar, cut, table, width
 from worker.errors import MachineError
 from worker.items import Failure
 from worker.queue import layout
@@ -146,6 +146,11 @@ class TestTrouble:
         assert "run again with --debug" in said.line
         assert "TOPSECRET" not in said.line
 
+    def test_a_name_in_an_error_moves_no_cursor(self, worker: Any, raising: Any) -> None:
+        raising(MachineError("a\x1b[2J\u202e.mp4 is odd"))
+        assert worker("tasks").line == "worker: a\ufffd[2J\ufffd.mp4 is odd\n"
+        assert "\x1b" not in worker("--debug", "tasks").err
+
     def test_debug_shows_the_traceback_without_secrets(self, worker: Any, raising: Any) -> None:
         raising(MachineError("https://u:TOPSECRET@h"))
         said = worker("--debug", "tasks")
@@ -263,7 +268,8 @@ class TestTable:
         assert {width(line) for line in lines} == {7}
 
     def test_names_cannot_move_the_cursor(self) -> None:
-        assert clean("a\x1b[2J\nb\u202ec") == "a\ufffd[2J\ufffdb\ufffdc"
+        assert table([["a\x1b[2J\nb\u202ec"]]) == ["a\ufffd[2J\ufffdb\ufffdc"]
+        assert table([["👩\u200d🚀"]]) == ["👩\u200d🚀"]
 
     def test_what_is_too_long_is_cut_at_its_width(self) -> None:
         assert cut("海滩海滩", 5) == "海滩…"

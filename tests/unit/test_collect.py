@@ -128,6 +128,14 @@ def test_a_failed_retry_never_replaces_an_answer(queue: QueueUnderTest, tmp_path
     assert collect(queue.store, tmp_path / "out").complete
 
 
+def test_the_score_of_other_answers_does_not_stay(queue: QueueUnderTest, tmp_path: Path) -> None:
+    queue.commit(queue.shard("a"))
+    collect(queue.store, tmp_path)
+    (tmp_path / "evaluation.json").write_text("{}")
+    collect(queue.store, tmp_path)
+    assert not (tmp_path / "evaluation.json").exists()
+
+
 def test_while_a_shard_is_open_there_is_nothing_to_collect(queue: QueueUnderTest, tmp_path: Path) -> None:
     queue.commit(queue.shard("a"))
     queue.shard("b")

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import worker.enqueue
+from tests import media
 from tests.onnx_file import constant_model
 from worker.engines.choice import Choice
 from worker.engines.coco import Seen
 from worker.engines.detector import Detector, Net, boxes, parts
-from worker.errors import UsageError
+from worker.enqueue import Enqueued, Wanted
+from worker.errors import MachineError, UsageError
 from worker.ghosts.tracking import TOLD_S
 from worker.media.rgb import Rgb
+from worker.queue.store import open_store
 
 BLACK = np.zeros((480, 640, 3), np.uint8)
 
@@ -64,7 +69,7 @@ def test_nobody_is_wider_than_high_and_nothing_fills_the_picture() -> None:
 
 def test_a_model_is_asked_about_any_size(one_person: Path) -> None:
     for shape in ((660, 1584, 3), (48, 64, 3)):
-        seen = Net(one_person).ask(np.zeros(shape, np.uint8))
+        seen = Net(one_person, "a model").ask(np.zeros(shape, np.uint8))
         assert seen.boxes[0] == pytest.approx((0.4375, 0.375, 0.125, 0.25))
 
 
@@ -121,6 +126,36 @@ def test_a_file_that_is_no_model_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is no ONNX model") as refused:
         opened(file)
     assert "\n" not in str(refused.value)
+
+
+def enqueue(queue: Path, model: Path) -> Enqueued:
+    film = media.film(queue.with_name("a.mp4"))
+    wanted = Wanted("ghost-probing", model=str(model))
+    return worker.enqueue.enqueue(open_store(str(queue), make=True), wanted, [str(film)], None)
+
+
+@pytest.mark.usefixtures("runtime")
+def test_a_model_that_is_none_of_ours_is_noticed_before_anything_is_frozen(tmp_path: Path) -> None:
+    queue, junk = tmp_path / "queue", tmp_path / "junk.onnx"
+    junk.write_text("no model")
+    other = constant_model(tmp_path / "other.onnx", np.zeros((1, 7), np.float32))
+    for model, says in ((junk, "is no ONNX model"), (other, "a model whose output is 1x7 is not known")):
+        with pytest.raises(UsageError, match=f"^--model {model}.*{says}"):
+            enqueue(queue, model)
+        assert not [*queue.rglob("*.*")]
+
+
+def test_a_model_of_ours_travels_with_the_queue(one_person: Path, tmp_path: Path) -> None:
+    assert enqueue(tmp_path / "queue", one_person).added.new == 1
+
+
+def test_a_missing_runtime_is_told_where_a_model_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    model = constant_model(tmp_path / "one.onnx", np.zeros((1, 84, 20), np.float32))
+    with pytest.raises(MachineError, match=r"needs onnxruntime: .* -r env/locks/detector\.txt"):
+        enqueue(tmp_path / "queue", model)
 
 
 @pytest.mark.usefixtures("runtime")

@@ -6,6 +6,7 @@ import pytest
 
 from tests.fakes import HandClock
 from tests.queues import QueueUnderTest
+from worker.cli.screen import lines
 from worker.errors import UsageError
 from worker.items import Failure
 from worker.queue import layout
@@ -122,6 +123,17 @@ def test_live_workers_are_listed_with_device_item_and_rate(queue: QueueUnderTest
         "rate_per_s": 2.5,
         "beat_age_s": 3.0,
     }
+
+
+def test_without_a_rate_it_says_whether_nobody_works_or_nothing_is_answered_yet(
+    queue: QueueUnderTest, clock: HandClock
+) -> None:
+    claim = queue.claim(queue.shard("a"), worker="w1")
+    assert "nobody works on them now" in "\n".join(lines(Watcher(queue.store, clock).look()))
+    queue.beat("w1", at=clock.wall_time - 1, claims=[claim], item="a")
+    said = "\n".join(lines(Watcher(queue.store, clock).look()))
+    assert "no rate is known yet" in said
+    assert "nobody works" not in said
 
 
 def test_a_dead_worker_is_listed_only_while_its_claim_stands(queue: QueueUnderTest, clock: HandClock) -> None:

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from worker.cli.logs import JsonLines, WithoutSecrets
+from worker.cli.logs import Decent, JsonLines
 from worker.redact import redact, redact_json
 
 SECRET = "s3cr3tV4lu3+/xyz=="
@@ -74,7 +74,7 @@ def test_records_of_any_library_lose_their_secrets() -> None:
         record = logging.LogRecord(
             "azure", logging.WARNING, __file__, 1, "asked %s", (f"?sig={SECRET}",), (OSError, error, None)
         )
-    assert WithoutSecrets().filter(record)
+    assert Decent().filter(record)
     for form in (JsonLines(), logging.Formatter("%(message)s")):
         line = form.format(record)
         assert "asked ?sig=***" in line
@@ -83,3 +83,16 @@ def test_records_of_any_library_lose_their_secrets() -> None:
     assert said["level"] == "warning"
     assert said["logger"] == "azure"
     assert "OSError" in said["exception"]
+
+
+@pytest.mark.parametrize("form", [JsonLines(), logging.Formatter("%(levelname)s %(message)s")])
+def test_a_name_forges_no_line_and_moves_no_cursor(form: logging.Formatter) -> None:
+    name = "a\n12:00:00 INFO all is well\r\x1b[2J\x9b2J\u202e\u2028.mp4"
+    try:
+        raise OSError(name)
+    except OSError as error:
+        record = logging.LogRecord("w", logging.WARNING, __file__, 1, "%s", (name,), (OSError, error, None))
+    assert Decent().filter(record)
+    lines = form.format(record).splitlines()
+    assert not [line for line in lines[1:] if not line.startswith("  ")]
+    assert all(line.isprintable() for line in lines)

@@ -22,6 +22,10 @@ from worker.tasks.ghost_probing import GhostProbing
 class Filed(Told):
     model = "file"
 
+    @classmethod
+    def check(cls, file: Path) -> None:
+        pass
+
 
 class Named(Scripted):
     model = "name"

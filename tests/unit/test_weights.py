@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
+from subprocess import run
 
 import pytest
 from cryptography import x509
@@ -18,12 +19,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from worker import cli
+from worker.clock import Clock
 from worker.errors import UsageError
 from worker.weights import fetch
 
 MODEL = b"weights" * 400_000
 SHA256 = hashlib.sha256(MODEL).hexdigest()
 HOST = "127.0.0.1"
+ROOT = Path(__file__).parents[2]
 
 
 class Publisher(BaseHTTPRequestHandler):
@@ -38,7 +41,9 @@ class Publisher(BaseHTTPRequestHandler):
             self.end_headers()
         else:
             self.send_response(200)
-            self.send_header("Content-Length", str(len(MODEL)))
+            size = 10**11 if path == "/vast.onnx" else len(MODEL)
+            if path != "/unsized.onnx":
+                self.send_header("Content-Length", str(size))
             self.end_headers()
             with suppress(OSError):
                 self.wfile.write(MODEL[: len(MODEL) // 2] if path == "/cut.onnx" else MODEL)
@@ -108,7 +113,8 @@ def test_what_is_there_is_not_fetched_again(tmp_path: Path) -> None:
     ("path", "sha256", "says"),
     [
         ("/model.onnx", "0" * 64, f"has another sha256, {SHA256}: nothing is kept"),
-        ("/cut.onnx", SHA256, "has another sha256"),
+        ("/cut.onnx", SHA256, f"was cut off, {len(MODEL) // 2:,} of {len(MODEL):,} bytes came"),
+        ("/vast.onnx", SHA256, "is larger than 20 GB: nothing is kept"),
         ("/absent.onnx", SHA256, "Not Found"),
         ("/to-http/model.onnx", SHA256, "which is not https"),
         ("/to-file/model.onnx", SHA256, "is not allowed"),
@@ -138,6 +144,67 @@ def test_all_else_is_one_line_and_leaves_nothing(
 def test_nothing_is_fetched_in_the_open(tmp_path: Path, url: str) -> None:
     with pytest.raises(UsageError, match="name one that begins with https://"):
         fetch(url, SHA256, tmp_path)
+
+
+def test_what_does_not_say_its_size_is_not_read_for_ever(address: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"is larger than 0\.001 GB"):
+        fetch(f"{address}/unsized.onnx", SHA256, tmp_path, most_gb=0.001)
+    assert fetch(f"{address}/unsized.onnx", SHA256, tmp_path).read_bytes() == MODEL
+
+
+def test_a_drip_ends_it(address: str, tmp_path: Path) -> None:
+    class Slow(Clock):
+        def __init__(self) -> None:
+            self.time = 0.0
+
+        def now(self) -> float:
+            self.time += 59
+            return self.time
+
+    with pytest.raises(UsageError, match=r"came too slowly, .* bytes in 118 s: nothing is kept"):
+        fetch(f"{address}/model.onnx", SHA256, tmp_path, Slow())
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("https://[::1", "is no address: Invalid IPv6 URL"),
+        ("https://host:99999/m.onnx", "is no address: Port out of range"),
+        ("https://a..b/m.onnx", "was not fetched"),
+        ("https://me:TOPSECRET@host/m.onnx", "https://***@host/m.onnx: a name and password in an address"),
+    ],
+)
+def test_an_address_that_is_none_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], url: str, says: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["weights", url, SHA256, "--to", str(tmp_path)])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2
+    assert says in line
+    assert "TOPSECRET" not in line
+
+
+def test_an_address_reaches_the_command_as_it_was_typed(tmp_path: Path) -> None:
+    """Quotes and dollars are neither the shell's nor make's."""
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "core.stamp").touch()
+    command = tmp_path / ".venv" / "bin" / "worker"
+    command.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    command.chmod(0o755)
+    for name in ("Makefile", "env"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    url = "https://h/a'b\"c$d$(shell touch made)`touch made`;#e?f=g&h=1"
+    said = run(
+        ["make", "--no-print-directory", "-o", ".venv/core.stamp", "weights", f"URL={url}", "SHA256=f'0"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout.splitlines() == ["weights", "--", url, "f'0"]
+    assert not (tmp_path / "made").exists()
 
 
 def test_a_certificate_that_nobody_trusts_ends_it(

@@ -14,6 +14,7 @@ import click
 
 from worker import __version__
 from worker.errors import WorkerError
+from worker.harmless import harmless
 from worker.redact import redact
 
 # The helps stand here so that `worker --help` imports no command, and with it no model and no cloud.
@@ -113,8 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def tell_error(line: str) -> None:
-    """One line to stderr, without secrets."""
-    click.echo(f"worker: {' '.join(redact(line).split())}", err=True)
+    """One line to stderr, without secrets and what would move a cursor."""
+    click.echo(f"worker: {harmless(' '.join(redact(line).split()))}", err=True)
 
 
 def _tell(line: str, code: int) -> int:
@@ -126,7 +127,9 @@ def _trace(ctx: click.Context) -> None:
     if ctx.params["debug"]:
         import traceback
 
-        click.echo(redact(traceback.format_exc()), err=True, nl=False)
+        from worker.cli.logs import indented
+
+        click.echo(indented(traceback.format_exc().rstrip()), err=True)
 
 
 def _where(error: BaseException) -> str:

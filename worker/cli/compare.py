@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from worker.errors import UsageError
+from worker.harmless import harmless
 from worker.items import Json
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def lines(found: Comparison) -> Iterator[str]:
     ):
         if names:
             more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-            yield f"{what}: {', '.join(names[:SHOWN])}{more}"
+            yield f"{what}: {', '.join(map(harmless, names[:SHOWN]))}{more}"
 
 
 def _write(out: Path, a: Json, b: Json, merge: str, weight: float, threshold: float) -> None:

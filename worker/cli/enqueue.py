@@ -8,8 +8,8 @@ import click
 
 from worker.cli import tell_error
 from worker.cli.options import recipe_options, settings_of
-from worker.cli.table import clean
 from worker.enqueue import Enqueued, Wanted, enqueue
+from worker.harmless import harmless
 from worker.queue.store import open_store
 
 ENDINGS_MOST = 5
@@ -63,4 +63,4 @@ def _skipped(counts: Mapping[str, int]) -> str:
     endings = sorted(counts, key=lambda ending: (-counts[ending], ending))
     more = [f"{len(endings) - ENDINGS_MOST} other endings"] if len(endings) > ENDINGS_MOST else []
     files = "1 file" if sum(counts.values()) == 1 else f"{sum(counts.values()):,} files"
-    return f"{files} skipped ({clean(', '.join(endings[:ENDINGS_MOST] + more))})"
+    return f"{files} skipped ({harmless(', '.join(endings[:ENDINGS_MOST] + more))})"

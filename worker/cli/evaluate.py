@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from worker.harmless import harmless
 from worker.items import Json
 
 
@@ -104,9 +105,9 @@ def _troubles(document: Mapping[str, Json]) -> Iterator[str]:
         yield f"\n{document['unlabelled']} clips of the results have no label"
     for one in document["unusable_rows"]:
         where = f"row {one['row']}" if one["row"] else "a label"
-        yield f"{where} is not used: {one['why']} ({one['text']})"
+        yield f"{where} is not used: {one['why']} ({harmless(one['text'])})"
 
 
 def _some(names: Iterable[str]) -> str:
     every = list(names)
-    return ", ".join(every[:10]) + (f" and {len(every) - 10} more" if len(every) > 10 else "")
+    return ", ".join(map(harmless, every[:10])) + (f" and {len(every) - 10} more" if len(every) > 10 else "")

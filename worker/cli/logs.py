@@ -1,4 +1,4 @@
-"""Logging to stderr: text for people or JSON lines for machines, without secrets."""
+"""Logging to stderr: text for people or JSON lines for machines, without secrets, one line a record."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import json
 import logging
 from datetime import UTC, datetime
 
+from worker.harmless import harmless
 from worker.redact import redact
 
 
-class WithoutSecrets(logging.Filter):
-    """Sits on the handler, so that records of every library pass through it."""
+class Decent(logging.Filter):
+    """No secrets, and nothing that a name could do to a terminal or a log. Sits on the handler, so that
+    records of every library pass through it."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = redact(record.getMessage()), ()
+        record.msg, record.args = harmless(redact(record.getMessage())), ()
         if record.exc_info:
             # a formatter takes exc_text as it stands
-            record.exc_text = redact(logging.Formatter().formatException(record.exc_info))
+            record.exc_text = indented(logging.Formatter().formatException(record.exc_info))
         return True
 
 
@@ -38,10 +40,15 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
+def indented(trace: str) -> str:
+    """A traceback of which no line looks like one of the log."""
+    return "\n".join(f"  {harmless(line)}" for line in redact(trace).split("\n"))
+
+
 def set_up(form: str, *, debug: bool, member: int = 0) -> None:
     """`form`: text or json. `member`: which of several workers speaks."""
     handler = logging.StreamHandler()
-    handler.addFilter(WithoutSecrets())
+    handler.addFilter(Decent())
     who = f"worker {member}: " if member else ""
     text = logging.Formatter(f"%(asctime)s %(levelname)-7s {who}%(message)s", "%H:%M:%S")
     handler.setFormatter(JsonLines(member) if form == "json" else text)

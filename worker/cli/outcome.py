@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from worker.cli.table import clean, table
+from worker.cli.table import table
+from worker.harmless import harmless
 from worker.items import Json
 from worker.redact import redact
 from worker.report.collect import Collected
@@ -29,14 +30,14 @@ def _told(rows: Sequence[Mapping[str, str]]) -> list[str]:
     columns = list(dict.fromkeys(column for row in rows for column in row))
     if not any(columns):
         return []
-    return [*table([columns, *([clean(redact(row.get(c, ""))) for c in columns] for row in rows)]), ""]
+    return [*table([columns, *([harmless(redact(row.get(c, ""))) for c in columns] for row in rows)]), ""]
 
 
 def findings(own: Mapping[str, Json]) -> list[str]:
     """What the task itself counted: plain values in one line, how many of which kind in another."""
     values = [_said(key, one) for key, one in own.items() if isinstance(one, str | int | float) and one]
     counts = [f"{_words(key)}: {_first(one)}" for key, one in own.items() if isinstance(one, dict) and one]
-    return [clean(redact(line)) for line in (", ".join(values), "; ".join(counts)) if line]
+    return [harmless(redact(line)) for line in (", ".join(values), "; ".join(counts)) if line]
 
 
 def _said(key: str, value: str | float) -> str:

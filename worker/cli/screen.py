@@ -6,8 +6,9 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import TextIO
 
-from worker.cli.table import bar, clean, cut, table
+from worker.cli.table import bar, cut, table
 from worker.duration import spoken
+from worker.harmless import harmless
 from worker.items import Json
 from worker.queue.progress import Progress
 from worker.redact import redact
@@ -48,7 +49,7 @@ def lines(progress: Progress) -> list[str]:
         shown += ["", *table(rows)]
     if progress.failed:
         kinds = ", ".join(f"{kind} {count:,}" for kind, count in progress.failures.items())
-        shown += ["", f"{progress.failed:,} failed: {clean(kinds)}"]
+        shown += ["", f"{progress.failed:,} failed: {harmless(kinds)}"]
         examples = [[f"  {redact(one.input)}", one.kind, redact(one.message)] for one in progress.examples]
         shown += table(examples)
     if progress.superseded:
@@ -58,7 +59,7 @@ def lines(progress: Progress) -> list[str]:
     if progress.refused:
         one = progress.refused[0]
         where = f"{one['file']} line {one['line']} {one['why']}"
-        shown += ["", f"{len(progress.refused):,} lines refused, the first: {clean(redact(where))}"]
+        shown += ["", f"{len(progress.refused):,} lines refused, the first: {harmless(redact(where))}"]
     return shown
 
 
@@ -79,6 +80,7 @@ def _pace(progress: Progress) -> str:
     if progress.done == progress.shards:
         return shards
     if progress.eta_s is None:
-        return f"{shards}; nobody works on them now"
+        working = any(worker.live for worker in progress.workers)
+        return f"{shards}; {'no rate is known yet' if working else 'nobody works on them now'}"
     low, high = progress.eta_s
     return f"{shards}; {progress.rate_per_s:.3g} items/s, {spoken(low)} to {spoken(high)} left"

@@ -5,15 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from unicodedata import category, combining, east_asian_width
 
-ZERO_WIDTH_JOINER = "\u200d"
-
-
-def clean(text: str) -> str:
-    """Without what would move a terminal's cursor or turn its text around."""
-    return "".join(
-        c if category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp") or c == ZERO_WIDTH_JOINER else "\ufffd"
-        for c in text
-    )
+from worker.harmless import ZERO_WIDTH_JOINER, harmless
 
 
 def width(text: str) -> int:
@@ -35,7 +27,7 @@ def cut(text: str, columns: int) -> str:
 
 def table(rows: Sequence[Sequence[str]], *, most: int = 60) -> list[str]:
     """Lines with straight columns; the first row is the heading. `most` columns a cell."""
-    cells = [[cut(clean(cell), most) for cell in row] for row in rows]
+    cells = [[cut(harmless(cell), most) for cell in row] for row in rows]
     widths = [max(width(row[i]) for row in cells) for i in range(len(cells[0]))]
     return [
         "  ".join(cell + " " * (wide - width(cell)) for cell, wide in zip(row, widths, strict=True)).rstrip()

@@ -34,6 +34,7 @@ _CUT = 4.0
 _WHOLE = 0.9
 """a box over so much of a part is no road user"""
 _WIDEST_PERSON = 1.3
+_INSTALL = "pip install --no-deps -r env/locks/detector.txt"
 _FLOW_WIDTH, _FLOW_COLUMNS = 396, 48
 """enough to know where a box went"""
 
@@ -44,11 +45,15 @@ class Detector(Watching[Path, Rules]):
     quick: ClassVar[bool] = True
     rules: ClassVar = RULES
 
+    @classmethod
+    def check(cls, file: FilePath) -> None:
+        Net(file, str(file))
+
     def open(self, device: str) -> None:
         super().open(device)
         if self.choice.file is None:
             raise UsageError("engine detector needs --model, the file that holds its weights")
-        self._net = Net(self.choice.file)
+        self._net = Net(self.choice.file, self.choice.model or self.choice.file.name)
 
     @staticmethod
     def judge(seen: Watched[Path], rules: Rules) -> Sequence[Incident]:
@@ -93,11 +98,12 @@ class Look:
 class Net:
     """A detector of any family that is known, looking at crops of a picture."""
 
-    def __init__(self, file: FilePath) -> None:
+    def __init__(self, file: FilePath, named: str) -> None:
+        """`named`: what a person calls it, who knows nothing of where it is kept."""
         try:
             import onnxruntime
         except ImportError as error:
-            raise MachineError(f"engine detector needs {error.name}: pip install onnxruntime") from None
+            raise MachineError(f"engine detector needs {error.name}: {_INSTALL}") from None
         import cv2
 
         self._cv2 = cv2
@@ -109,16 +115,20 @@ class Net:
                 str(file), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # its own kinds, which are no public names
-            raise UsageError(f"--model {file.name} is no ONNX model: {str(error).splitlines()[0]}") from None
+            said = str(error).replace(str(file), named).splitlines()[0]
+            raise UsageError(f"--model {named} is no ONNX model: {said}") from None
         if len(inputs := self._session.get_inputs()) != 1 or len(inputs[0].shape) != 4:
-            raise UsageError(f"--model {file.name} takes {len(inputs)} inputs, and not one picture")
+            raise UsageError(f"--model {named} takes {len(inputs)} inputs, and not one picture")
         self._name = inputs[0].name
         height, width = (one if isinstance(one, int) else _INPUT for one in inputs[0].shape[2:])
         self._width, self._height = width, height
         kind: Any = np.float16 if "float16" in inputs[0].type else np.float32
         self._values = np.empty((1, 3, height, width), kind)  # a new one for each picture costs a millisecond
         blank = np.zeros((height, width, 3), np.uint8)
-        self._family: Family = family(self._run(blank, False).shape, width, height)
+        try:
+            self._family: Family = family(self._run(blank, False).shape, width, height)
+        except Exception as error:  # the runtime's own kinds, and ours
+            raise UsageError(f"--model {named}: {str(error).splitlines()[0]}") from None
 
     def ask(self, crop: Rgb) -> Seen:
         size = self._width, self._height

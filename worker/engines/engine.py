@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from worker.engines.choice import Choice
@@ -24,6 +25,10 @@ class Engine(ABC):
 
     def __init__(self, choice: Choice) -> None:
         self.choice = choice
+
+    @classmethod  # noqa: B027
+    def check(cls, file: Path) -> None:
+        """Refuse a file that is no model of ours, where somebody names it: before the recipe is frozen."""
 
     def open(self, device: str) -> None:  # noqa: B027
         """Load the model and warm up."""

@@ -30,6 +30,7 @@ from worker.tasks import params, registry
 
 ROWS_SHORT = 12
 """so many items are told one by one where the command was given"""
+SCORE = "evaluation.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ def collect(store: Store, out: Path, labels: Path | None = None) -> Collected:
     origin = provenance(run, store.url, beats, intake.roots(store), epochs)
     try:
         out.mkdir(parents=True, exist_ok=True)
+        (out / SCORE).unlink(missing_ok=True)  # first: it may be the score of other answers
         _copy_files(store, out, results.with_files())
         head = {"task": run.recipe.task, "fingerprint": run.fingerprint}
         write_whole(out / "final_results.json", document(head, map(encoded, task.together(results))))
@@ -100,7 +102,7 @@ def collect(store: Store, out: Path, labels: Path | None = None) -> Collected:
         )
         write_whole(out / "report.html", [page.encode(errors="replace")])
         if scored:
-            write_json(out / "evaluation.json", scored)
+            write_json(out / SCORE, scored)
         write_json(out / "summary.json", summary)
     except OSError as error:
         remedy = "free room there, or give another --out"

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from heapq import merge
 from typing import TypeAlias
 
+from worker.harmless import harmless
 from worker.items import Json
 from worker.queue.beat import Beat
 from worker.queue.finals import Event
 from worker.redact import redact
 from worker.report.files import shown
 
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-"""ends a line, moves a terminal's cursor, or turns text around"""
-_IN_ITS_PLACE = "\ufffd"
 _Said: TypeAlias = tuple[float, str]
 """when, and what"""
 
@@ -52,7 +49,7 @@ def _of_worker(beat: Beat) -> Iterator[_Said]:
 
 def _line(said: _Said) -> bytes:
     at, text = said
-    return f"{_when(int(at))}  {_UNSAFE.sub(_IN_ITS_PLACE, text)}\n".encode(errors="replace")
+    return f"{_when(int(at))}  {harmless(text)}\n".encode()
 
 
 @lru_cache(maxsize=1)
