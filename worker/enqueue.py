@@ -148,7 +148,7 @@ def _recipe(store: Store, wanted: Wanted) -> Recipe:
     choice = models.choose(task, wanted.engine, wanted.model, wanted.revision)
     return Recipe(
         task=task.name,
-        version=task.version,
+        version=models.version(task, choice),
         params=params.parse_settings(task, wanted.settings).model_dump(mode="json"),
         engine=choice.engine if choice else None,
         model=choice.model if choice else None,

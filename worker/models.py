@@ -51,6 +51,12 @@ def _first_with_a_model(task: type[AnyTask]) -> str:
     return next((name for name, kind in kinds.items() if kind != "none"), next(iter(kinds)))
 
 
+def version(task: type[AnyTask], choice: Choice | None) -> str:
+    """Of the rules that answer. The first version of an engine's goes without saying."""
+    rules = engine_type(task.engines[choice.engine]).version if choice else "1"
+    return task.version if rules == "1" else f"{task.version}.{rules}"
+
+
 def revision_of(file: Path) -> str:
     """What a file's content is known by, on every machine."""
     try:

@@ -21,6 +21,8 @@ class Engine(ABC):
     """one line for `worker tasks`"""
     model: ClassVar[Literal["none", "file", "folder"]] = "none"
     """what --model must name"""
+    version: ClassVar[str] = "1"
+    """of its rules; part of the recipe once it is another, so that old and new answers never mix"""
 
     def __init__(self, choice: Choice) -> None:
         self.choice = choice

@@ -21,7 +21,7 @@ class Recipe(BaseModel):
 
     task: str
     version: str = "1"
-    """of the task's prompts and rules"""
+    """of the task's prompts and rules, and of its engine's"""
     params: dict[str, Any] = {}
     engine: str | None = None
     model: str | None = None
