@@ -20,10 +20,12 @@ from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
+from worker import signs
 from worker.blame import failure_of, in_one_line
 from worker.engines.choice import Choice
 from worker.errors import ItemError
 from worker.items import Failure, Item, Json
+from worker.signs import Stamp
 from worker.tasks import params, registry
 from worker.tasks.task import MapTask
 
@@ -61,12 +63,13 @@ class Reply:
     traceback: str = ""
 
 
-def run(pipe: Connection[Any, Any], setup: Setup) -> None:
+def run(pipe: Connection[Any, Any], setup: Setup, stamp: Stamp) -> None:
     name_process("worker-prepare")
     die_with_the_worker()
     _leave_stopping_to_the_worker()
     _limit_memory(setup.memory_gb)
     os.environ.update(setup.environment)
+    signs.watch(stamp)
     preparer = _Preparer(setup)
     with suppress(EOFError, OSError):  # the pool let go of its end
         while True:

@@ -8,7 +8,7 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 from worker import models
-from worker.engines.choice import engine_type
+from worker.engines.choice import Choice, engine_type
 from worker.errors import UsageError
 from worker.inputs import NOT_FOUND, clean, lies_there
 from worker.items import Item
@@ -24,6 +24,7 @@ from worker.queue.tally import Tally
 from worker.queue.text import encode
 from worker.redact import redact
 from worker.tasks import params, registry
+from worker.tasks.registry import AnyTask
 from worker.tasks.task import JobTask
 
 
@@ -157,13 +158,18 @@ def _recipe(store: Store, wanted: Wanted) -> Recipe:
     screen = models.choose_screen(task, choice, wanted.screen, wanted.screen_model)
     return Recipe(
         task=task.name,
-        version=task.version,
+        version=models.version(task, choice),
         params=params.parse_settings(task, wanted.settings).model_dump(mode="json"),
         engine=choice.engine if choice else None,
         model=choice.model if choice else None,
         revision=choice.revision if choice else None,
-        screen=Screen(engine=screen.engine, model=screen.model, revision=screen.revision) if screen else None,
+        screen=_screen(task, screen) if screen else None,
     )
+
+
+def _screen(task: type[AnyTask], screen: Choice) -> Screen:
+    rules = engine_type(task.engines[screen.engine]).version
+    return Screen(engine=screen.engine, version=rules, model=screen.model, revision=screen.revision)
 
 
 def _keep(store: Store, paths: Sequence[str], refused: Sequence[Refused]) -> None:

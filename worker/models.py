@@ -121,6 +121,12 @@ def _that_takes(task: type[AnyTask], model: str) -> str:
     return next((name for name in with_one if kinds[name] == looks_like), with_one[0])
 
 
+def version(task: type[AnyTask], choice: Choice | None) -> str:
+    """Of the rules that answer. The first version of an engine's goes without saying."""
+    rules = engine_type(task.engines[choice.engine]).version if choice else "1"
+    return task.version if rules == "1" else f"{task.version}.{rules}"
+
+
 def revision_of(file: Path) -> str:
     """What a file's content is known by, on every machine."""
     try:

@@ -28,6 +28,7 @@ from worker import child
 from worker.child import Begun, OpenItem, Reply, Setup
 from worker.engines.choice import Choice
 from worker.items import Failure, Item, Json
+from worker.signs import Stamp
 from worker.tasks import registry
 
 START_S = 60.0
@@ -87,6 +88,11 @@ class Pool:
     ) -> None:
         self._size = size
         self._limit_s = limit_s
+        self._hung = Failure(
+            "timeout",
+            f"no sign of life for {limit_s:g} s while it was prepared: "
+            "if it is only slow, raise --item-limit (WORKER_ITEM_LIMIT)",
+        )
         self._fits = fits
         """may inputs of so many bytes be open at once?"""
         self._setup = Setup(task_name, dict(params), choice, open_item, memory_gb, THREADS | os.environ)
@@ -196,7 +202,7 @@ class Pool:
             # What lies in the pipe already came in time: it was we who were away.
             if time.monotonic() >= self._deadline(busy) and not busy.pipe.poll():
                 self._end(busy)
-                self._finish(busy, Failure("timeout", f"took longer than {self._limit_s:g} s to prepare"))
+                self._finish(busy, self._hung)
         self._feed()
         if self._ear in ready:
             self._ear.recv(4096)
@@ -212,7 +218,7 @@ class Pool:
                 busy.begun = time.monotonic()
 
     def _deadline(self, busy: _Child) -> float:
-        return (busy.begun or busy.given + START_S) + self._limit_s
+        return max(busy.begun or busy.given + START_S, busy.stamp.value) + self._limit_s
 
     def _feed(self) -> None:
         """Gives waiting items to idle children, or to new ones while there is room."""
@@ -235,12 +241,14 @@ class Pool:
     def _start(self) -> _Child:
         ours, theirs = multiprocessing.Pipe()
         context = multiprocessing.get_context("forkserver")
-        process = context.Process(target=child.run, args=(theirs, self._setup), name="prepare", daemon=True)
+        stamp = context.RawValue("d", 0.0)
+        told = (theirs, self._setup, stamp)
+        process = context.Process(target=child.run, args=told, name="prepare", daemon=True)
         try:
             _start_by_fork_server(process)
         finally:
             theirs.close()
-        self._children.append(_Child(process, ours))
+        self._children.append(_Child(process, ours, stamp))
         return self._children[-1]
 
     def _hear(self, one: _Child) -> None:
@@ -316,6 +324,8 @@ class _Child:
 
     process: BaseProcess
     pipe: connection.Connection[Any, Any]
+    stamp: Stamp
+    """of its last sign of life"""
     entry: _Entry | None = None
     given: float = 0.0
     begun: float | None = None

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from worker import signs
 from worker.errors import ItemError
 from worker.items import Failure, Item
 from worker.tasks.task import MapTask, Params
@@ -65,6 +66,18 @@ class Misbehaving(MapTask[Tagged, object]):
     def _sleep(self, seconds: str) -> str:
         time.sleep(float(seconds))
         return seconds
+
+    def _work(self, seconds: str) -> str:
+        """Slowly, but it gets on."""
+        until = time.monotonic() + float(seconds)
+        while time.monotonic() < until:
+            signs.give()
+            time.sleep(0.05)
+        return seconds
+
+    def _stall(self, seconds: str) -> None:
+        self._work(seconds)
+        self._spin("")
 
     def _await(self, file: str) -> str:
         while not Path(file).exists():

@@ -333,5 +333,6 @@ def test_a_tasks_engines_are_told_and_what_each_needs() -> None:
     said = CliRunner().invoke(cli.group, ["tasks", "ghost-probing"])
     assert said.exit_code == 0, said.output
     lines = [line.split() for line in said.output.splitlines() if "--engine" in line]
-    assert [line[:2] for line in lines] == [["--engine", "motion"], ["--engine", "detector"]]
-    assert lines[1][2:4] == ["--model", "FILE"]
+    assert [line[1] for line in lines] == ["motion", "detector", "qwen", "videochat2", "openai"]
+    needs = [line[3] if "--model" in line else "" for line in lines]
+    assert needs == ["", "FILE", "FOLDER|OWNER/NAME", "FOLDER|OWNER/NAME", "NAME"]

@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from tests.boxes import SCENE, around, dashing, path, seen
-from worker.ghosts.emergence import RULES, Rules, emergence, emergences, hider
+from tests.boxes import FPS, SCENE, around, dashing, path, seen
+from worker.ghosts import emergence as rules_of
+from worker.ghosts.danger import BRAKING_S
+from worker.ghosts.emergence import AFTER_S, RULES, Rules, emergence, emergences, hider
 from worker.ghosts.incident import Incident
 
 SUDDEN = path(2.0, 3.2, dashing(2.0))
@@ -88,11 +90,24 @@ def test_what_is_above_the_horizon_is_not_on_the_road() -> None:
     assert found(path(2.0, 2.9, sign)) is None
 
 
-def test_high_recall_proposes_all_that_balanced_does() -> None:
-    balanced, high = RULES["balanced"], RULES["high"]
-    assert all(getattr(high, name) >= getattr(balanced, name) for name in ("in_view_s", "beside"))
-    names = ("near", "growth", "sure", "inside", "from_start_s", "driving")
-    assert all(getattr(high, name) <= getattr(balanced, name) for name in names)
+def test_its_evidence_ends_with_it() -> None:
+    """He is followed for long; what he did later is no part of it."""
+    one = found(path(2.0, 6.0, lambda t: dashing(2.0)(min(t, 3.2))))
+    assert one is not None
+    assert one.end_s - AFTER_S / 2 < one.evidence.track[-1].time <= one.end_s < 4.5
+
+
+def test_who_stays_is_looked_at_no_longer_than_he_may_be_in_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    stays = path(2.0, 6.0, lambda _: around(500, 380, 70, 110))
+    asked: list[int] = []
+    monkeypatch.setattr(rules_of, "_in_the_way", lambda _track, at, *_: asked.append(at))
+    assert found(stays) is None
+    assert len(asked) == FPS * RULES["balanced"].in_view_s // 1 + 1
+
+
+def test_what_balanced_tells_is_of_high_risk() -> None:
+    """As docs/ghost-probing.md says: it asks for a growth that is a collision within a second."""
+    assert 1 / RULES["balanced"].growth <= BRAKING_S < 1 / RULES["high"].growth
 
 
 def test_pieces_of_one_event_are_told_once_by_the_surest() -> None:

@@ -10,6 +10,7 @@ from weakref import ref
 import pytest
 
 from worker.ghosts.incident import Box
+from worker.ghosts.intrusion import RULES as SHIPPED
 from worker.ghosts.intrusion import Rules, intrusions
 from worker.ghosts.scene import Scene
 from worker.ghosts.trails import LOST_STEPS, TOLD_S, Patch, Trail, Trails
@@ -46,6 +47,11 @@ def test_a_trail_that_meets_the_rules_is_an_incident_from_its_first_sight_to_its
 )
 def test_each_rule_can_refuse_a_trail(trail: Trail) -> None:
     assert intrusions([trail], SCENE, RULES) == []
+
+
+def test_what_was_seen_twice_and_strongly_is_proposed_by_high_recall_too() -> None:
+    twice = patches(count=2, by=20, each=100)
+    assert [len(intrusions([twice], SCENE, rules)) for rules in SHIPPED.values()] == [1, 1]
 
 
 def test_a_long_trail_is_judged_by_its_beginning_and_told_for_two_seconds() -> None:

@@ -209,7 +209,7 @@ def test_a_folder_chooses_an_engine_that_takes_one(tmp_path: Path) -> None:
     folder, file = checkpoints.write(tmp_path / "model"), tmp_path / "detector.onnx"
     file.write_bytes(b"onnx")
     chosen = [models.choose(GhostProbing, None, str(one), None) for one in (folder, file)]
-    assert [one and one.engine for one in chosen] == ["seeing", "detector"]
+    assert [one and one.engine for one in chosen] == ["qwen", "detector"]
 
 
 def test_only_the_place_of_a_folder_may_be_said_without_a_task(store: Store, tmp_path: Path) -> None:

@@ -176,8 +176,22 @@ def test_an_idle_child_that_died_is_replaced(make: MakePool) -> None:
 
 
 def test_a_hang_ends_at_the_limit(make: MakePool) -> None:
-    pool = make(limit_s=1.0)
-    assert failure(pool, "spin") == Failure("timeout", "took longer than 1 s to prepare")
+    message = (
+        "no sign of life for 1 s while it was prepared: "
+        "if it is only slow, raise --item-limit (WORKER_ITEM_LIMIT)"
+    )
+    assert failure(make(limit_s=1.0), "spin") == Failure("timeout", message)
+
+
+def test_what_gets_on_may_take_longer_than_the_limit(make: MakePool) -> None:
+    assert outcomes(make(1, limit_s=1.0), "work 2.5", "say fine") == ["2.5", "<fine"]
+
+
+def test_what_hangs_after_a_while_ends_at_the_limit_from_there(make: MakePool) -> None:
+    hung, fine = prepare(make(1, limit_s=1.0), "stall 1.5", "say fine")
+    assert getattr(hung.outcome, "kind", "") == "timeout"
+    assert 2.5 <= hung.seconds < 2.5 + PATIENCE_S
+    assert fine.outcome == "<fine"
 
 
 def test_an_ill_disk_is_the_machines_fault_and_not_the_items(make: MakePool) -> None:

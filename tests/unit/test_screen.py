@@ -37,7 +37,8 @@ ENGINES = {"motion": Told, "detector": Filed, "named": Named}
 @pytest.fixture(autouse=True)
 def engines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(GhostProbing, "engines", {name: name for name in ENGINES})
-    monkeypatch.setattr("worker.models.engine_type", ENGINES.__getitem__)
+    for module in ("models", "enqueue"):
+        monkeypatch.setattr(f"worker.{module}.engine_type", ENGINES.__getitem__)
     assert issubclass(Named, VisionEngine)
 
 

@@ -38,6 +38,24 @@ def test_a_stretch_has_the_frames_shown_then(tmp_path: Path, name: str) -> None:
         assert np.array_equal(to_rgb(whole[n][1]), frame)
 
 
+@pytest.mark.parametrize("name", FILMS)
+def test_of_told_times_what_is_shown_then_is_converted_and_nothing_else(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, to_rgb = FILMS[name](tmp_path), ToRgb()
+    whole = media.all_frames(path)
+    chosen = sorted({len(whole) // 3, len(whole) // 2, len(whole) - 1})
+    converted: list[object] = []
+    monkeypatch.setattr(
+        "worker.media.streaming.ToRgb", lambda *_, **__: lambda one: converted.append(one) or to_rgb(one)
+    )
+    stretch = list(Stream(path, at=[whole[n][0] for n in chosen], allow_partial=True))
+    assert [time for time, _ in stretch] == [whole[n][0] for n in chosen]
+    for n, (_, frame) in zip(chosen, stretch, strict=True):
+        assert np.array_equal(to_rgb(whole[n][1]), frame)
+    assert len(converted) == len(chosen)
+
+
 def test_a_stretch_begins_with_what_is_shown_then(tmp_path: Path) -> None:
     path = media.film(tmp_path / "a.mp4", times=[0, 10, 50, 60, 70], options=media.B_FRAMES)
     assert [round(time, 3) for time, _ in Stream(path, fps=30.0, from_s=1.0, to_s=2.1)] == [0.333, 1.667, 2.0]

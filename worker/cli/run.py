@@ -70,7 +70,11 @@ log = logging.getLogger(__name__)
     type=click.IntRange(1),
     help="processes that prepare  [default: one a core, shared by the workers]",
 )
-@click.option("--item-limit", type=Duration(), help="longest time to prepare one item  [default: the task's]")
+@click.option(
+    "--item-limit",
+    type=Duration(),
+    help="longest silence over an item that is prepared; reading on is no silence  [default: the task's]",
+)
 @click.option("--item-memory", type=click.FloatRange(0, min_open=True), help="most GB to prepare one item")
 @click.option(
     "--scratch",

@@ -42,6 +42,7 @@ _FLOW_WIDTH, _FLOW_COLUMNS = 396, 48
 class Detector(Watching[Path, Rules]):
     about = "a COCO detector in ONNX that --model names; tells who emerged, from behind what, and how near"
     model: ClassVar[Literal["none", "file", "folder"]] = "file"
+    version: ClassVar[str] = "2"
     quick: ClassVar[bool] = True
     rules: ClassVar = RULES
 

@@ -22,6 +22,8 @@ class Engine(ABC):
     model: ClassVar[Literal["none", "file", "folder", "name"]] = "none"
     """what --model must name: a file that travels with the queue; a folder, or a model of the hub; or what
     somebody else's server calls it"""
+    version: ClassVar[str] = "1"
+    """of its rules; part of the recipe once it is another, so that old and new answers never mix"""
 
     def __init__(self, choice: Choice) -> None:
         self.choice = choice

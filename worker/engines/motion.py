@@ -37,6 +37,7 @@ _BESIDE = 8
 
 class Motion(Watching[Trail, Rules]):
     about = "what moves against the car's own motion and into its path: proposes events and times, no verdict"
+    version: ClassVar[str] = "2"
     width: ClassVar[int | None] = WIDTH
     rules: ClassVar = RULES
 

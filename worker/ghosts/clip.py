@@ -49,7 +49,7 @@ def look(
     pictures = {
         f"{number}-{at}.jpg": picture
         for number, incident in enumerate(incidents, 1)
-        for at, picture in enumerate(_pictures(file, incident, watch.film_size, finder.fps, key_frames), 1)
+        for at, picture in enumerate(_pictures(file, incident, watch.film_size, key_frames), 1)
     }
     return Seen(incidents, watch.last - watch.first, watch.film_size, watch.partial, pictures)
 
@@ -103,20 +103,15 @@ def scaled(incident: Incident, by: float) -> Incident:
     return replace(incident, evidence=replace(evidence, track=track, hidden_by=hidden_by))
 
 
-def _pictures(
-    file: Path, incident: Incident, size: tuple[int, int], fps: float, most: int
-) -> Iterator[bytes]:
+def _pictures(file: Path, incident: Incident, size: tuple[int, int], most: int) -> Iterator[bytes]:
     """Moments of its track, from when it was first seen to the last, with what is said of them drawn in."""
     chosen = _spread(incident.evidence.track, most)
     if not chosen:
         return
-    half = 0.5 / fps
-    until = chosen[-1].time + 2 * half
-    for time, frame in Stream(file, fps=fps, from_s=max(0.0, chosen[0].time), to_s=until, allow_partial=True):
-        if chosen and time >= chosen[0].time - half:
-            sighting = chosen.pop(0)
-            boxes = _boxes(incident.evidence, sighting, size)
-            yield drawn(frame, boxes, caption=f"{sighting.time:.1f} s", width=_WIDTH, quality=_QUALITY)
+    for time, frame in Stream(file, at=[one.time for one in chosen], allow_partial=True):
+        sighting = min(chosen, key=lambda one: abs(one.time - time))
+        boxes = _boxes(incident.evidence, sighting, size)
+        yield drawn(frame, boxes, caption=f"{sighting.time:.1f} s", width=_WIDTH, quality=_QUALITY)
 
 
 def _spread(track: Sequence[Sighting], most: int) -> list[Sighting]:

@@ -15,7 +15,7 @@ NOTICE_S = 3.0
 
 
 def risk(incident: Incident) -> Risk:
-    """By the time that is left when it is first seen clearly, or, where it does not grow, by its side."""
+    """By the time that is left when it is in the way, or, where an engine cannot tell that, by its side."""
     left = incident.evidence.time_to_collision_s
     if left is None:
         return "medium" if incident.evidence.side == "ahead" else "low"

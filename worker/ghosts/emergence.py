@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from worker.ghosts.detection import VEHICLES, Detection, covered
 from worker.ghosts.events import surest
@@ -73,12 +74,14 @@ def emergence(path: Path, scene: Scene, rules: Rules) -> Incident | None:
         return None
     if min(first.left, scene.width - first.right) < rules.inside * size(first):
         return None
-    at = next((k for k in range(len(track.times)) if _in_the_way(track, k, scene, rules)), None)
-    if at is None or track.times[at] - track.since_s > rules.in_view_s:
+    early = takewhile(lambda k: track.times[k] - track.since_s <= rules.in_view_s, range(len(track.times)))
+    at = next((k for k in early if _in_the_way(track, k, scene, rules)), None)
+    if at is None:
         return None
     growth = _growth(track, at) or 0.0
+    end_s = min(track.last_s, track.times[at] + AFTER_S)
     evidence = Evidence(
-        track=track.sightings(),
+        track=tuple(one for one in track.sightings() if one.time <= end_s),
         side=scene.side(first),
         hidden_by=path.hidden_by.box if path.hidden_by else None,
         hidden_by_kind=path.hidden_by.label if path.hidden_by else None,
@@ -86,7 +89,7 @@ def emergence(path: Path, scene: Scene, rules: Rules) -> Incident | None:
         time_to_collision_s=1 / growth if growth > 0.1 else None,
         confidence=_sureness(track, at),
     )
-    return Incident(track.born_s, min(track.last_s, track.times[at] + AFTER_S), _kind(track), evidence)
+    return Incident(track.born_s, end_s, _kind(track), evidence)
 
 
 def _in_the_way(track: Track, at: int, scene: Scene, rules: Rules) -> bool:

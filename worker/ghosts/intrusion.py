@@ -35,7 +35,7 @@ class Rules:
 
 RULES = {
     "balanced": Rules(strength=120, steps=2, inside=0.05, growth=2.5, speed=0.01),
-    "high": Rules(strength=10, steps=3, inside=0.05, growth=0.0, speed=0.0),
+    "high": Rules(strength=10, steps=2, inside=0.05, growth=0.0, speed=0.0),
 }
 
 

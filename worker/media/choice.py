@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
+from bisect import bisect_left
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -30,15 +33,32 @@ def steps(times: Times, end_s: float, fps: float) -> list[int]:
     return [i for i, (time, end) in enumerate(zip(times.tolist(), ends, strict=True)) if grid.hit(time, end)]
 
 
-class Grid:
-    """Points in time, evenly spaced."""
-
-    def __init__(self, start_s: float, fps: float) -> None:
-        self._start_s, self._fps = start_s, fps
+class Points(ABC):
+    """In time: what is shown at one of them is looked at."""
 
     def hit(self, time: float, end: float) -> bool:
         """Is there a point from that time until just before the end?"""
         return self._points_before(end) > self._points_before(time)
 
+    @abstractmethod
+    def _points_before(self, time: float) -> int: ...
+
+
+class Grid(Points):
+    """Evenly spaced."""
+
+    def __init__(self, start_s: float, fps: float) -> None:
+        self._start_s, self._fps = start_s, fps
+
     def _points_before(self, time: float) -> int:
         return max(0, math.ceil((time - self._start_s - _HAIR_S) * self._fps))
+
+
+class Moments(Points):
+    """Each told by itself."""
+
+    def __init__(self, times: Sequence[float]) -> None:
+        self._times = sorted(times)
+
+    def _points_before(self, time: float) -> int:
+        return bisect_left(self._times, time - _HAIR_S)

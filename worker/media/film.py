@@ -14,6 +14,7 @@ from av.container import InputContainer
 from av.stream import Discard, Disposition, Stream
 from numpy.typing import NDArray
 
+from worker import signs
 from worker.errors import ItemError
 from worker.media.choice import Times
 
@@ -69,7 +70,7 @@ class Film:
         """The picture stream's packets, the last one empty; those of the others are read and counted."""
         cut: Packet[Stream] | None = None
         try:
-            for packet in self.container.demux():
+            for packet in self._demux():
                 if packet.stream is not self.stream:
                     self._count(packet)
                     continue
@@ -169,9 +170,14 @@ class Film:
             stream.discard = Discard.default if stream is self.stream else Discard.all
         try:
             self.container.seek(ticks, stream=self.stream)  # and the decoder forgets
-            yield from (packet for packet in self.container.demux(self.stream) if packet.size)
+            yield from (packet for packet in self._demux(self.stream) if packet.size)
         except av.FFmpegError:
             return
+
+    def _demux(self, *streams: VideoStream) -> Iterator[Packet[Stream]]:
+        for packet in self.container.demux(*streams):
+            signs.give()
+            yield packet
 
     def ticks_of(self, one: Packet[Any] | VideoFrame) -> int | None:
         """When it is shown, in units of the stream's time base."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,22 @@ from typing import Any
 from av import Packet, VideoFrame
 
 from worker.errors import ItemError
-from worker.media.choice import Grid
+from worker.media.choice import Grid, Moments, Points
 from worker.media.container import opened
 from worker.media.film import MAX_PIXELS, Film
 from worker.media.lookahead import Lookahead
 from worker.media.rgb import Rgb, Size, ToRgb
+
+_MOMENT_S = 0.01
+"""what is shown at the last of some times may begin so long after it: files round theirs"""
 
 
 class Stream:
     """To be iterated once: (time, frame) in the order shown, those frames that `sample` would take at as many
     a second. One pass; no more than one of them is held, however long the film is.
 
-    With `from_s` and `to_s`: what is shown from the one until just before the other. A whole film that turns
+    With `from_s` and `to_s`: what is shown from the one until just before the other; with `at`: what is shown
+    at these times, which come in order, and nothing else is converted. A whole film that turns
     out not to be whole ends in an ItemError behind its last frame, unless a part of it will do.
 
     `quick`: the same frames, their colours a level or two off."""
@@ -35,6 +39,7 @@ class Stream:
         size: Size = None,
         from_s: float | None = None,
         to_s: float = math.inf,
+        at: Sequence[float] = (),
         allow_partial: bool = False,
         max_pixels: int = MAX_PIXELS,
         quick: bool = False,
@@ -43,6 +48,9 @@ class Stream:
         """what is missing or damaged, where that was allowed; known behind the last frame"""
         self._path, self._max_pixels, self._allow_partial = path, max_pixels, allow_partial
         self._fps, self._from_s, self._to_s = fps, from_s, to_s
+        self._moments = Moments(at) if at else None
+        if at:
+            self._from_s, self._to_s = at[0], at[-1] + _MOMENT_S
         self._to_rgb = ToRgb(size, quick=quick)
         self._frames = 0
         """of the film, as far as it was read"""
@@ -72,19 +80,19 @@ class Stream:
             self._look_back(film, empty=first is None)
             return True
 
-    def _grid(self, first_s: float) -> Grid:
-        return Grid(first_s if self._from_s is None else self._from_s, self._fps)
+    def _points(self, first_s: float) -> Points:
+        return self._moments or Grid(first_s if self._from_s is None else self._from_s, self._fps)
 
     def _by_packets(self, film: Film, packets: Iterator[Packet[Any]]) -> Iterator[tuple[float, VideoFrame]]:
         """What nobody wants to see is not decoded, where that can be helped."""
         ahead = Lookahead(film)
-        grid: Grid | None = None
+        points: Points | None = None
         wanted: set[int | None] = set()
         for packet, shown in ahead.over(packets):
             if packet.dts is not None and film.seconds(packet.dts) >= self._to_s:
                 break
-            grid = grid or self._grid(ahead.first_s)
-            if is_wanted := shown is not None and shown[0] < self._to_s and grid.hit(*shown):
+            points = points or self._points(ahead.first_s)
+            if is_wanted := shown is not None and shown[0] < self._to_s and points.hit(*shown):
                 wanted.add(film.ticks_of(packet))
             yield from _those(film, packet, wanted, is_wanted=is_wanted)
         yield from _those(film, None, wanted)
@@ -94,19 +102,19 @@ class Stream:
 
     def _by_frames(self, film: Film, packets: Iterator[Packet[Any]]) -> Iterator[tuple[float, VideoFrame]]:
         """Each is held until the next one comes: only then is it clear how long it is shown."""
-        grid: Grid | None = None
+        points: Points | None = None
         held: tuple[float, VideoFrame] | None = None
         for time, frame in (one for packet in packets for one in film.decode(packet)):
-            grid = grid or self._grid(time)
-            if held and grid.hit(held[0], time):
+            points = points or self._points(time)
+            if held and points.hit(held[0], time):
                 yield held
             held = (time, frame) if time < self._to_s else None
             if held is None:
                 break
             self._frames += 1
-        if held and grid:
+        if held and points:
             self._end_s = held[0] + 1 / film.rate
-            if grid.hit(held[0], self._end_s):
+            if points.hit(held[0], self._end_s):
                 yield held
 
     def _look_back(self, film: Film, *, empty: bool) -> None:

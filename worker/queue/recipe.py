@@ -20,6 +20,8 @@ class Screen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     engine: str
+    version: str = "1"
+    """of its rules"""
     model: str | None = None
     revision: str | None = None
 
@@ -31,7 +33,7 @@ class Recipe(BaseModel):
 
     task: str
     version: str = "1"
-    """of the task's prompts and rules"""
+    """of the task's prompts and rules, and of its engine's"""
     params: dict[str, Any] = {}
     engine: str | None = None
     model: str | None = None

@@ -17,6 +17,7 @@ from uuid import uuid4
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
 
+from worker import signs
 from worker.errors import StoreAwayError, StoreDeniedError, StoreFullError, UsageError
 from worker.scratch import reserve
 
@@ -202,6 +203,7 @@ class Store:
             reserve(out.fileno(), before.size)
             for start in range(0, before.size, CHUNK):
                 out.write(self.read(name, start, CHUNK))
+                signs.give()
         return self.head(name) == before
 
     def _ask(self, name: str | None, attempt: Callable[[], T], *, retry: bool = True) -> T:
