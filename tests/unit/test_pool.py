@@ -190,7 +190,7 @@ def test_what_gets_on_may_take_longer_than_the_limit(make: MakePool) -> None:
 def test_what_hangs_after_a_while_ends_at_the_limit_from_there(make: MakePool) -> None:
     hung, fine = prepare(make(1, limit_s=1.0), "stall 1.5", "say fine")
     assert getattr(hung.outcome, "kind", "") == "timeout"
-    assert 2.5 <= hung.seconds < 2.5 + PATIENCE_S
+    assert 2.0 < hung.seconds < 2.5 + PATIENCE_S  # from the beginning it would be 1.0
     assert fine.outcome == "<fine"
 
 
