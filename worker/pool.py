@@ -124,7 +124,7 @@ class Pool:
         until = time.monotonic() + timeout
         while True:
             with self._one_at_a_time:
-                woken = self._step(until)
+                woken = self._step(time.monotonic() if self._finished else until)
             if self._finished or woken or time.monotonic() >= until:
                 finished = self._finished[:]
                 self._finished.clear()

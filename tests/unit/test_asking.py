@@ -188,8 +188,51 @@ def test_what_the_screen_lets_through_is_asked_and_a_detectors_time_refines(
 
 
 def test_what_a_screen_saved_is_told() -> None:
-    spent = {"requests": 10.0, "prefill_s": 15.0, "decode_s": 5.0, "generated_tokens": 100.0}
+    spent = {
+        "clips_asked": 10.0,
+        "prefill_s": 12.0,
+        "vision_s": 3.0,
+        "decode_s": 5.0,
+        "generated_tokens": 100.0,
+    }
     told = task_of(screen="motion").figures(spent, {"screened_out": 30})
     assert told["screen_saved_s"] == 60.0
     assert told["generated_tokens_per_s"] == 20.0
     assert "screen_saved_s" not in task_of().figures(spent, {"screened_out": 0})
+    assert (
+        task_of().figures({"clips_asked": 2.0, "cost_usd": 0.1}, {"screened_out": 4})["screen_saved_usd"]
+        == 0.2
+    )
+
+
+def test_a_repair_that_fails_takes_no_answer_from_the_others(
+    clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = task_of()
+    samples = [prepared(task, clip) for _ in range(2)]
+    Scripted.script[:] = [NO, "what?"]
+    first = Scripted.answer
+
+    def answer(self: Scripted, requests: Sequence[Request]) -> Sequence[Reply | Failure]:
+        if self.asked:
+            raise RuntimeError("CUDA error: an illegal memory access")
+        return first(self, requests)
+
+    monkeypatch.setattr(Scripted, "answer", answer)
+    fine, failed = task.answer(samples)
+    assert keys(fine)["incidents"] == []
+    assert isinstance(failed, Failure)
+    assert failed.kind == "device"
+
+
+def test_one_sighting_refines_one_incident_of_its_kind_and_never_beyond_its_end(
+    clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Told, "found", [incident()])  # a rider, first seen at 0.4 s
+    rider = json.loads(yes("1.0s", "3.0s"))["incidents"][0]
+    told = [rider, rider | {"start_time": "1.2s"}, rider | {"object_type": "vehicle"}]
+    for first, times in ((told, ["0.4s", "1.2s", "1.0s"]), ([rider | {"end_time": "0.3s"}], ["1.0s"])):
+        Scripted.script[:] = [json.dumps({"ghost_probing_detected": True, "incidents": first})]
+        task = task_of(screen="detector")
+        (answer,) = task.answer([prepared(task, clip)])
+        assert [one["start_time"] for one in keys(answer)["incidents"]] == times

@@ -505,3 +505,18 @@ def test_inputs_that_do_not_fit_together_wait_for_each_other(make: MakePool) -> 
         done += len(pool.poll(1))
     assert (most, done) == (2, 4)
     assert {10, 13} <= set(asked)
+
+
+def test_what_was_finished_while_the_caller_was_busy_is_not_waited_for(make: MakePool) -> None:
+    pool = make(2)
+    outcomes(pool, "say warm")
+    for number in range(3):
+        pool.submit(Item(id=str(number), input=f"say {number}"))
+    with pool.going_on():
+        until = time.monotonic() + PATIENCE_S
+        while len(pool._finished) < 3 and time.monotonic() < until:
+            time.sleep(0.01)
+    begun = time.monotonic()
+    found = [*pool.poll(PATIENCE_S), *pool.poll(0.0)]
+    assert {one.outcome for one in found} == {"<0", "<1", "<2"}
+    assert time.monotonic() - begun < PATIENCE_S / 2

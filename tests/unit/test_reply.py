@@ -72,6 +72,9 @@ def test_times_as_people_write_them(said: Json) -> None:
         (yes(start_time="soon"), "incident 1: start_time 'soon' is no time in seconds"),
         (yes(end_time="-3s"), "incident 1: end_time '-3s' is no time in seconds"),
         (yes(end_time="1e9"), "no time in seconds"),
+        (yes(end_time="9" * 400 + ":00"), "no time in seconds"),
+        (yes(end_time="9" * 5000), "no time in seconds"),
+        (yes(end_time="١٢"), "no time in seconds"),
     ],
 )
 def test_what_cannot_be_read_says_why(text: str, why: str) -> None:

@@ -20,7 +20,7 @@ def figures(spent: Mapping[str, float]) -> Mapping[str, Json]:
 
 
 def device_seconds(spent: Mapping[str, float]) -> float:
-    return spent.get("prefill_s", 0.0) + spent.get("decode_s", 0.0)
+    return sum(spent.get(name, 0.0) for name in ("vision_s", "prefill_s", "decode_s"))
 
 
 def _ratio(part: float | None, whole: float | None) -> float | None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from worker.blame import failure_of
 from worker.engines.engine import Reply, Request
 from worker.errors import WorkerError
 from worker.evaluation.verdicts import seconds
 from worker.ghosts import prompt
 from worker.ghosts.incident import Incident
 from worker.ghosts.reply import Said, UnreadableError, read_reply
-from worker.ghosts.words import Lang
+from worker.ghosts.words import KINDS, Lang
 from worker.items import Answer, Failure, Json
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ def _answers(engine: VisionEngine, requests: Sequence[Request]) -> Sequence[Repl
         return engine.answer(requests)
     except WorkerError as error:
         return [Failure("device", str(error))] * len(requests)
+    except Exception as error:
+        return [failure_of(error)] * len(requests)
 
 
 def _read(question: Question, reply: Reply | Failure) -> Asked | Failure | UnreadableError:
@@ -135,23 +138,36 @@ def _within(times: Sequence[float], incident: Mapping[str, Json], most: int) -> 
 
 def refined(incidents: Sequence[Mapping[str, Json]], seen: Sequence[Incident]) -> list[dict[str, Json]]:
     """With the time at which a detector first saw who came, if it did; what the model said is kept."""
-    return [_refined(one, seen) for one in incidents]
+    left = list(seen)
+    told = []
+    for one in incidents:
+        same = min(
+            (other for other in left if _is_same(one, other)), key=lambda s: _apart(one, s), default=None
+        )
+        if same is None:
+            told.append(dict(one))
+        else:
+            left.remove(same)
+            first = f"{same.evidence.first_seen_s:.1f}s"
+            told.append({**one, "start_time": first, "start_time_said": one["start_time"]})
+    return told
 
 
-def _refined(incident: Mapping[str, Json], seen: Sequence[Incident]) -> dict[str, Json]:
-    start = seconds(incident["start_time"])
-    near = list(_near(seen, start))
-    if not near:
-        return dict(incident)
-    first = min(near, key=lambda time: abs(time - start))
-    return {**incident, "start_time": f"{first:.1f}s", "start_time_said": incident["start_time"]}
+def _is_same(incident: Mapping[str, Json], seen: Incident) -> bool:
+    """Near in time, not behind the end, and no other kind of road user."""
+    said = next(
+        (kind for kind, words in KINDS.items() if incident["object_type"] in words.values()), seen.kind
+    )
+    is_kind = said == seen.kind or "unknown" in (said, seen.kind)
+    return is_kind and _apart(incident, seen) <= NEAR_S and _first(seen) <= seconds(incident["end_time"])
 
 
-def _near(seen: Sequence[Incident], start: float) -> Iterator[float]:
-    for one in seen:
-        first = one.evidence.first_seen_s
-        if abs(first - start) <= NEAR_S:
-            yield first
+def _apart(incident: Mapping[str, Json], seen: Incident) -> float:
+    return abs(_first(seen) - seconds(incident["start_time"]))
+
+
+def _first(seen: Incident) -> float:
+    return seen.evidence.first_seen_s
 
 
 def answer(

@@ -12,7 +12,7 @@ from worker.ghosts.words import RISKS, Lang
 from worker.items import Json
 
 _FENCED = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
-_SECONDS = re.compile(r"(?:(\d+):)?(\d+(?:\.\d+)?)\s*(?:s|秒)?")
+_SECONDS = re.compile(r"(?:(\d{1,4}):)?(\d{1,6}(?:\.\d{1,9})?)\s*(?:s|秒)?", re.ASCII)
 _TOLERANCE_S = 0.05
 """times are told with one digit behind the point"""
 

@@ -78,6 +78,7 @@ class GhostProbing(MapTask[GhostProbingParams, "Question"]):
     notices: ClassVar = {"motion": PROPOSALS}
     seconds_per_item = 4.0
     batch = 16
+    _clips_asked = 0
 
     def open(self, device: str) -> None:
         """Finders look at clips in the children; but a model that does not load must fail no clip."""
@@ -111,6 +112,7 @@ class GhostProbing(MapTask[GhostProbingParams, "Question"]):
         from worker.ghosts import asking
 
         assert self._vision
+        self._clips_asked += len(samples)
         said = asking.ask(self._vision, samples)
         return [
             asking.answer(question, one, self._chosen, self._screened_by, KEY_FRAMES * self.params.pictures)
@@ -146,15 +148,17 @@ class GhostProbing(MapTask[GhostProbingParams, "Question"]):
         }
 
     def spent(self) -> Mapping[str, Json]:
-        return self._vision.spent() if self._vision else {}
+        return {"clips_asked": self._clips_asked, **self._vision.spent()} if self._vision else {}
 
     def figures(self, spent: Mapping[str, float], summary: Mapping[str, Json]) -> Mapping[str, Json]:
         from worker.engines.figures import device_seconds, figures
 
         told = dict(figures(spent))
-        if summary["screened_out"] and (asked := spent.get("requests")):
+        if asked := spent.get("clips_asked"):
             # what the clips that the screen kept back would have taken, at the others' mean
-            told["screen_saved_s"] = round(summary["screened_out"] * device_seconds(spent) / asked, 1)
+            share = summary["screened_out"] / asked
+            saved = {"s": device_seconds(spent) * share, "usd": spent.get("cost_usd", 0.0) * share}
+            told |= {f"screen_saved_{unit}": round(much, 4) for unit, much in saved.items() if much}
         return told
 
     def row(self, result: Result) -> Mapping[str, str]:
