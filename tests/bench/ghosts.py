@@ -288,7 +288,7 @@ def _told(interval: Interval | None) -> str:
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=os.environ.get("WORKER_TEST_DATA"))
-    parser.add_argument("--engine", choices=list(GhostProbing.engines))
+    parser.add_argument("--engine", choices=list(GRIDS))
     parser.add_argument("--model", type=Path)
     told = parser.parse_args(arguments)
     if told.data is None:
@@ -296,7 +296,7 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     show(
         "ghosts",
-        _all([told.engine] if told.engine else list(GhostProbing.engines), told.model, Path(told.data)),
+        _all([told.engine] if told.engine else list(GRIDS), told.model, Path(told.data)),
     )
     return 0
 
