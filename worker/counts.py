@@ -20,6 +20,8 @@ class Counts:
     failed: int = 0
     waited_s: float = 0.0
     """the device was free, items were in hand, and no sample was ready"""
+    uses_device: bool = False
+    """something was answered there, and not all of it where it was prepared"""
 
     def add(self, result: Result) -> None:
         self.answered += 1
@@ -35,6 +37,6 @@ class Counts:
             "answered": self.answered,
             "failed": self.failed,
             "rate_per_s": round(self.answered / spent, 4),
-            "waited_share": round(self.waited_s / spent, 4),
+            "waited_share": round(self.waited_s / spent, 4) if self.uses_device else None,
             "wall_s": round(spent, 1),
         }

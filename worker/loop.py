@@ -278,6 +278,7 @@ class Loop:
         for one in samples:
             self._appetite.prepared(one.seconds)
         if samples:
+            self.counts.uses_device = True
             self._appetite.answered(each)
         return [
             self._result(one, outcomes[one.item.id], each)

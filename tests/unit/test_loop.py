@@ -358,3 +358,14 @@ def test_a_batch_is_as_large_as_the_open_task_likes() -> None:
     task.batch = 6  # open() found out
     factory.run()
     assert [len(batch) for batch in task.batches] == [6, 6]
+
+
+def test_a_device_that_nothing_needs_does_not_wait() -> None:
+    factory = Factory(Bench(items=3, shard_size=3), Told(fine), batch=4)
+    factory.run()
+    assert factory.told[-1]["waited_share"] is not None
+    factory = Factory(Bench(items=3, shard_size=3), Told(fine), batch=4)
+    factory.loop._pool = Settled()
+    factory.loop._pool.settle = lambda one: Prepared(one.item, fine(one.item), 0.0)  # type: ignore[method-assign]
+    factory.run()
+    assert factory.told[-1]["waited_share"] is None
