@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from tests import tiny_models
+from worker.engines.batching import Batches
 from worker.engines.decoding import Decoder, Prompt, Said
+from worker.engines.room import Room
 
 LENGTHS = (7, 30, 19, 1, 12, 25, 40, 5)
 MOST = 24
@@ -153,6 +155,35 @@ def test_the_room_of_one_batch_serves_the_next(model: Any, questions: list[torch
     assert decoder._room is room
     decoder.release()
     assert decoder._room is None
+
+
+def test_few_long_prompts_behind_many_short_ones_need_room_for_few(
+    model: Any, questions: list[torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a device that holds eight rows of 256 slots."""
+    made: list[tuple[int, int]] = []
+    real = Room.__init__
+
+    def within(room: Room, pattern: Any, rows: int, slots: int, axes: int) -> None:
+        made.append((rows, slots))
+        if rows * slots > 8 * 256:
+            raise torch.OutOfMemoryError
+        real(room, pattern, rows, slots, axes)
+
+    monkeypatch.setattr(Room, "__init__", within)
+    decoder = Decoder(model, [])
+    told: list[int] = []
+    batches = Batches(8, release=decoder.release, smaller=told.append)
+    short = [prompt(model, ids) for ids in questions]
+    long = [prompt(model, torch.cat([ids, torch.zeros(260).long()])) for ids in questions[:3]]
+    expected = batches.answer(short, decoder.generate)
+    alone = [Decoder(model, []).generate([one])[0] for one in long]
+    made.clear()
+    assert batches.answer(long, decoder.generate) == alone
+    assert batches.answer(short, decoder.generate) == expected
+    assert batches.answer(long[:1], decoder.generate) == alone[:1]
+    assert made == [(3, 512), (8, 512), (8, 256), (1, 512)]
+    assert (batches.size, told) == (8, [])
 
 
 def test_what_the_room_held_before_is_not_seen(model: Any, questions: list[torch.Tensor]) -> None:

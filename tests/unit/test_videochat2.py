@@ -246,9 +246,9 @@ def test_less_is_asked_at_once_where_memory_runs_out(
         return usual(requests)
 
     monkeypatch.setattr(engine, "embeddings", narrow)
-    replies = engine.answer([request(CLIPS[2], max_tokens=1)] * 4)
-    assert [one.tokens for one in replies if isinstance(one, Reply)] == [1, 1, 1, 1]
-    assert (sizes, engine.batch) == ([4, 2, 2], 2)
+    replies = engine.answer([request(CLIPS[2], max_tokens=1)] * 16)
+    assert [one.tokens for one in replies if isinstance(one, Reply)] == [1] * 16
+    assert (sizes, engine.batch) == ([16, 8, 4, *[2] * 8], 2)
 
 
 def test_what_it_spent_adds_up(engine: VideoChat2) -> None:

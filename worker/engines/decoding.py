@@ -142,11 +142,11 @@ class Decoder:
     def _make_room(self, cache: Any, positions: Tensor, rows: int, slots: int) -> None:
         old = self._room
         if old is None or old.rows < rows or old.slots < slots:
-            self.release()
             slots = -(-slots // SLOTS) * SLOTS
-            if old is not None:  # it has shown that it fits
-                rows, slots = max(rows, old.rows), max(slots, old.slots)
+            if old is not None:  # as long ones may come again; so many rows of that length never were there
+                slots = max(slots, old.slots)
             del old
+            self.release()
             self._room = Room(cache, rows, slots, 0 if positions.ndim == 2 else len(positions))
 
     def _refuse_a_window(self, slots: int) -> None:
