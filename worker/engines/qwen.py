@@ -35,6 +35,12 @@ class Asked:
     reading: Reading
 
 
+def _is_expected(asked: Asked) -> bool:
+    """What runs out of memory tells of requests like it, and larger ones are not what was measured."""
+    words = len(asked.reading.ids) - len(asked.reading.clip)
+    return len(asked.request.frames) <= FRAMES and words <= WORDS and asked.request.max_tokens <= ANSWER
+
+
 class Qwen(VisionEngine):
     about = "Qwen2.5-VL or Qwen3-VL: a vision language model that --model names, asked about frames"
     model: ClassVar[Literal["none", "file", "folder", "name"]] = "folder"
@@ -73,6 +79,7 @@ class Qwen(VisionEngine):
         self._decoder = Decoder(model, [[one] for one in ([ends] if isinstance(ends, int) else ends or [])])
         self._requests = self._prompt_tokens = self._generated_tokens = 0
         self._flops = 0.0
+        self._expected = True
         self.batch = self._fitting()
         self._decoder.begin_anew()
         self._batches = Batches(self.batch, release=self._decoder.release, smaller=self._remember)
@@ -89,6 +96,7 @@ class Qwen(VisionEngine):
     def _ask(self, requests: Sequence[Request]) -> Sequence[Reply | Failure]:
         read = [self._read(one) for one in requests]
         asked = [one for one in read if isinstance(one, Asked)]
+        self._expected = all(map(_is_expected, asked))
         said = self._decoder.generate([self._prompt(one) for one in asked])
         self._count(asked, sum(len(one.tokens) for one in said))
         replies = map(self._reply, said)
@@ -178,7 +186,8 @@ class Qwen(VisionEngine):
         return probe
 
     def _remember(self, batch: int) -> None:
-        Remembered().put(self._memory_key, batch)
+        if self._expected:
+            Remembered().put(self._memory_key, batch)
 
     @property
     def _memory_key(self) -> str:
@@ -186,9 +195,9 @@ class Qwen(VisionEngine):
         import torch
 
         card = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "cpu"
-        quantised = self._about.get("quantisation", "none")
+        made = [self._about.get(one) for one in ("quantisation", "precision", "attention")]
         tokens = f"{FRAMES} frames, {WORDS} + {ANSWER} tokens"
-        return " | ".join(map(str, (card, self.choice.model, self.choice.revision, quantised, tokens)))
+        return " | ".join(map(str, (card, self.choice.model, self.choice.revision, *made, tokens)))
 
     # figures
 
