@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -234,6 +235,33 @@ def test_captured_steps_say_the_same(
             tokens[:limit] for tokens, limit in zip(whole, most, strict=True)
         ]
     assert made == [8, 2]  # once each: the second batch finds them
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+def test_numbers_that_become_too_large_end_their_row_and_no_other(
+    model: Any, questions: list[torch.Tensor], monkeypatch: pytest.MonkeyPatch, graphs: bool
+) -> None:
+    decoder = Decoder(model, [], graphs=graphs)
+    monkeypatch.setattr(
+        Decoder, "_capture", lambda self, room, rows: SimpleNamespace(replay=lambda: self._step(room, rows))
+    )
+    monkeypatch.setattr(decoder, "_stride", 8 if graphs else 1)
+    forward, calls = decoder._text.forward, 0
+
+    def overflows(**inputs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        out = forward(**inputs)
+        if calls == 5:  # two steps after three prompts
+            out.last_hidden_state[1] *= float("inf")
+        return out
+
+    monkeypatch.setattr(decoder._text, "forward", overflows)
+    said = decoder.generate([prompt(model, ids) for ids in questions[:3]])
+    assert [one.overflowed for one in said] == [False, True, False]
+    monkeypatch.undo()
+    whole = [alone(model, ids) for ids in questions[:3]]
+    assert [one.tokens for one in said] == [whole[0], whole[1][:2], whole[2]]
 
 
 def test_a_model_that_sees_a_window_only_is_refused_beyond_it(questions: list[torch.Tensor]) -> None:

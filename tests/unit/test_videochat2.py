@@ -19,6 +19,7 @@ from worker.engines.engine import Reply, Request
 from worker.engines.tiles import grid
 from worker.engines.videochat2 import VideoChat2, prompt, together, without_stray
 from worker.errors import MachineError
+from worker.items import Failure
 from worker.media.choice import midpoints
 
 pytest.importorskip("transformers", reason="needs the packages of gpu-batch-worker[vlm]")
@@ -194,6 +195,24 @@ def test_an_answer_ends_at_its_limit_and_says_so(engine: VideoChat2) -> None:
     assert (short.tokens, short.truncated) == (3, True)
     assert (long.tokens, long.truncated) == (9, True)
     assert long.text.startswith(short.text)
+
+
+def test_numbers_that_became_too_large_are_no_answer(
+    engine: VideoChat2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = engine.embeddings
+
+    def overflowing(requests: Sequence[Request]) -> list[Any]:
+        good, bad = usual(requests)
+        return [good, bad * float("inf")]
+
+    asked = [request(CLIPS[2], max_tokens=3)] * 2
+    expected = engine.answer(asked)[0]
+    monkeypatch.setattr(engine, "embeddings", overflowing)
+    good, bad = engine.answer(asked)
+    assert good == expected
+    assert isinstance(bad, Failure)
+    assert "too large for" in bad.message
 
 
 def test_an_answer_ends_at_either_stop(engine: VideoChat2, monkeypatch: pytest.MonkeyPatch) -> None:

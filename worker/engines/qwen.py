@@ -11,7 +11,7 @@ import numpy as np
 
 from worker.engines import flops
 from worker.engines.batching import Batches, Probe, Remembered, fitting
-from worker.engines.decoding import ROWS, Decoder, Prompt, Said
+from worker.engines.decoding import ROWS, Decoder, Prompt, Said, too_large
 from worker.engines.engine import Reply, Request, VisionEngine
 from worker.engines.loading import Loaded, load
 from worker.engines.qwen_prompt import Reading, read
@@ -104,11 +104,7 @@ class Qwen(VisionEngine):
 
     def _reply(self, said: Said) -> Reply | Failure:
         if said.overflowed:
-            return Failure(
-                "error",
-                f"the model's numbers became too large for {self._about.get('precision')}: ask for bf16 "
-                "with WORKER_PRECISION, on a card that has it",
-            )
+            return too_large(self._about.get("precision"))
         text = self._tokenizer.decode(said.tokens, skip_special_tokens=True)
         return Reply(text, len(said.tokens), said.truncated)
 
