@@ -58,6 +58,32 @@ def test_where_memory_runs_out_half_as_many_go_from_then_on() -> None:
     assert device.asked[-1] == 2
 
 
+def test_what_earlier_ones_left_is_given_back_before_less_is_asked() -> None:
+    device = Device(4)
+    batches = device.batches(4)
+    batches.answer(list("abcd"), device.ask)
+
+    def ask(requests: Sequence[str]) -> list[str]:
+        device.holds = 4 if device.released else 0
+        return device.ask(requests)
+
+    for many in (4, 3, 1):
+        device.released = 0
+        assert batches.answer(list("efgh")[:many], ask) == list("EFGH")[:many]
+        assert device.asked[-2:] == [many, many]
+    assert (batches.size, device.told) == (4, [])
+
+
+def test_a_few_that_do_not_fit_say_nothing_of_the_others() -> None:
+    device = Device(1)
+    batches = device.batches(8)
+    assert batches.answer(list("abc"), device.ask) == list("ABC")
+    assert device.asked == [3, 1, 1, 1]
+    device.holds = 8
+    batches.answer(list("abcdefgh"), device.ask)
+    assert (device.asked[-1], batches.size, device.told) == (8, 8, [])
+
+
 def test_one_that_does_not_fit_alone_is_told_to_the_caller_and_frees_what_it_took() -> None:
     device = Device(0)
     with pytest.raises(torch.OutOfMemoryError):

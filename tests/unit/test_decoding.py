@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from tests import tiny_models
+from worker.engines.batching import Batches
 from worker.engines.decoding import Decoder, Prompt, Said
+from worker.engines.room import Room
 
 LENGTHS = (7, 30, 19, 1, 12, 25, 40, 5)
 MOST = 24
@@ -155,6 +158,35 @@ def test_the_room_of_one_batch_serves_the_next(model: Any, questions: list[torch
     assert decoder._room is None
 
 
+def test_few_long_prompts_behind_many_short_ones_need_room_for_few(
+    model: Any, questions: list[torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a device that holds eight rows of 256 slots."""
+    made: list[tuple[int, int]] = []
+    real = Room.__init__
+
+    def within(room: Room, pattern: Any, rows: int, slots: int, axes: int) -> None:
+        made.append((rows, slots))
+        if rows * slots > 8 * 256:
+            raise torch.OutOfMemoryError
+        real(room, pattern, rows, slots, axes)
+
+    monkeypatch.setattr(Room, "__init__", within)
+    decoder = Decoder(model, [])
+    told: list[int] = []
+    batches = Batches(8, release=decoder.release, smaller=told.append)
+    short = [prompt(model, ids) for ids in questions]
+    long = [prompt(model, torch.cat([ids, torch.zeros(260).long()])) for ids in questions[:3]]
+    expected = batches.answer(short, decoder.generate)
+    alone = [Decoder(model, []).generate([one])[0] for one in long]
+    made.clear()
+    assert batches.answer(long, decoder.generate) == alone
+    assert batches.answer(short, decoder.generate) == expected
+    assert batches.answer(long[:1], decoder.generate) == alone[:1]
+    assert made == [(3, 512), (8, 512), (8, 256), (1, 512)]
+    assert (batches.size, told) == (8, [])
+
+
 def test_what_the_room_held_before_is_not_seen(model: Any, questions: list[torch.Tensor]) -> None:
     decoder = Decoder(model, [])
     decoder.generate([prompt(model, ids) for ids in questions])
@@ -203,6 +235,33 @@ def test_captured_steps_say_the_same(
             tokens[:limit] for tokens, limit in zip(whole, most, strict=True)
         ]
     assert made == [8, 2]  # once each: the second batch finds them
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+def test_numbers_that_become_too_large_end_their_row_and_no_other(
+    model: Any, questions: list[torch.Tensor], monkeypatch: pytest.MonkeyPatch, graphs: bool
+) -> None:
+    decoder = Decoder(model, [], graphs=graphs)
+    monkeypatch.setattr(
+        Decoder, "_capture", lambda self, room, rows: SimpleNamespace(replay=lambda: self._step(room, rows))
+    )
+    monkeypatch.setattr(decoder, "_stride", 8 if graphs else 1)
+    forward, calls = decoder._text.forward, 0
+
+    def overflows(**inputs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        out = forward(**inputs)
+        if calls == 5:  # two steps after three prompts
+            out.last_hidden_state[1] *= float("inf")
+        return out
+
+    monkeypatch.setattr(decoder._text, "forward", overflows)
+    said = decoder.generate([prompt(model, ids) for ids in questions[:3]])
+    assert [one.overflowed for one in said] == [False, True, False]
+    monkeypatch.undo()
+    whole = [alone(model, ids) for ids in questions[:3]]
+    assert [one.tokens for one in said] == [whole[0], whole[1][:2], whole[2]]
 
 
 def test_a_model_that_sees_a_window_only_is_refused_beyond_it(questions: list[torch.Tensor]) -> None:

@@ -16,6 +16,7 @@ pytest.importorskip("transformers", reason="the extra vlm is not installed")
 from worker.engines.choice import Choice  # noqa: E402
 from worker.engines.int4 import AwqLinear, Int4Linear, PackedLinear  # noqa: E402
 from worker.engines.loading import load  # noqa: E402
+from worker.errors import UsageError  # noqa: E402
 
 GROUP = 32
 AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
@@ -150,6 +151,28 @@ def test_a_checkpoint_of_compressed_tensors_is_worth_what_that_library_says(tmp_
     assert sum(isinstance(one, PackedLinear) for one in model.modules()) == 21
     library.decompress_model(made)
     torch.testing.assert_close(logits(model), logits(made), rtol=1e-4, atol=1e-4)
+
+
+def test_a_table_of_groups_is_refused_whatever_its_configuration_says(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    whole = tiny_models.checkpoint(tmp_path / "whole", "qwen2_5_vl")
+    tensors = load_file(whole / "model.safetensors")
+    name = next(one for one in tensors if is_quantised(one)).removesuffix("weight")
+    rows, columns = tensors.pop(f"{name}weight").shape
+    tensors[f"{name}weight_packed"] = torch.zeros(rows, columns // 8, dtype=torch.int32)
+    tensors[f"{name}weight_scale"] = torch.ones(rows, columns // GROUP)
+    tensors[f"{name}weight_g_idx"] = torch.zeros(columns, dtype=torch.int32)
+    save_file(tensors, whole / "model.safetensors", {"format": "pt"})
+    config = json.loads((whole / "config.json").read_text())
+    config["quantization_config"] = {
+        "quant_method": "compressed-tensors",
+        "format": "pack-quantized",
+        "config_groups": {"group_0": {"targets": ["Linear"], "weights": {"num_bits": 4}}},
+    }
+    (whole / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match="weight_g_idx"):
+        opened(whole)
 
 
 @pytest.mark.parametrize("kind", ["float16", "bfloat16", "float32"])

@@ -114,6 +114,23 @@ def test_a_checkpoint_that_is_quantised_stays_so(told: dict[str, object], chosen
     )
 
 
+def packed(actorder: object) -> dict[str, object]:
+    weights = {"num_bits": 4, "type": "int", "actorder": actorder}
+    return {**PACKED, "config_groups": {"group_0": {"targets": ["Linear"], "weights": weights}}}
+
+
+@pytest.mark.parametrize("actorder", ["group", "GROUP", "dynamic", True])
+def test_groups_that_are_no_neighbours_are_refused(actorder: object) -> None:
+    with pytest.raises(UsageError, match="take one with actorder weight"):
+        quantisation.choose("none", {"quantization_config": packed(actorder)})
+
+
+@pytest.mark.parametrize("actorder", ["weight", "static", False, None])
+def test_groups_of_neighbours_are_read_in_whatever_order_they_were_rounded(actorder: object) -> None:
+    told = packed(actorder)
+    assert quantisation.choose("none", {"quantization_config": told})[0] == "compressed-tensors"
+
+
 def test_four_bits_are_made_only_when_asked_for() -> None:
     assert quantisation.choose("none", {}) == ("none", "the default")
     assert quantisation.choose("nf4", {}) == ("nf4", "asked for")

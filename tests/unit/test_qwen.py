@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -190,10 +191,35 @@ def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(
     small = Small(1, monkeypatch)
     with caplog.at_level(logging.WARNING):
         assert qwen.answer(asked) == expected
-    assert small.tried == [4, 2, 1, 1, 1, 1]
+    assert small.tried == [4, 4, 2, 1, 1, 1, 1]  # once more without what the first ones left
     assert qwen.batch == 1
     assert "do not fit" in caplog.text
     assert Remembered().get(qwen._memory_key) == 1
+
+
+@pytest.mark.parametrize("larger", [{"max_tokens": 513}, {"prompt": "? " * 1100}, {"frames": 33}])
+def test_what_larger_requests_need_is_not_remembered(
+    folders: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, larger: dict[str, Any]
+) -> None:
+    monkeypatch.setenv("WORKER_CACHE", str(tmp_path))
+    qwen = engine(folders["qwen2_5_vl"])
+    usual = requests(qwen)[0]
+    if "frames" in larger:
+        larger = {"frames": [usual.frames[0]] * 33, "times": range(33)}
+    Small(3, monkeypatch)
+    monkeypatch.setattr(Decoder, "_decode", lambda *_: None)
+    qwen.answer([usual, usual, usual, replace(usual, **larger)])
+    assert (qwen.batch, Remembered().get(qwen._memory_key)) == (2, None)
+
+
+@pytest.mark.parametrize(("name", "other"), [("WORKER_PRECISION", "bf16"), ("WORKER_ATTENTION", "eager")])
+def test_what_fits_is_remembered_for_the_numbers_and_the_attention_it_was_found_with(
+    folders: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch, name: str, other: str
+) -> None:
+    monkeypatch.delenv(name, raising=False)
+    before = engine(folders["qwen2_5_vl"])._memory_key
+    monkeypatch.setenv(name, other)
+    assert engine(folders["qwen2_5_vl"])._memory_key != before
 
 
 def test_what_does_not_fit_alone_is_the_callers(

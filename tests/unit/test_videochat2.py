@@ -19,6 +19,7 @@ from worker.engines.engine import Reply, Request
 from worker.engines.tiles import grid
 from worker.engines.videochat2 import VideoChat2, prompt, together, without_stray
 from worker.errors import MachineError
+from worker.items import Failure
 from worker.media.choice import midpoints
 
 pytest.importorskip("transformers", reason="needs the packages of gpu-batch-worker[vlm]")
@@ -196,6 +197,24 @@ def test_an_answer_ends_at_its_limit_and_says_so(engine: VideoChat2) -> None:
     assert long.text.startswith(short.text)
 
 
+def test_numbers_that_became_too_large_are_no_answer(
+    engine: VideoChat2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = engine.embeddings
+
+    def overflowing(requests: Sequence[Request]) -> list[Any]:
+        good, bad = usual(requests)
+        return [good, bad * float("inf")]
+
+    asked = [request(CLIPS[2], max_tokens=3)] * 2
+    expected = engine.answer(asked)[0]
+    monkeypatch.setattr(engine, "embeddings", overflowing)
+    good, bad = engine.answer(asked)
+    assert good == expected
+    assert isinstance(bad, Failure)
+    assert "too large for" in bad.message
+
+
 def test_an_answer_ends_at_either_stop(engine: VideoChat2, monkeypatch: pytest.MonkeyPatch) -> None:
     """What comes third is taken for </s>, and what comes second for the space that may stand before it."""
     import worker.engines.videochat2 as module
@@ -246,9 +265,9 @@ def test_less_is_asked_at_once_where_memory_runs_out(
         return usual(requests)
 
     monkeypatch.setattr(engine, "embeddings", narrow)
-    replies = engine.answer([request(CLIPS[2], max_tokens=1)] * 4)
-    assert [one.tokens for one in replies if isinstance(one, Reply)] == [1, 1, 1, 1]
-    assert (sizes, engine.batch) == ([4, 2, 2], 2)
+    replies = engine.answer([request(CLIPS[2], max_tokens=1)] * 16)
+    assert [one.tokens for one in replies if isinstance(one, Reply)] == [1] * 16
+    assert (sizes, engine.batch) == ([16, 8, 4, *[2] * 8], 2)
 
 
 def test_what_it_spent_adds_up(engine: VideoChat2) -> None:

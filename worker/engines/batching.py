@@ -68,38 +68,56 @@ class Remembered:
 
 
 class Batches:
-    """Requests go in as many at a time as fit; where memory runs out, half as many, from then on."""
+    """Requests go in as many at a time as fit. Where memory runs out they go once more without what earlier
+    ones left there; then in halves: from then on, if they were as many as ever go."""
 
     def __init__(self, size: int, *, release: Callable[[], None], smaller: Callable[[int], None]) -> None:
         """`release`: gives back what a batch left behind. `smaller`: is told the new size."""
         self.size = size
+        self._asked_before = False
+        """since memory was last given back"""
         self._release, self._smaller = release, smaller
 
     def answer(self, requests: Sequence[Q], ask: Callable[[Sequence[Q]], Sequence[A]]) -> list[A]:
         """In their order. What does not fit alone raises torch.OutOfMemoryError."""
         answers: list[A] = []
-        while part := requests[len(answers) : len(answers) + self.size]:
-            if (found := self._asked(part, ask)) is not None:
+        most = self.size
+        while part := requests[len(answers) : len(answers) + most]:
+            alone = not self._asked_before
+            if (found := self._asked(part, ask, last=alone and len(part) == 1)) is not None:
                 answers += found
+            elif alone:
+                most = self._half(len(part))
         return answers
 
-    def _asked(self, part: Sequence[Q], ask: Callable[[Sequence[Q]], Sequence[A]]) -> Sequence[A] | None:
-        """None: it did not fit, and less is tried."""
+    def _asked(
+        self, part: Sequence[Q], ask: Callable[[Sequence[Q]], Sequence[A]], *, last: bool
+    ) -> Sequence[A] | None:
+        """None: it did not fit, and all that was held is given back."""
         import torch
 
+        self._asked_before = True
         try:
             return ask(part)
         except torch.OutOfMemoryError:
-            if len(part) == 1:
+            if last:
                 self._release()
+                self._asked_before = False
                 raise
         # only here: an exception in hand holds on to all that it passed by
         gc.collect()
         self._release()
-        self.size = len(part) // 2
-        log.warning("%d requests do not fit into the device's memory: %d from now on", len(part), self.size)
-        self._smaller(self.size)
+        self._asked_before = False
         return None
+
+    def _half(self, count: int) -> int:
+        half = count // 2
+        until = "from now on" if count == self.size else "of these"
+        log.warning("%d requests do not fit into the device's memory: %d %s", count, half, until)
+        if count == self.size:
+            self.size = half
+            self._smaller(half)
+        return half
 
 
 def _cache() -> Path:

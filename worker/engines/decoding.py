@@ -19,7 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from worker.engines.room import Room, Slots
+from worker.engines.room import OVERFLOWED, Room, Slots
+from worker.items import Failure, Json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,11 +53,14 @@ class Said:
     truncated: bool = False
     """the limit of tokens ended it"""
     overflowed: bool = False
-    """its numbers became too large for their kind while the prompt was read: it says nothing"""
+    """its numbers became too large for their kind: what it says is nothing"""
     ended: bool = False
 
     def add(self, token: int, stops: Sequence[Sequence[int]], limit: int) -> None:
         if self.ended:
+            return
+        if token == OVERFLOWED:
+            self.overflowed = self.ended = True
             return
         self.tokens.append(token)
         for stop in stops:
@@ -65,6 +69,15 @@ class Said:
                 self.ended = True
                 return
         self.ended = self.truncated = len(self.tokens) >= limit
+
+
+def too_large(precision: Json) -> Failure:
+    """What is told of one that overflowed."""
+    return Failure(
+        "error",
+        f"the model's numbers became too large for {precision}: ask for bf16 with WORKER_PRECISION, "
+        "on a card that has it",
+    )
 
 
 class Decoder:
@@ -97,8 +110,9 @@ class Decoder:
             return []
         with torch.no_grad():
             begun = self._now()
-            room, said = self._read(prompts)
+            room = self._read(prompts)
             read = self._now()
+            said = [Said() for _ in prompts]
             self._decode(room, prompts, said)
             self.prefill_s += read - begun
             self.decode_s += self._now() - read
@@ -115,14 +129,12 @@ class Decoder:
 
     # prefill
 
-    def _read(self, prompts: Sequence[Prompt]) -> tuple[Room, list[Said]]:
-        import torch
+    def _read(self, prompts: Sequence[Prompt]) -> Room:
         from transformers import DynamicCache
 
         end = max(one.length for one in prompts)
         slots = end + max(max(one.max_tokens, one.room) for one in prompts)
         self._refuse_a_window(slots)
-        finite = []
         for row, prompt in enumerate(prompts):
             inputs = dict(prompt.read())
             cache = DynamicCache()
@@ -132,21 +144,19 @@ class Decoder:
                 assert self._room
                 self._room.clear(end)
             assert self._room
-            finite.append(out.last_hidden_state[0, -1].isfinite().all())
             first = self._choose(out.last_hidden_state)
             self._room.put(row, cache, prompt.length, first, inputs["position_ids"].amax() + 1)
         assert self._room
-        overflowed = [not one for one in torch.stack(finite).tolist()]
-        return self._room, [Said(overflowed=one, ended=one) for one in overflowed]
+        return self._room
 
     def _make_room(self, cache: Any, positions: Tensor, rows: int, slots: int) -> None:
         old = self._room
         if old is None or old.rows < rows or old.slots < slots:
-            self.release()
             slots = -(-slots // SLOTS) * SLOTS
-            if old is not None:  # it has shown that it fits
-                rows, slots = max(rows, old.rows), max(slots, old.slots)
+            if old is not None:  # as long ones may come again; so many rows of that length never were there
+                slots = max(slots, old.slots)
             del old
+            self.release()
             self._room = Room(cache, rows, slots, 0 if positions.ndim == 2 else len(positions))
 
     def _refuse_a_window(self, slots: int) -> None:
@@ -234,9 +244,10 @@ class Decoder:
         room.go_on(rows, self._choose(out.last_hidden_state))
 
     def _choose(self, hidden: Tensor) -> Tensor:
-        """The likeliest token behind the last one of each row."""
-        chosen: Tensor = self._head(hidden[:, -1]).argmax(-1).to(self._device)
-        return chosen
+        """The likeliest token behind the last one of each row. Nothing is waited for."""
+        likely = self._head(hidden[:, -1])
+        chosen: Tensor = likely.argmax(-1).masked_fill(~likely.amax(-1).isfinite(), OVERFLOWED)
+        return chosen.to(self._device)
 
     def _now(self) -> float:
         if self._device.type == "cuda":

@@ -18,6 +18,7 @@ from transformers.quantizers import HfQuantizer, register_quantization_config, r
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from worker.engines import weights
+from worker.engines.quantisation import reordered
 
 METHOD = "int4-in-torch"
 Shapes = Mapping[str, tuple[int, ...]]
@@ -137,6 +138,8 @@ def swap(model: nn.Module, tensors: Iterable[weights.Tensor]) -> None:
     for path, module in list(model.named_modules()):
         if isinstance(module, nn.Linear):
             shapes = next((there[tail] for tail in _tails(path) if tail in there), {})
+            if any(name.endswith("g_idx") for name in shapes):
+                raise reordered()
             for kind in (AwqLinear, PackedLinear):
                 if kind.mark in shapes:
                     parent, _, last = path.rpartition(".")

@@ -23,6 +23,8 @@ def choose(wanted: Wanted, config: Mapping[str, Any]) -> tuple[Quantisation, str
     told = config.get("quantization_config") or config.get("compression_config")
     if not told:
         return ("nf4", "asked for") if wanted == "nf4" else ("none", "the default")
+    if _is_reordered(told):
+        raise reordered()
     for kept, known in _KNOWN.items():
         if known(told):
             also = "; it is not made NF4" if wanted == "nf4" else ""
@@ -47,6 +49,19 @@ def _is_packed(told: Mapping[str, Any]) -> bool:
         and (one.get("weights") or {}).get("num_bits") == 4
         and not one.get("input_activations")
         for one in groups.values()
+    )
+
+
+def _is_reordered(told: Mapping[str, Any]) -> bool:
+    groups = (told.get("config_groups") or {}).values()
+    orders = ((one.get("weights") or {}).get("actorder") for one in groups)
+    return any(one and str(one).lower() not in ("weight", "static") for one in orders)
+
+
+def reordered() -> UsageError:
+    return UsageError(
+        "a checkpoint whose groups hold inputs from all over a row (actorder group, weight_g_idx) cannot be "
+        "read: take one with actorder weight, or with none"
     )
 
 

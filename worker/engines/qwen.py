@@ -11,7 +11,7 @@ import numpy as np
 
 from worker.engines import flops
 from worker.engines.batching import Batches, Probe, Remembered, fitting
-from worker.engines.decoding import ROWS, Decoder, Prompt, Said
+from worker.engines.decoding import ROWS, Decoder, Prompt, Said, too_large
 from worker.engines.engine import Reply, Request, VisionEngine
 from worker.engines.loading import Loaded, load
 from worker.engines.qwen_prompt import Reading, read
@@ -33,6 +33,12 @@ class Asked:
     request: Request
     grid: Grid
     reading: Reading
+
+
+def _is_expected(asked: Asked) -> bool:
+    """What runs out of memory tells of requests like it, and larger ones are not what was measured."""
+    words = len(asked.reading.ids) - len(asked.reading.clip)
+    return len(asked.request.frames) <= FRAMES and words <= WORDS and asked.request.max_tokens <= ANSWER
 
 
 class Qwen(VisionEngine):
@@ -73,6 +79,7 @@ class Qwen(VisionEngine):
         self._decoder = Decoder(model, [[one] for one in ([ends] if isinstance(ends, int) else ends or [])])
         self._requests = self._prompt_tokens = self._generated_tokens = 0
         self._flops = 0.0
+        self._expected = True
         self.batch = self._fitting()
         self._decoder.begin_anew()
         self._batches = Batches(self.batch, release=self._decoder.release, smaller=self._remember)
@@ -89,6 +96,7 @@ class Qwen(VisionEngine):
     def _ask(self, requests: Sequence[Request]) -> Sequence[Reply | Failure]:
         read = [self._read(one) for one in requests]
         asked = [one for one in read if isinstance(one, Asked)]
+        self._expected = all(map(_is_expected, asked))
         said = self._decoder.generate([self._prompt(one) for one in asked])
         self._count(asked, sum(len(one.tokens) for one in said))
         replies = map(self._reply, said)
@@ -96,11 +104,7 @@ class Qwen(VisionEngine):
 
     def _reply(self, said: Said) -> Reply | Failure:
         if said.overflowed:
-            return Failure(
-                "error",
-                f"the model's numbers became too large for {self._about.get('precision')}: ask for bf16 "
-                "with WORKER_PRECISION, on a card that has it",
-            )
+            return too_large(self._about.get("precision"))
         text = self._tokenizer.decode(said.tokens, skip_special_tokens=True)
         return Reply(text, len(said.tokens), said.truncated)
 
@@ -178,7 +182,8 @@ class Qwen(VisionEngine):
         return probe
 
     def _remember(self, batch: int) -> None:
-        Remembered().put(self._memory_key, batch)
+        if self._expected:
+            Remembered().put(self._memory_key, batch)
 
     @property
     def _memory_key(self) -> str:
@@ -186,9 +191,9 @@ class Qwen(VisionEngine):
         import torch
 
         card = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "cpu"
-        quantised = self._about.get("quantisation", "none")
+        made = [self._about.get(one) for one in ("quantisation", "precision", "attention")]
         tokens = f"{FRAMES} frames, {WORDS} + {ANSWER} tokens"
-        return " | ".join(map(str, (card, self.choice.model, self.choice.revision, quantised, tokens)))
+        return " | ".join(map(str, (card, self.choice.model, self.choice.revision, *made, tokens)))
 
     # figures
 

@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+OVERFLOWED = -1
+"""stands for a token where a row's numbers are none"""
+
+
 class Room:
     """Memory for keys and values, and where each row stands. It stays where it is: graphs point into it."""
 
@@ -50,7 +54,8 @@ class Room:
             values[row, :, self.end - length : self.end] = layer.values[0]
         self._starts[row] = self.end - length
         self._positions[row] = position
-        self.tokens[row] = self.said[self.end, row] = first[0]
+        self.said[self.end, row] = first[0]
+        self.tokens[row] = first[0].clamp(min=0)
 
     def keep(self, rows: Sequence[int]) -> None:
         """These move up, in their order; the others are gone."""
@@ -77,10 +82,10 @@ class Room:
         return torch.where(seen, nothing, float("-inf"))[:, None, None]
 
     def go_on(self, rows: int, tokens: Tensor) -> None:
-        self.tokens[:rows] = tokens
+        self.tokens[:rows] = tokens.clamp(min=0)
         self._positions[:rows] += 1
         self.slot += 1
-        self.said.index_copy_(0, self.slot, self.tokens[None])
+        self.said[:, :rows].index_copy_(0, self.slot, tokens[None])
 
     def state(self) -> list[Tensor]:
         return [one.clone() for one in (self.tokens, self._positions, self.slot)]

@@ -15,7 +15,7 @@ import numpy as np
 
 from worker.engines import shims
 from worker.engines.batching import Batches
-from worker.engines.decoding import Decoder, Prompt
+from worker.engines.decoding import Decoder, Prompt, too_large
 from worker.engines.engine import Reply, Request, VisionEngine
 from worker.engines.positions import drawn_out, sinusoids
 from worker.engines.tiles import grid
@@ -109,7 +109,12 @@ class VideoChat2(VisionEngine):
         self._spent["requests"] += len(requests)
         self._spent["prompt_tokens"] += sum(len(row) for row in rows)
         self._spent["generated_tokens"] += sum(len(one.tokens) for one in said)
-        return [Reply(self._text(one.tokens), len(one.tokens), one.truncated) for one in said]
+        return [
+            too_large(self._about.get("precision"))
+            if one.overflowed
+            else Reply(self._text(one.tokens), len(one.tokens), one.truncated)
+            for one in said
+        ]
 
     @staticmethod
     def _prompt(row: Tensor, request: Request) -> Prompt:
