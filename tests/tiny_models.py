@@ -31,11 +31,12 @@ def mend_torchvision() -> None:
     if _LIBRARIES or found is None or found.origin is None:
         return
     import torch
+    from torch import library as operators
 
     try:
         torch.ops.load_library(str(next(Path(found.origin).parent.glob("_C*.so"))))
     except (OSError, StopIteration):
-        library = torch.library.Library("torchvision", "FRAGMENT")
+        library = operators.Library("torchvision", "FRAGMENT")
         for name in ("nms", "qnms"):
             library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         _LIBRARIES.append(library)
