@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
 
 from worker.blame import ILL_AFTER
 from worker.errors import MachineError
@@ -20,6 +21,19 @@ class Faults:
         """different items, with no work done between them"""
         self._at: Counter[str] = Counter()
         """how often at each item"""
+
+    def judge(self, results: Sequence[Result], *, stopping: bool) -> tuple[list[Result], MachineError | None]:
+        """Those that count; and why there is no going on, which takes nothing from them."""
+        final: list[Result] = []
+        for result in results:
+            if stopping and isinstance(result.outcome, Failure) and result.outcome.blames_machine:
+                continue  # it was not begun, or is of no interest any more
+            try:
+                if self.is_final(result):
+                    final.append(result)
+            except MachineError as ill:
+                return final, ill
+        return final, None
 
     def is_final(self, result: Result) -> bool:
         """False: the item is to be tried again. Several items in a row, and the worker stops."""

@@ -35,7 +35,7 @@ from worker.blame import failure_of
 from worker.careful import go_carefully
 from worker.clerk import Clerk
 from worker.counts import Counts
-from worker.errors import MachineError, WorkerError
+from worker.errors import WorkerError
 from worker.faults import Faults
 from worker.items import Answer, Failure, Item, Json, Result
 from worker.looking import Looking
@@ -327,7 +327,7 @@ class Loop:
         """Hand results to the clerk: parts are written behind, a complete shard is committed."""
         now = time.monotonic()
         self._sent.difference_update(result.item for result in results)
-        final, ill = self._judged(results)
+        final, ill = self._faults.judge(results, stopping=bool(self._stop))
         self._again({result.item for result in results} - {result.item for result in final})
         filled: list[Holding] = []
         answered = {result.item: result for result in final}
@@ -352,19 +352,6 @@ class Loop:
         self._tick()
         if ill:
             raise ill
-
-    def _judged(self, results: Sequence[Result]) -> tuple[list[Result], MachineError | None]:
-        """Those that count; and why there is no going on, which takes nothing from them."""
-        final: list[Result] = []
-        for result in results:
-            if self._stop and isinstance(result.outcome, Failure) and result.outcome.blames_machine:
-                continue  # it was not begun, or is of no interest any more
-            try:
-                if self._faults.is_final(result):
-                    final.append(result)
-            except MachineError as ill:
-                return final, ill
-        return final, None
 
     def _fill(self, filled: Sequence[Holding], now: float) -> None:
         """Shards are answered. Where that takes no time, more of them are taken and committed at once."""

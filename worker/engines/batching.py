@@ -5,11 +5,12 @@ from __future__ import annotations
 import gc
 import json
 import logging
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+
+from worker.engines.device import cache_folder
 
 MOST = 64
 """beyond so many a step of decoding costs more for each row, and people wait long for the first answer"""
@@ -44,7 +45,7 @@ class Remembered:
     """What was found out on this machine, in a file. It saves time, and nothing depends on it."""
 
     def __init__(self, file: Path | None = None) -> None:
-        self._file = file or _cache() / "batches.json"
+        self._file = file or cache_folder() / "batches.json"
 
     def get(self, key: str) -> int | None:
         found = self._read().get(key)
@@ -118,7 +119,3 @@ class Batches:
             self.size = half
             self._smaller(half)
         return half
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("WORKER_CACHE") or "~/.cache/worker").expanduser()

@@ -34,7 +34,7 @@ class Loaded:
     trusted: bool
     """it brings code of its own, which its tokenizer may need too"""
     about: Mapping[str, Json]
-    """precision, attention, quantisation, devices, each with its `_why`; load_s, weights_gb and gb_per_s"""
+    """precision, attention, quantisation, devices, each with its `_why`; load_s and weights_gb"""
 
 
 def load(
@@ -92,7 +92,6 @@ def load(
         "devices_why": place.why,
         "load_s": round(took, 2),
         "weights_gb": round(size / 1e9, 3),
-        "gb_per_s": round(size / 1e9 / max(took, 1e-9), 2),
     }
     log.info("%s", line_of(made.name, about))
     return Loaded(model, folder, made.trusted, about)
@@ -102,9 +101,10 @@ def line_of(name: str, about: Mapping[str, Json]) -> str:
     chosen = "; ".join(
         f"{about[one]} ({about[f'{one}_why']})" for one in ("precision", "attention", "quantisation")
     )
+    fast = about["weights_gb"] / max(about["load_s"], 0.01)
     return (
         f"{name}: {about['weights_gb']:g} GB onto {', '.join(about['devices'])} in {about['load_s']:g} s "
-        f"({about['gb_per_s']:g} GB/s); {chosen}"
+        f"({fast:.2g} GB/s); {chosen}"
     )
 
 
