@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from contextlib import AbstractContextManager, nullcontext
 
 from worker.items import Item
 from worker.pool import Prepared
@@ -32,9 +31,6 @@ class Passing:
 
     def wake(self) -> None:
         self._woken.set()
-
-    def going_on(self) -> AbstractContextManager[None]:
-        return nullcontext()
 
     def close(self) -> None:
         """There is no process to end."""

@@ -8,17 +8,19 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from contextlib import nullcontext
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from worker import signs
 from worker.blame import in_one_line
 from worker.cli import logs
 from worker.clock import Clock
+from worker.device import Device
 from worker.errors import MachineError, StoreAwayError, StoreFullError, UnfinishedError, WorkerError
 from worker.inputs import OpenInput, present_roots
 from worker.items import Json
@@ -70,7 +72,8 @@ def main(pipe: Connection[Any, Any]) -> None:
         os._exit(error.exit_code)  # Python would wait for every write that a store which is away still owes
     except Exception as error:
         log.error("the worker fails: %s", in_one_line(error), exc_info=settings.debug)
-        sys.exit(1)  # without an End: a death, and its items are suspects
+        logging.shutdown()
+        os._exit(1)  # without an End: a death, and its items are suspects; a batch may still be there
     finally:
         shutil.rmtree(scratch, ignore_errors=True)  # the parent does that too, if it lives
 
@@ -106,11 +109,14 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
 
         opening = open_input if task.takes == "files" else nullcontext
         loop = JobLoop(task, store, looking, opening, alive, worker=worker, scratch=scratch)
+        opened: Device | JobTask[Any] = task
     else:
         assert isinstance(task, MapTask)
         pool = _pool(task, open_input, settings)
+        opened = device = Device(task)
+        signs.watch(device)
         loop = Loop(
-            task,
+            device,
             looking,
             pool,
             alive,
@@ -122,7 +128,7 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
     stopped = threading.Event()
     threading.Thread(target=_listen, args=(line, life, loop, stopped), name="ear", daemon=True).start()
     finish_retries(store)
-    _open(task, settings.device)
+    _open(task.name, opened.open, settings.device)
     alive({"state": "ready"})
     viewing = _viewing(run, settings)
     try:
@@ -140,7 +146,7 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
             viewing.kill()
         if pool:
             pool.close()
-        task.close()
+        opened.close()
 
 
 def _viewing(run: Run, settings: Settings) -> Viewing | None:
@@ -151,15 +157,15 @@ def _viewing(run: Run, settings: Settings) -> Viewing | None:
     return Viewing(run, settings)
 
 
-def _open(task: AnyTask, device: str) -> None:
+def _open(task: str, open_it: Callable[[str], None], device: str) -> None:
     """A model that does not load here will not load at the eighth try either."""
     try:
-        task.open(device)
+        open_it(device)
     except WorkerError:
         raise
     except Exception as error:
         log.debug("open failed", exc_info=True)
-        raise MachineError(f"task {task.name} cannot open {device}: {in_one_line(error)}") from error
+        raise MachineError(f"task {task} cannot open {device}: {in_one_line(error)}") from error
 
 
 def _pool(task: MapTask[Any, Any], open_input: OpenInput, settings: Settings) -> Pool | Passing:
