@@ -226,12 +226,11 @@ class LoopSimulation(Simulation):
         inbox = Inbox(self.store, self.shard_size, self.ttl, self.clock, lambda _: ([], []))  # type: ignore[arg-type]
         task = Answers(lambda samples: self._answer(machine, samples))
         loop = Loop(
-            Device(task, SimulatedThread(self.world)),  # type: ignore[arg-type]
+            Device(task, self.batch, SimulatedThread(self.world)),  # type: ignore[arg-type]
             Looking(claims, inbox),
             SimulatedPool(self.world, self.children, self.prepare_s, max(self.ahead, 2 * self.batch)),
             lambda _: None,
             worker=machine.name,
-            batch=self.batch,
             ahead=self.ahead,
             flush_s=self.ttl / 4,
         )

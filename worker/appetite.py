@@ -10,6 +10,9 @@ ROUND_S = 1.0
 """until it is asked again, at the latest"""
 NO_TIME = 0.025
 """of a batch's time on the device: so long it may wait, so that nobody waits for what is held back here"""
+TURN_S = 0.02
+"""for less it does not pay to wake another thread"""
+TURN_MOST = 64
 LATELY = 8
 """batches and claims that say how fast this worker is now"""
 OF_LATE = 64
@@ -40,13 +43,18 @@ class Appetite:
         """From the asking until a shard was in hand."""
         self._claimed.append(seconds)
 
+    def batches(self, batch: int) -> int:
+        """So many are answered in no time, and may go to the device at once."""
+        each = batch * _mean(self._answered, self._estimate)
+        return max(1, min(TURN_MOST, int(TURN_S / max(each, 1e-9))))
+
     def wants(self, waiting: int, batch: int, on_device: int, busy_s: float) -> bool:
         """Another shard? waiting: items in hand that the device has not begun; on_device: samples that it
         has, for busy_s by now.
 
         Asked for when what there is leaves the next batch an item short by the time that a claim is answered
-        and its first sample is prepared; where that takes no time, nothing is asked for ahead. Where preparing
-        is what takes the time, that is an item a child."""
+        and its first sample is prepared; where that takes no time, nothing is asked for ahead. Where
+        preparing is what takes the time, that is an item a child."""
         answer = _mean(self._answered, self._estimate)
         prepare = _mean(self._prepared, 0.0)
         pace = max(answer * _mean(self._needy, 1.0), prepare / self._children, 1e-9)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -42,12 +43,17 @@ class Batch:
 class Device:
     """Answers one batch at a time. Its `value` is the last sign of life from there (signs.Stamp)."""
 
-    def __init__(self, task: MapTask[Any, Any], thread: Executor | None = None) -> None:
+    def __init__(
+        self, task: MapTask[Any, Any], batch: int | None = None, thread: Executor | None = None
+    ) -> None:
+        """`batch`: None is what the task likes at the moment."""
         self.task = task
+        self._wanted_batch = batch
         self.value = 0.0
         self._file = inspect.getfile(type(task))
         self._thread = thread or ThreadPoolExecutor(1, thread_name_prefix="device")
-        self._answering: Future[Batch] | None = None
+        self._answering: Future[None] | None = None
+        self._done: deque[Batch] = deque()
         self._begun, self._samples = 0.0, 0
         self._stopping = False
 
@@ -69,6 +75,10 @@ class Device:
         self.task.stop()
 
     @property
+    def batch(self) -> int:
+        return self._wanted_batch or self.task.batch
+
+    @property
     def busy(self) -> bool:
         return self._answering is not None
 
@@ -87,26 +97,30 @@ class Device:
         return self._answering is not None and not self._answering.done() and self.value <= since
 
     def begin(self, samples: Sequence[Prepared], ring: Callable[[], None]) -> None:
-        """`ring`: called from some thread, when there is something to collect."""
+        """A batch, or several that take no time. `ring`: called from some thread, when there is no more."""
         assert not self.busy
         self._begun, self._samples = time.monotonic(), len(samples)
         self._alive()
-        self._answering = self._thread.submit(self._batch, samples)
+        self._answering = self._thread.submit(self._answer, samples)
         self._answering.add_done_callback(lambda _: ring())
 
-    def collect(self) -> Batch | None:
-        """What it was busy with; None while it is. Raises what ails the machine."""
-        if self._answering is None or not self._answering.done():
-            return None
-        answering, self._answering = self._answering, None
-        return answering.result()
+    def collect(self) -> list[Batch]:
+        """What is answered. Raises what ails the machine, once all that was answered is collected."""
+        ended = self._answering if self._answering and self._answering.done() else None
+        done = [self._done.popleft() for _ in range(len(self._done))]
+        if ended and not (done and ended.exception()):
+            self._answering = None
+            ended.result()
+        return done
 
     # in its thread
 
-    def _batch(self, samples: Sequence[Prepared]) -> Batch:
-        begun = time.monotonic()
-        outcomes = self._outcomes(samples)
-        return Batch(samples, outcomes, time.monotonic() - begun)
+    def _answer(self, samples: Sequence[Prepared]) -> None:
+        while samples:
+            size, begun = self.batch, time.monotonic()
+            outcomes = self._outcomes(samples[:size])
+            self._done.append(Batch(samples[:size], outcomes, time.monotonic() - begun))
+            samples = samples[size:]
 
     def _outcomes(self, samples: Sequence[Prepared]) -> list[Answer | Failure]:
         """The task's answers; when a batch fails as a whole each of its items is tried alone."""

@@ -60,18 +60,16 @@ class Loop:
         tick: Callable[[dict[str, Json]], None],
         *,
         worker: str,
-        batch: int | None,
         ahead: int,
         flush_s: float,
     ) -> None:
-        """`batch`: None is what the task likes at the moment. `ahead`: two samples a child."""
+        """`ahead`: so many samples may be prepared ahead at least; two a child."""
         self.counts = Counts()
         self._device = device
         self._looking = looking
         self._pool = pool
         self._say = tick
         self._worker = worker
-        self._wanted_batch = batch
         self._flush_s = flush_s
         self._clerk = Clerk(self._tick)
         self._appetite = Appetite(ahead / 2, device.task.seconds_per_item)
@@ -95,7 +93,7 @@ class Loop:
                 return
             self._write([self._result(one, one.outcome, 0.0) for one in settled] + self._results(answered))
             if not self._stop:
-                self._supply.go_on(self._batch, self._device.samples, self._device.busy_s)
+                self._supply.go_on(self._device.batch, self._device.samples, self._device.busy_s)
                 self._go_carefully()
                 self._answer()
         self.hand_back()
@@ -149,27 +147,26 @@ class Loop:
 
     # answer
 
-    @property
-    def _batch(self) -> int:
-        return self._wanted_batch or self._device.task.batch
-
     def _answer(self) -> None:
-        """The next batch, if the device is free."""
+        """The next samples, if the device is free."""
         if self._device.busy:
             return
         is_due = time.monotonic() - self._answered >= self._flush_s  # samples are not kept waiting
-        if samples := self._supply.samples(self._batch, due=is_due):
+        if samples := self._supply.samples(self._device.batch, due=is_due):
             self._clerk.later(begin, self._supply.of({one.item.id: one.item for one in samples}))
             self._device.begin(samples, self._pool.wake)
 
-    def _results(self, batch: Batch | None) -> list[Result]:
-        if batch is None:
-            return []
-        self._answered = time.monotonic()
-        self.counts.uses_device = True
-        self._appetite.answered(batch.each)
-        pairs = zip(batch.samples, batch.outcomes, strict=True)
-        return [self._result(one, outcome, batch.each) for one, outcome in pairs]
+    def _results(self, batches: Sequence[Batch]) -> list[Result]:
+        if batches:
+            self._answered = time.monotonic()
+            self.counts.uses_device = True
+        for batch in batches:
+            self._appetite.answered(batch.each)
+        return [
+            self._result(one, outcome, batch.each)
+            for batch in batches
+            for one, outcome in zip(batch.samples, batch.outcomes, strict=True)
+        ]
 
     def _result(self, one: Prepared, outcome: object, spent: float) -> Result:
         assert isinstance(outcome, Answer | Failure)

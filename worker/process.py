@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from worker.jobs.loop import JobLoop
     from worker.viewing import Viewing
 
+AHEAD = 128
+"""items that nobody prepares"""
 SOCKET_FOLDER_MOST = 60
 """a socket's path has at most 108 characters, and the fork server's lies in the temporary folder"""
 
@@ -113,7 +115,7 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
     else:
         assert isinstance(task, MapTask)
         pool = _pool(task, open_input, settings)
-        opened = device = Device(task)
+        opened = device = Device(task, settings.batch)
         signs.watch(device)
         loop = Loop(
             device,
@@ -121,8 +123,7 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
             pool,
             alive,
             worker=worker,
-            batch=settings.batch,
-            ahead=2 * settings.children,
+            ahead=AHEAD if isinstance(pool, Passing) else 2 * settings.children,
             flush_s=settings.flush_s,
         )
     stopped = threading.Event()

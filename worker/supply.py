@@ -169,10 +169,12 @@ class Supply:
     # answer
 
     def samples(self, batch: int, *, due: bool) -> list[Prepared]:
-        """A batch for the device; fewer where there is no hope that it fills, or it would take too long."""
+        """A batch for the device, or several that take no time; less than one where there is no hope that it
+        fills, or it would take too long."""
         if len(self._ready) < batch and self._pool.under_way and not due:
             return []
-        return [self._ready.popleft() for _ in range(min(batch, len(self._ready)))]
+        most = batch * self._appetite.batches(batch)
+        return [self._ready.popleft() for _ in range(min(most, len(self._ready)))]
 
     def of(self, items: Mapping[str, Item]) -> list[tuple[Holding, list[Item]]]:
         """By shard."""

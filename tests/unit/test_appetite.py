@@ -71,3 +71,8 @@ def test_items_that_are_settled_where_they_are_prepared_do_not_wait_for_the_devi
 @pytest.mark.parametrize(("estimate", "wanted"), [(0.1, True), (20.0, False)])
 def test_before_the_first_answer_the_tasks_estimate_counts(estimate: float, wanted: bool) -> None:
     assert Appetite(8, estimate).wants(3, batch=1, on_device=0, busy_s=0.0) == wanted
+
+
+@pytest.mark.parametrize(("answer", "batches"), [(1e-5, 64), (0.001, 2), (0.5, 1)])
+def test_batches_that_take_no_time_go_to_the_device_together(answer: float, batches: int) -> None:
+    assert seasoned(answer=answer, prepare=0.0).batches(10) == batches

@@ -62,16 +62,14 @@ class Factory:
     ) -> None:
         self.bench, self.task = bench, task
         self.pool = pool or Passing()
-        self.device = Device(task)
+        self.device = Device(task, batch)
         claims = bench.worker("a")
         inbox = Inbox(bench.store, 4, bench.ttl, Clock(), lambda _: ([], []))  # type: ignore[arg-type]
         self.told: list[dict[str, Any]] = []
         looks = {name: settings.pop(name) for name in ("follow", "idle_exit_s") if name in settings}
         settings = {"ahead": 4, "flush_s": 5.0} | settings
         looking = Looking(claims, inbox, **looks)
-        self.loop = Loop(
-            self.device, looking, self.pool, self.told.append, worker="a", batch=batch, **settings
-        )
+        self.loop = Loop(self.device, looking, self.pool, self.told.append, worker="a", **settings)
 
     def run(self) -> dict[str, Result]:
         self.loop.run()
@@ -504,3 +502,17 @@ def test_an_error_does_not_wait_long_for_a_batch_that_does_not_end(monkeypatch: 
     device.close()
     assert time.monotonic() - begun < PATIENCE_S / 2
     gate.set()
+
+
+def test_what_was_answered_before_the_machine_fell_ill_is_kept() -> None:
+    def tell(item: Item) -> Answer:
+        if item.input == "006":
+            raise MachineError("the endpoint denies us")
+        return fine(item)
+
+    bench = Bench(items=8, shard_size=8)
+    factory = Factory(bench, Told(tell), ahead=8)
+    with pytest.raises(MachineError):
+        factory.loop.run()
+    factory.loop.hand_back()
+    assert [item.input for item in bench.take(bench.worker("b")).left()] == ["006", "007"]
