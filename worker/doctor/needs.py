@@ -15,6 +15,8 @@ class Need:
     disk: float = 0
     """GB of one disk"""
     disk_for: str = ""
+    spare: float = 0
+    """GB of it that a tidy person does without"""
     quantises: bool = False
     """loads its base in four bits"""
 
@@ -27,7 +29,8 @@ NEEDS = {
         gpu_for="32B: four bits 20.4, adapters 2.2, activations and logits 1.4, context 1.5",
         ram=20,
         disk=191,
-        disk_for="at the merge: base 67, once for cache and training, merged 67, checkpoints 50, data 5, code 2",
+        disk_for="at the merge: base 67 (the cache is it), merged 67, checkpoints 50, data 5, code 2",
+        spare=40,
         quantises=True,
     ),
     "detection": Need(

@@ -144,7 +144,7 @@ def bf16(facts: Facts) -> Iterator[Finding]:
     else:
         yield warning(
             f"{facts.gpus.cards[real.index(False)].sm} has none: what torch shows is emulated, and slow",
-            "leave WORKER_PRECISION alone (fp16); train with --amp fp16 and loss scaling, not bf16",
+            "fp16: leave WORKER_PRECISION alone; train in fp16 with a scaled loss (AMP)",
         )
 
 

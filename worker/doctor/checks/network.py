@@ -88,7 +88,8 @@ def _named(ports: Sequence[Port]) -> str:
 def interfaces(facts: Facts) -> Iterator[Finding]:
     if len(facts.gpus.cards) < 2:
         return
-    usable = [one for one in facts.network.interfaces if one.up and one.address]
+    addressed = [one for one in facts.network.interfaces if one.up and one.address]
+    usable = [one for one in addressed if not one.name.startswith("docker")]  # NCCL leaves them out itself
     real = [one for one in usable if one.physical]
     named = facts.network.environment.get("NCCL_SOCKET_IFNAME")
     if named:

@@ -28,8 +28,8 @@ def ram(facts: Facts) -> Iterator[Finding]:
         yield blocker(
             f"{said}; {facts.wanted.task} needs {need.ram:g}", "take a machine or a limit with more"
         )
-    elif children < room.cores:
-        yield warning(f"{said} for {room.cores} cores that all decode", f"--children {children}")
+    elif children < (busy := int(min(room.cores, room.quota or room.cores))):
+        yield warning(f"{said} for {busy} cores that all decode", f"--children {children}")
     else:
         yield ok(said)
 
@@ -58,7 +58,7 @@ def _disk(facts: Facts, disk: Disk, data: Disk | None) -> Finding:
     said = f"{disk.use}: {disk.free:,.0f} GB free at {disk.path}"
     model = facts.model if disk.use == "cache" else None
     need = model.gigabytes if model and not model.there and model.gigabytes else LEAST_GB.get(disk.use, 0)
-    move = _MOVE[disk.use]
+    move = _MOVE[disk.use].replace("/data", data.path if data else "/data")
     if not disk.writable:
         return warning(
             f"{disk.use}: {disk.path} cannot be written to", f"{move}, or start it with your own uid"
@@ -69,7 +69,7 @@ def _disk(facts: Facts, disk: Disk, data: Disk | None) -> Finding:
     if disk.use in ("cache", "checkpoints") and data and data.device != disk.device:
         return warning(
             f"{said}, on the system's disk; the data disk {data.path} has {data.free:,.0f} GB",
-            move.replace("/data", data.path),
+            move,
         )
     return ok(said)
 
@@ -101,8 +101,12 @@ def task(facts: Facts) -> Iterator[Finding]:
         base = facts.model.gigabytes or 0.0 if facts.model and facts.model.there else 0.0
         most = max((one.free for one in facts.room.disks if one.use != "scratch"), default=0)
         said = f"{name} needs {need.disk - base:.0f} GB of a disk ({need.disk_for}), {most:,.0f} are free"
-        more = "a larger disk; or keep fewer checkpoints, and delete those before the merge"
-        yield ok(said) if most >= need.disk - base else blocker(said, more)
+        if most >= need.disk - base:
+            yield ok(said)
+        elif most >= need.disk - base - need.spare:
+            yield warning(said, f"keep fewer checkpoints: {need.spare:g} GB of them can go before the merge")
+        else:
+            yield blocker(said, "a larger disk, or one of its own for the cache")
 
 
 def shm(facts: Facts) -> Iterator[Finding]:

@@ -18,11 +18,14 @@ def look(name: str) -> Model:
         return _folder(name, place, "copy or fetch it again")
     if not hub.is_name(name):
         return Model(name, False, remedy="name a file, a folder, or a model of the hub as owner/name")
-    remedy = f"{hub.fetch(name)} (a mirror: HF_ENDPOINT=https://…; another disk: HF_HOME=/data/huggingface)"
     commit = hub.commit(name, "main")
     if commit is None or (folder := hub.snapshot(name, commit)) is None:
-        return Model(name, False, _by_name(name), remedy=remedy)
-    return _folder(name, folder, remedy)
+        return Model(name, False, by_name(name), remedy=fetching(name))
+    return _folder(name, folder, fetching(name))
+
+
+def fetching(name: str) -> str:
+    return f"{hub.fetch(name)} (a mirror: HF_ENDPOINT=https://…; another disk: HF_HOME=/data/huggingface)"
 
 
 def _folder(name: str, folder: Path, remedy: str) -> Model:
@@ -39,7 +42,7 @@ def _folder(name: str, folder: Path, remedy: str) -> Model:
     return Model(name, True, as_it_is, in_four_bits, str(config.get("model_type", "")))
 
 
-def _by_name(name: str) -> float | None:
+def by_name(name: str) -> float | None:
     """Two bytes for each of the billions that names tell: Qwen2.5-VL-7B."""
     found = re.search(r"(?<![\d.])(\d+(?:\.\d+)?)B(?![a-z])", name)
     return 2 * float(found[1]) if found else None

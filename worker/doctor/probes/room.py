@@ -75,7 +75,7 @@ def _disk(use: str, folder: Path, mounts: str) -> Disk:
 def nearest(folder: Path) -> Path:
     """The folder, or the first above it that is there."""
     folder = folder.expanduser().absolute()
-    return next(one for one in (folder, *folder.parents) if one.is_dir())
+    return next(one for one in (folder, *folder.parents) if os.path.isdir(one))  # noqa: PTH112  is_dir() raises where we may not look
 
 
 def _free(folder: Path) -> float:

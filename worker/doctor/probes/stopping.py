@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from worker.doctor.facts import Signals
@@ -43,7 +44,7 @@ def look(start: Sequence[str] = (sys.executable, "-m", "worker")) -> Signals:
 
 def deaf(above: Sequence[Ancestor]) -> str | None:
     """The shell that a container's engine or SLURM stops in our stead, and that passes nothing on."""
-    for one, over in zip(above, [*above[1:], None], strict=True):
+    for one, over in zip_longest(above, above[1:]):
         told = one.pid == 1 or (over is not None and over.name.startswith("slurmstepd"))
         if told and one.name in SHELLS:
             return one.command
