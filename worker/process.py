@@ -91,7 +91,8 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
     def alive(info: dict[str, Json]) -> None:
         life.tell()
         device = settings.device_name or settings.device
-        line.send(Alive({**info, "device": device, "host": os.uname().nodename}))
+        hw = {"hw": settings.hw} if settings.hw else {}
+        line.send(Alive({**info, **hw, "device": device, "host": os.uname().nodename}))
 
     looking = Looking(
         Claims(store, life, clock, of_jobs=isinstance(task, JobTask)),

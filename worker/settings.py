@@ -13,6 +13,8 @@ class Settings:
     queue: str
     root: str | None = None
     """where this machine keeps the inputs; None: where they were enqueued from"""
+    hw: str = ""
+    """the profile that this machine was said to have; "": nobody said"""
     device: str = "cpu"
     """what the task computes on, as it sees it"""
     device_name: str = ""

@@ -8,7 +8,7 @@ from worker.doctor.checks.cards import has_code
 from worker.doctor.examination import gather, judge
 from worker.doctor.facts import Wanted
 from worker.doctor.probes import smi
-from worker.doctor.profile import AMPERE
+from worker.hardware.gpus import AMPERE
 
 
 def test_the_card_is_examined() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import urllib.request
@@ -160,3 +161,26 @@ def test_metrics_are_scraped_while_it_works(tmp_path: Path) -> None:
     assert not other.exists()
     one.signal_group(signal.SIGTERM)
     assert finish(one)[0] == 75
+
+
+def test_a_card_of_another_profile_is_told_and_provenance_says_the_profile(tmp_path: Path) -> None:
+    smi = tmp_path / "bin" / "nvidia-smi"
+    smi.parent.mkdir()
+    smi.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA A800-SXM4-80GB (UUID: GPU-11111111-aaaa)'\n")
+    smi.chmod(0o755)
+    env = {"PATH": f"{smi.parent}:{os.environ['PATH']}", "WORKER_HW": "a100"}
+    queue, out = queue_of(tmp_path, "sleepy", "--set", "seconds=0", "a"), tmp_path / "out"
+    code, said = run("run", queue, "--out", out, env=env)
+    assert code == 0, said
+    assert said.count("--hw a100 means another card than NVIDIA A800-SXM4-80GB") == 1
+    assert "--hw a800" in said
+    workers = json.loads((out / "provenance.json").read_text())["workers"]
+    assert [one["hw"] for one in workers] == ["a100"]
+
+
+def test_an_unknown_profile_is_refused_in_one_line(tmp_path: Path) -> None:
+    queue = queue_of(tmp_path, "sleepy", "--set", "seconds=0", "a")
+    code, said = run("run", queue, env={"WORKER_HW": "h800"})
+    assert code == 2
+    assert said.count("\n") == 1
+    assert said.startswith("worker: --hw h800: there are a10, a100")

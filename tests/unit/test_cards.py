@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from worker.errors import MachineError, UsageError
-from worker.hardware.cards import Card, Machine, cards, choose
+from worker.hardware.cards import Card, Machine, cards, choose, models
 
 TWO = """\
 GPU 0: NVIDIA A100-SXM4-80GB (UUID: GPU-11111111-aaaa)
@@ -56,6 +56,11 @@ def test_nvidia_smi_names_the_cards_and_they_are_counted_as_it_counts(folder: Pa
 
 def test_slices_of_a_card_are_used_instead_of_it(folder: Path) -> None:
     assert names(cards(machine(folder, SLICED))) == ["MIG-33333333-cccc", "MIG-44444444-dddd", "1"]
+
+
+def test_nvidia_smi_tells_what_its_driver_calls_each_card() -> None:
+    assert models(SLICED) == ["NVIDIA A100-SXM4-40GB", "NVIDIA A100-SXM4-40GB"]
+    assert models("No devices were found") == []
 
 
 def test_without_nvidia_smi_the_device_nodes_are_counted_and_numbered_as_cuda_does(folder: Path) -> None:

@@ -27,7 +27,7 @@ from worker.doctor.facts import (
     Wanted,
 )
 from worker.doctor.finding import Finding
-from worker.doctor.profile import NAMES, is_called, profile_of
+from worker.hardware import stacks
 
 AMPERE = ("sm_80", "sm_86", "sm_90")
 
@@ -105,35 +105,12 @@ def test_cards_that_a_variable_hides_block() -> None:
     assert [found.level for found in cards.card(facts)] == ["ok", "blocker"]
 
 
-@pytest.mark.parametrize(
-    ("hw", "card", "is_it"),
-    [
-        ("a100", "NVIDIA A100-SXM4-80GB", True),
-        ("a100", "NVIDIA A10", False),
-        ("a10", "NVIDIA A100 80GB PCIe", False),
-        ("a10", "NVIDIA A10", True),
-        ("a800", "NVIDIA A800-SXM4-80GB", True),
-        ("a100", "NVIDIA A800-SXM4-80GB", False),
-        ("rtx2080", "NVIDIA GeForce RTX 2080", True),
-        ("rtx2080", "NVIDIA GeForce RTX 2080 Ti", False),
-        ("rtx2080", "NVIDIA GeForce RTX 2080 SUPER", False),
-        ("t4", "Tesla T4", True),
-        ("v100", "Tesla V100-SXM2-32GB", True),
-        ("a6000", "NVIDIA RTX A6000", True),
-        ("h100", "NVIDIA H100 80GB HBM3", True),
-        ("l4", "NVIDIA L40S", False),
-    ],
-)
-def test_a_profile_knows_its_card_by_name(hw: str, card: str, is_it: bool) -> None:
-    assert is_called(hw, card) == is_it
-
-
 def test_a_profile_and_another_card_disagree() -> None:
     found = one("profile", a100(wanted=Wanted(hw="a800")))
-    assert found == Finding("warning", "the profile is a800, and the card NVIDIA A100 80GB PCIe", "HW=a100")
-    assert one("profile", a100(wanted=Wanted(hw="cpu"))).remedy == "HW=a100"
-    assert profile_of("NVIDIA GeForce GTX 1080") is None
-    assert all(profile_of(name) == name for name in NAMES)
+    assert found.found == "the profile is a800, and the card NVIDIA A100 80GB PCIe"
+    assert found.remedy == "its own: --hw a100, or HW=a100 with make"
+    assert one("profile", a100(wanted=Wanted(hw="cpu"))).level == "warning"
+    assert one("profile", a100(wanted=Wanted(hw="a100"))).level == "ok"
 
 
 @pytest.mark.parametrize(
@@ -152,6 +129,17 @@ def test_a_driver_carries_wheels_up_to_its_own_major_version(driver: str, cuda: 
     facts = with_torch(cuda=cuda)
     card = replace(facts.gpus.cards[0], driver=driver)
     assert one("driver", replace(facts, gpus=replace(facts.gpus, cards=[card]))).level == level
+
+
+def test_the_least_drivers_are_those_of_the_stacks() -> None:
+    of_stacks = {int(one.cuda.partition(".")[0]): one.driver for one in stacks.STACKS.values() if one.cuda}
+    assert of_stacks == cards.DRIVERS
+
+
+def test_an_old_driver_is_offered_the_stack_that_it_runs() -> None:
+    hopper = with_card(name="NVIDIA H100 80GB HBM3", capability=(9, 0), driver="535.161.08")
+    facts = replace(hopper, libraries=with_torch(cuda="13.0").libraries)
+    assert one("driver", facts).remedy.startswith("the stack ampere, torch 2.7.1+cu118 ")
 
 
 @pytest.mark.parametrize(
@@ -177,7 +165,7 @@ def test_a_wheel_that_does_not_fit_blocks_and_the_card_s_own_is_named() -> None:
     found = one("wheel", facts)
     assert found.level == "blocker"
     assert "has code for sm_80 sm_90, none of it for sm_75" in found.found
-    assert found.remedy.endswith("make run HW=rtx2080")
+    assert found.remedy.startswith("the stack turing, torch 2.7.1 ")
     assert "for CPUs alone" in one("wheel", with_torch(cuda=None, version="2.13.0+cpu")).found
     assert "OSError: libcudart" in one("wheel", with_torch(error="OSError: libcudart")).found
     assert "sees no card" in one("wheel", with_torch(available=False)).found

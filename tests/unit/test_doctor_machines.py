@@ -51,7 +51,7 @@ def test_the_owner_of_an_a100_at_azure() -> None:
 def test_the_owner_of_a_rented_a800() -> None:
     facts = machines.autodl_a800()
     told = heard(facts)
-    assert fine(facts, "card").endswith("Ampere (sm_80); an A100 for export, not Hopper")
+    assert fine(facts, "card").endswith("Ampere (sm_80); an A100 with less NVLink, not Hopper")
     assert fine(facts, "wheel").startswith("torch 2.7.1+cu118 has code for this card")
     assert "GLIBC_2.32" in told["flash-attention"][0]
     assert "a newer glibc than 2.31" in told["flash-attention"][0]

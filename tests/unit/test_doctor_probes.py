@@ -77,12 +77,7 @@ def test_a_driver_that_knows_no_slices_is_asked_again_without() -> None:
         return Said(0, answer if "uuid,driver" in arguments[0] else "")
 
     (card,) = smi.look(old).cards
-    assert (card.name, card.mig, card.capability, card.sm) == (
-        "Tesla V100-SXM2-16GB",
-        False,
-        None,
-        "sm unknown",
-    )
+    assert (card.name, card.mig, card.sm) == ("Tesla V100-SXM2-16GB", False, "sm_70")
     assert f"--query-gpu={smi.OLD_FIELDS}" in asked
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests import tiny_models
 from worker.engines import flops
-from worker.hardware import gpus
 
 
 @pytest.mark.parametrize("family", tiny_models.FAMILIES)
@@ -44,40 +42,3 @@ def test_seven_billion_are_what_they_are_called() -> None:
         num_key_value_heads=4,
     )
     assert flops.language(text, 2400) / 2400 / 2 == pytest.approx(6.6e9, rel=0.05)
-
-
-@pytest.mark.parametrize(
-    ("told", "bandwidth", "flops_"),
-    [
-        ("NVIDIA H100 80GB HBM3", 3350, 989.5e12),
-        ("NVIDIA H100 PCIe", 2039, 756.5e12),
-        ("NVIDIA H200", 4800, 989.5e12),
-        ("NVIDIA A100-SXM4-80GB", 2039, 312e12),
-        ("NVIDIA A100 80GB PCIe", 1935, 312e12),
-        ("NVIDIA A100-SXM4-40GB", 1555, 312e12),
-        ("NVIDIA A100-PCIE-40GB", 1555, 312e12),
-        ("NVIDIA A800-SXM4-80GB", 2039, 312e12),
-        ("NVIDIA A800 80GB PCIe", 1935, 312e12),
-        ("NVIDIA GeForce RTX 2080", 448, 40.3e12),
-        ("Tesla T4", 320, 65e12),
-        ("Tesla V100-SXM2-32GB", 900, 125e12),
-        ("NVIDIA A10", 600, 125e12),
-        ("NVIDIA L4", 300, 121e12),
-    ],
-)
-def test_a_card_is_known_by_what_its_driver_calls_it(told: str, bandwidth: float, flops_: float) -> None:
-    gpu = gpus.find(told)
-    assert gpu
-    assert (gpu.bandwidth, gpu.flops) == (bandwidth, pytest.approx(flops_))
-
-
-@pytest.mark.parametrize("told", ["NVIDIA GeForce RTX 2080 Ti", "NVIDIA A10G", "NVIDIA L40S", "Radeon", ""])
-def test_of_another_card_nothing_is_said(told: str) -> None:
-    assert gpus.find(told) is None
-
-
-def test_only_newer_cards_have_bf16() -> None:
-    assert {gpu.name for gpu in gpus.TABLE if not gpu.bf16} == {
-        gpu.name for gpu in gpus.TABLE if any(old in gpu.name for old in ("V100", "T4", "2080"))
-    }
-    assert np.all([gpu.source for gpu in gpus.TABLE])

@@ -53,6 +53,9 @@ log = logging.getLogger(__name__)
 @recipe_options(required=False)
 @click.option("--root", metavar="DIR", help="where this machine keeps the inputs")
 @click.option("--out", metavar="DIR", type=click.Path(path_type=Path), help="where the answers go")
+@click.option(
+    "--hw", metavar="NAME", help="this machine's profile: a100, a800, rtx2080 …; another card is told"
+)
 @click.option("--workers", type=click.IntRange(1), help="workers on this machine  [default: 1, or one a GPU]")
 @click.option("--gpus", metavar="all|0,1|UUID", help="GPUs to work on, one for each worker in turn")
 @click.option("--device", help="what the task computes on  [default: cpu; with --gpus cuda, npu or xpu]")
@@ -121,6 +124,7 @@ def command(
     settings: tuple[str, ...],
     root: str | None,
     out: Path | None,
+    hw: str | None,
     workers: int | None,
     gpus: str | None,
     device: str | None,
@@ -146,6 +150,8 @@ def command(
     trust.parse(allow_code)
     if on_done and not shutil.which(shlex.split(on_done)[0]):
         raise UsageError(f"--on-done {on_done}: no such program; it is started by itself, not by a shell")
+    if hw:
+        _compare(hw)
     cards = _cards(gpus) if gpus else []
     workers = workers or len(cards) or 1
     if workers < len(cards):
@@ -174,6 +180,7 @@ def command(
     chosen = Settings(
         queue=queue,
         root=root,
+        hw=hw or "",
         device=device or (cards[0].device if cards else "cpu"),
         environment={variable: value for variable, value in about_models if value},
         batch=batch,
@@ -203,6 +210,13 @@ def _folders(store: Store, task: str | None, paths: Sequence[str]) -> list[str]:
     """Those of the paths that files may come into."""
     takes = registry.find(task or require(store).recipe.task).takes
     return [path for path in paths if takes == "files" and Path(path).is_dir()]
+
+
+def _compare(hw: str) -> None:
+    from worker.hardware import cards, gpus, profile
+
+    if gpus.of(hw) and (line := profile.disagreement(hw, cards.models(cards.nvidia_smi()))):
+        log.warning("%s", line)
 
 
 def _cards(gpus: str) -> list[Card]:

@@ -18,9 +18,8 @@ from worker.doctor.probes import lying, racing, smi, stopping
 from worker.doctor.probes import network as network_probe
 from worker.doctor.probes import room as room_probe
 from worker.doctor.probes import system as system_probe
-from worker.doctor.profile import NAMES
 from worker.engines import hub
-from worker.errors import UsageError
+from worker.hardware import gpus
 from worker.items import Json
 from worker.tasks import registry
 
@@ -82,8 +81,8 @@ def examine(wanted: Wanted) -> Examination:
 
 
 def refuse_unknown(wanted: Wanted) -> None:
-    if wanted.hw is not None and wanted.hw not in NAMES:
-        raise UsageError(f"--hw {wanted.hw}: no profile is called so; there are {', '.join(NAMES)}")
+    if wanted.hw is not None:
+        gpus.of(wanted.hw)
     if wanted.task is not None and wanted.task not in NEEDS:
         registry.find(wanted.task)
 

@@ -141,6 +141,11 @@ def listed(text: str) -> list[Card]:
     return found
 
 
+def models(text: str) -> list[str]:
+    """What the driver calls the cards that `nvidia-smi -L` prints."""
+    return re.findall(r"^GPU \d+: (.*) \(UUID:", text, re.MULTILINE)
+
+
 def _nvidia_card(name: str, uuid: str = "") -> Card:
     # CUDA by itself counts the fastest first, nvidia-smi by the place on the bus
     chosen = {"CUDA_VISIBLE_DEVICES": name, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}

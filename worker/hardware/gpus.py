@@ -5,48 +5,108 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from worker.errors import UsageError
+
+NO_GPU = "cpu"
+
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
+    hw: str
+    """the profile for it: env/<hw>.env"""
     name: str
     """a regular expression for what the driver calls it; the first one that is found counts"""
+    sm: tuple[int, int]
+    """compute capability"""
     gigabytes: float
     bandwidth: float
     """GB/s"""
     half: float
     """TFLOP/s in fp16, summed up in fp32; also in bf16 where it has that"""
-    bf16: bool
+    fp32: float
+    """TFLOP/s outside of tensor cores"""
+    nvlink: float | None
+    """GB/s, both directions together; None: it has none"""
     source: str
 
     @property
     def flops(self) -> float:
         return self.half * 1e12
 
+    @property
+    def architecture(self) -> str:
+        return ARCHITECTURES[self.sm]
 
+    @property
+    def bf16(self) -> bool:
+        """computes in bfloat16, and does not only emulate it"""
+        return self.sm >= AMPERE
+
+    @property
+    def flash(self) -> bool:
+        """FlashAttention-2 has kernels for it"""
+        return self.sm >= AMPERE
+
+    @property
+    def tf32(self) -> float | None:
+        """TFLOP/s"""
+        return self.half / 2 if self.sm >= AMPERE else None
+
+
+VOLTA, TURING, AMPERE, AMPERE_86, ADA, HOPPER = (7, 0), (7, 5), (8, 0), (8, 6), (8, 9), (9, 0)
+ARCHITECTURES = {
+    VOLTA: "Volta",
+    TURING: "Turing",
+    AMPERE: "Ampere",
+    AMPERE_86: "Ampere",
+    ADA: "Ada",
+    HOPPER: "Hopper",
+}
+TURING_PAPER = "NVIDIA Turing white paper: 80.5 if summed in fp16"
+GA102_PAPER = "NVIDIA GA102 white paper: 142 if summed in fp16"
+ADA_PAPER = "NVIDIA Ada white paper: 330 if summed in fp16"
+SHEET = "NVIDIA data sheet"
+ALIKE = "NVIDIA A100 data sheet; the A800 has less NVLink"
+
+# of one profile's cards the plainest name stands last, and its card is the one that `of` gives
 TABLE = (
-    Gpu(r"H200", 141, 4800, 989.5, True, "NVIDIA H200 data sheet: 1,979 with sparsity"),
-    Gpu(r"H100 NVL", 94, 3938, 835.5, True, "NVIDIA H100 NVL data sheet: 1,671 with sparsity"),
-    Gpu(r"H100 PCIe", 80, 2039, 756.5, True, "NVIDIA H100 PCIe data sheet: 1,513 with sparsity"),
-    Gpu(r"H100", 80, 3350, 989.5, True, "NVIDIA H100 SXM data sheet: 1,979 with sparsity"),
-    Gpu(r"A100.*SXM.*40", 40, 1555, 312, True, "NVIDIA A100 data sheet"),
-    Gpu(r"A100.*PCIE?.*40|A100.*40.*PCIe", 40, 1555, 312, True, "NVIDIA A100 data sheet"),
-    Gpu(r"A(100|800).*PCIe", 80, 1935, 312, True, "NVIDIA A100 80GB PCIe data sheet; the A800 is alike"),
-    Gpu(r"A(100|800)", 80, 2039, 312, True, "NVIDIA A100 80GB SXM data sheet; the A800 is alike"),
-    Gpu(r"V100.*32", 32, 900, 125, False, "NVIDIA V100 data sheet"),
-    Gpu(r"V100", 16, 900, 125, False, "NVIDIA V100 data sheet"),
-    Gpu(r"\bT4\b", 16, 320, 65, False, "NVIDIA T4 data sheet"),
-    Gpu(
-        r"RTX 2080\b(?! (Ti|SUPER))", 8, 448, 40.3, False, "NVIDIA Turing white paper: 80.5 if summed in fp16"
-    ),
-    Gpu(r"\bA10\b", 24, 600, 125, True, "NVIDIA A10 data sheet"),
-    Gpu(r"\bL4\b", 24, 300, 121, True, "NVIDIA L4 data sheet: 242 with sparsity"),
-    Gpu(r"RTX 3090(?! Ti)", 24, 936, 71, True, "NVIDIA GA102 white paper: 142 if summed in fp16"),
-    Gpu(r"RTX 4090(?! D)", 24, 1008, 165.2, True, "NVIDIA Ada white paper: 330 if summed in fp16"),
-    Gpu(r"RTX A6000", 48, 768, 154.8, True, "NVIDIA RTX A6000 data sheet: 309.7 with sparsity"),
-    Gpu(r"\bA40\b", 48, 696, 149.7, True, "NVIDIA A40 data sheet: 299.4 with sparsity"),
+    Gpu("h200", r"\bH200 NVL", HOPPER, 141, 4800, 835.5, 60, 900, f"{SHEET}: 1,671 with sparsity"),
+    Gpu("h200", r"\bH200\b", HOPPER, 141, 4800, 989.5, 67, 900, f"{SHEET}: 1,979 with sparsity"),
+    Gpu("h100", r"H100 NVL", HOPPER, 94, 3938, 835.5, 60, 600, f"{SHEET}: 1,671 with sparsity"),
+    Gpu("h100", r"H100 PCIe", HOPPER, 80, 2039, 756.5, 51, 600, f"{SHEET}: 1,513 with sparsity"),
+    Gpu("h100", r"\bH100\b", HOPPER, 80, 3350, 989.5, 67, 900, f"{SHEET} (SXM): 1,979 with sparsity"),
+    Gpu("a100", r"\bA100.*40", AMPERE, 40, 1555, 312, 19.5, 600, SHEET),
+    Gpu("a100", r"\bA100.*PCIe", AMPERE, 80, 1935, 312, 19.5, 600, f"{SHEET} (80 GB PCIe)"),
+    Gpu("a100", r"\bA100\b", AMPERE, 80, 2039, 312, 19.5, 600, f"{SHEET} (80 GB SXM)"),
+    Gpu("a800", r"\bA800.*40", AMPERE, 40, 1555, 312, 19.5, 400, ALIKE),
+    Gpu("a800", r"\bA800.*PCIe", AMPERE, 80, 1935, 312, 19.5, 400, ALIKE),
+    Gpu("a800", r"\bA800\b", AMPERE, 80, 2039, 312, 19.5, 400, ALIKE),
+    Gpu("v100", r"\bV100S", VOLTA, 32, 1134, 130, 16.4, None, SHEET),
+    Gpu("v100", r"\bV100-PCIE-32", VOLTA, 32, 900, 112, 14, None, SHEET),
+    Gpu("v100", r"\bV100-PCIE", VOLTA, 16, 900, 112, 14, None, SHEET),
+    Gpu("v100", r"\bV100-.*32", VOLTA, 32, 900, 125, 15.7, 300, f"{SHEET} (SXM2)"),
+    Gpu("v100", r"\bV100(?!-FHHL)", VOLTA, 16, 900, 125, 15.7, 300, f"{SHEET} (SXM2)"),
+    Gpu("t4", r"\bT4\b", TURING, 16, 320, 65, 8.1, None, SHEET),
+    Gpu("rtx2080", r"RTX 2080\b(?! (Ti|SUPER|with))", TURING, 8, 448, 40.3, 10.1, 50, TURING_PAPER),
+    Gpu("a10", r"\bA10\b", AMPERE_86, 24, 600, 125, 31.2, None, SHEET),
+    Gpu("l4", r"\bL4\b", ADA, 24, 300, 121, 30.3, None, f"{SHEET}: 242 with sparsity"),
+    Gpu("rtx3090", r"RTX 3090(?! Ti)", AMPERE_86, 24, 936, 71, 35.6, 112.5, GA102_PAPER),
+    Gpu("rtx4090", r"RTX 4090(?! (D|Laptop))", ADA, 24, 1008, 165.2, 82.6, None, ADA_PAPER),
+    Gpu("a6000", r"RTX A6000", AMPERE_86, 48, 768, 154.8, 38.7, 112.5, f"{SHEET}: 309.7 with sparsity"),
+    Gpu("a40", r"\bA40\b", AMPERE_86, 48, 696, 149.7, 37.4, 112.5, f"{SHEET}: 299.4 with sparsity"),
 )
+
+HARDWARE = (NO_GPU, *dict.fromkeys(gpu.hw for gpu in TABLE))
+"""the profiles that there are"""
 
 
 def find(name: str) -> Gpu | None:
     """`name`: as the driver tells it, "NVIDIA A100-SXM4-80GB" """
     return next((gpu for gpu in TABLE if re.search(gpu.name, name, re.IGNORECASE)), None)
+
+
+def of(hw: str) -> Gpu | None:
+    """The card that a profile means, where its name leaves several the one that is sold most; None: cpu."""
+    if hw not in HARDWARE:
+        raise UsageError(f"--hw {hw}: there are {', '.join(sorted(HARDWARE))}")
+    return next((gpu for gpu in reversed(TABLE) if gpu.hw == hw), None)

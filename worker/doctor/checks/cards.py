@@ -9,9 +9,9 @@ from pathlib import PurePath
 
 from worker.doctor.facts import Capability, Facts
 from worker.doctor.finding import Finding, blocker, ok, warning
-from worker.doctor.profile import AMPERE, NAMES, architecture, is_called, profile_of
+from worker.hardware import gpus, stacks
 
-DRIVERS = {11: "450.80.02", 12: "525.60.13", 13: "580"}
+DRIVERS = {11: "450.80.02", 12: "525.60.13", 13: "580.65.06"}
 """CUDA's major version → the least driver, as NVIDIA's table of minor version compatibility has it"""
 KNOWN_SILENCES = {
     "version mismatch": "the driver was updated under a running kernel module: restart the machine",
@@ -25,29 +25,30 @@ SHARED_GB = 0.5
 
 
 def card(facts: Facts) -> Iterator[Finding]:
-    gpus, hw = facts.gpus, facts.wanted.hw
-    if gpus.cards:
+    here, hw = facts.gpus, facts.wanted.hw
+    if here.cards:
         for (name, size, capability), count in Counter(
-            (one.name, one.gigabytes, one.capability) for one in gpus.cards
+            (one.name, one.gigabytes, one.capability) for one in here.cards
         ).items():
             sm = "sm_{}{}".format(*capability) if capability else "sm unknown"
-            also = "; an A100 for export, not Hopper" if "A800" in name else ""
-            yield ok(f"{count} × {name}, {size:.0f} GB, {architecture(capability)} ({sm}){also}")
-        if gpus.visible is not None and gpus.visible.strip() in ("", "-1", "NoDevFiles"):
+            kind = gpus.ARCHITECTURES.get(capability, "unknown to us") if capability else "unknown"
+            also = "; an A100 with less NVLink, not Hopper" if "A800" in name else ""
+            yield ok(f"{count} × {name}, {size:.0f} GB, {kind} ({sm}){also}")
+        if here.visible is not None and here.visible.strip() in ("", "-1", "NoDevFiles"):
             yield blocker(
-                f"CUDA_VISIBLE_DEVICES={gpus.visible!r} hides them all", "unset CUDA_VISIBLE_DEVICES"
+                f"CUDA_VISIBLE_DEVICES={here.visible!r} hides them all", "unset CUDA_VISIBLE_DEVICES"
             )
         return
-    if gpus.silence:
-        known = [remedy for words, remedy in KNOWN_SILENCES.items() if words in gpus.silence]
-        yield blocker(f"nvidia-smi: {gpus.silence}", known[0] if known else "install the driver again")
-    elif gpus.nodes:
+    if here.silence:
+        known = [remedy for words, remedy in KNOWN_SILENCES.items() if words in here.silence]
+        yield blocker(f"nvidia-smi: {here.silence}", known[0] if known else "install the driver again")
+    elif here.nodes:
         yield warning(
-            f"{gpus.nodes} device files of NVIDIA, and no nvidia-smi to ask",
+            f"{here.nodes} device files of NVIDIA, and no nvidia-smi to ask",
             "start the container with NVIDIA_DRIVER_CAPABILITIES=compute,utility",
         )
-    elif gpus.other:
-        yield ok(f"{len(gpus.other)} of another maker: {', '.join(gpus.other)}; checked no further")
+    elif here.other:
+        yield ok(f"{len(here.other)} of another maker: {', '.join(here.other)}; checked no further")
     elif hw not in (None, "cpu"):
         yield blocker(
             f"none, and the profile is {hw}",
@@ -61,18 +62,15 @@ def profile(facts: Facts) -> Iterator[Finding]:
     hw, cards = facts.wanted.hw, facts.gpus.cards
     if hw is None or not cards:
         return
-    if hw == "cpu":
-        yield warning(f"the profile is cpu, and {len(cards)} cards are here", f"HW={_hw(cards[0].name)}")
-        return
-    others = sorted({one.name for one in cards if not is_called(hw, one.name)})
-    if others:
-        yield warning(f"the profile is {hw}, and the card {', '.join(others)}", f"HW={_hw(others[0])}")
+    known = {one.name: gpu.hw if (gpu := gpus.find(one.name)) else None for one in cards}
+    if others := sorted(name for name, own in known.items() if own != hw):
+        own = known[others[0]]
+        remedy = (
+            f"its own: --hw {own}, or HW={own} with make" if own else "none is made for it: take its kind's"
+        )
+        yield warning(f"the profile is {hw}, and the card {', '.join(others)}", remedy)
     else:
         yield ok(f"{hw} is what is here")
-
-
-def _hw(card: str) -> str:
-    return profile_of(card) or f"one of {', '.join(NAMES)}: none has this card's name, take one of its kind"
 
 
 def driver(facts: Facts) -> Iterator[Finding]:
@@ -89,7 +87,7 @@ def driver(facts: Facts) -> Iterator[Finding]:
         major = int(cuda.partition(".")[0])
         yield blocker(
             f"{version} runs wheels for CUDA {most}.x at the most, and torch is for {cuda}",
-            f"a torch for CUDA {most}, or driver {DRIVERS.get(major, 'a newer one')} and newer",
+            f"{_stack(facts)}; or driver {DRIVERS.get(major, 'newer than this')} and newer",
         )
 
 
@@ -121,9 +119,14 @@ def wheel(facts: Facts) -> Iterator[Finding]:
 
 
 def _stack(facts: Facts) -> str:
-    name = facts.card.name if facts.card else ""
-    hw = profile_of(name) or "…"
-    return f"install what is locked for this card: make run HW={hw}"
+    """What is locked for this card, and runs with its driver."""
+    card = facts.gpus.cards[0]
+    for one in stacks.fitting(card.capability) if card.capability else []:
+        if one.driver and _parts(one.driver) <= _parts(card.driver):
+            return (
+                f"the stack {one.name}, torch {one.torch} (env/locks/{one.name}.txt, docs/compatibility.md)"
+            )
+    return "no stack of ours runs on this card with this driver (docs/compatibility.md)"
 
 
 def has_code(archs: Sequence[str], capability: Capability) -> bool:
@@ -138,7 +141,7 @@ def bf16(facts: Facts) -> Iterator[Finding]:
     if not facts.gpus.cards:
         return
     told = list(torch.bf16) if torch else []
-    real = told or [one.capability is not None and one.capability >= AMPERE for one in facts.gpus.cards]
+    real = told or [one.capability is not None and one.capability >= gpus.AMPERE for one in facts.gpus.cards]
     if all(real):
         yield ok("computed by the card itself")
     else:

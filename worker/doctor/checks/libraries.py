@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from worker.doctor.facts import Facts
 from worker.doctor.finding import Finding, blocker, ok, warning
 from worker.doctor.needs import NEEDS
-from worker.doctor.profile import AMPERE, architecture
+from worker.hardware import gpus
 
 LEAST = {"torch": "2.7", "transformers": "5.20", "accelerate": "1.10", "bitsandbytes": "0.48"}
 """what engines of language models need: the extra `vlm`"""
@@ -27,12 +27,12 @@ def packages(facts: Facts) -> Iterator[Finding]:
     if old:
         yield warning(
             f"too old for the engines of language models: {', '.join(old)}",
-            "pip install 'gpu-batch-worker[vlm]', or the image of this card: make run HW=…",
+            "pip install 'gpu-batch-worker[vlm]', or the lock of this card's stack (docs/compatibility.md)",
         )
     elif facts.gpus.cards and (missing := [name for name in ("torch", "transformers") if name not in there]):
         yield warning(
             f"no {' and no '.join(missing)}: language models do not run, what works on a CPU does",
-            "the image of this card: make run HW=…; or pip install 'gpu-batch-worker[vlm]'",
+            "the lock of this card's stack (docs/compatibility.md), or pip install 'gpu-batch-worker[vlm]'",
         )
     else:
         said = ", ".join(f"{name} {version}" for name, version in there.items())
@@ -44,10 +44,10 @@ def flash_attention(facts: Facts) -> Iterator[Finding]:
     card, version = facts.card, facts.libraries.versions.get("flash-attn")
     if card is None:
         return
-    if card.capability and card.capability < AMPERE:
+    if card.capability and card.capability < gpus.AMPERE:
         remove = "pip uninstall flash-attn: it cannot be used; " if version else ""
         yield warning(
-            f"{architecture(card.capability)} ({card.sm}) cannot run it, it needs sm_80",
+            f"{gpus.ARCHITECTURES.get(card.capability, card.name)} ({card.sm}) cannot run it, it needs sm_80",
             f"{remove}nothing else: SDPA is taken by itself",
         )
     elif version is None:
@@ -79,7 +79,7 @@ def bitsandbytes(facts: Facts) -> Iterator[Finding]:
     elif trial and trial.wrong:
         yield level(
             f"{trial.version} does not work here: {trial.wrong}",
-            "take the one that is locked for this card: make run HW=…",
+            "take the one that is locked for this card (docs/compatibility.md)",
         )
     elif trial:
         yield ok(f"{trial.version} quantises to four bits and back on the card")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from worker.doctor.facts import Capability, Card, Gpus, Tenant
 from worker.doctor.probes.command import Said, ask
+from worker.hardware import gpus
 from worker.hardware.cards import Machine
 from worker.hardware.cards import cards as shown
 
@@ -56,18 +57,18 @@ def look(smi: Smi | None = None, dev: Path = Path("/dev")) -> Gpus:
     return read(first.out, said_of, nodes=nodes, visible=visible)
 
 
-def read(gpus: str, said: Mapping[str, str], *, nodes: int = 0, visible: str | None = None) -> Gpus:
+def read(listed: str, said: Mapping[str, str], *, nodes: int = 0, visible: str | None = None) -> Gpus:
     capabilities = _capabilities(said.get("capability", ""))
     tenants = _tenants(said.get("apps", ""))
     slices = _slices(said.get("list", ""))
     cards = [
         replace(
             card,
-            capability=capabilities.get(card.index),
+            capability=capabilities.get(card.index) or _by_name(card.name),
             tenants=tenants.get(card.uuid, ()),
             slices=slices.get(card.uuid, 0),
         )
-        for card in _cards(gpus)
+        for card in _cards(listed)
     ]
     links, peers = matrix(said.get("links", "")), matrix(said.get("peers", ""))
     return Gpus(cards, None, nodes, links, peers, visible)
@@ -95,6 +96,12 @@ def _capabilities(text: str) -> dict[int, Capability]:
         if parts := re.fullmatch(r"(\d+)\.(\d+)", capability):
             found[int(index)] = (int(parts[1]), int(parts[2]))
     return found
+
+
+def _by_name(name: str) -> Capability | None:
+    """Where the driver is too old to tell."""
+    gpu = gpus.find(name)
+    return gpu.sm if gpu else None
 
 
 def _tenants(text: str) -> dict[str, list[Tenant]]:
