@@ -48,7 +48,8 @@ def gpus(name: str, visible: str | None = None) -> Gpus:
     def nvidia_smi(arguments: Sequence[str]) -> Said:
         return Said(0, answers[" ".join(arguments)])
 
-    return replace(smi.look(nvidia_smi), visible=visible)
+    environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    return smi.look(nvidia_smi, environment=environment)
 
 
 def refusal(folder: str, mounts: str) -> str:

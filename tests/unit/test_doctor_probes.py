@@ -58,6 +58,24 @@ def test_a_terminal_s_underlines_and_spaces_in_place_of_tabs_are_no_matter() -> 
     assert smi.matrix("") == {}
 
 
+@pytest.mark.parametrize(
+    ("visible", "ours"),
+    [
+        (None, 16),
+        ("3,5", 2),
+        ("GPU-20800003,GPU-2080000f", 2),
+        ("", 16),
+        ("-1", 16),
+        ("MIG-1", 16),
+        ("40", 16),
+    ],
+)
+def test_cards_that_a_scheduler_gave_to_others_are_not_judged(visible: str | None, ours: int) -> None:
+    answers = machines.transcript("rtx2080")
+    said = {name: answers[" ".join(question)] for name, question in smi.QUESTIONS.items() if name != "old"}
+    assert len(smi.read(said["gpus"], said, visible=visible).cards) == ours
+
+
 def test_slices_are_counted_below_their_card() -> None:
     answers = machines.transcript("azure-a100")
     uuid = answers["-L"].partition("UUID: ")[2].partition(")")[0]

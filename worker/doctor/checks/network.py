@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 
 from worker.doctor.facts import Facts, Interface, Port
 from worker.doctor.finding import Finding, ok, warning
@@ -21,7 +22,7 @@ FAR = ("SYS", "NODE", "PHB")
 
 def nccl(facts: Facts) -> Iterator[Finding]:
     torch = facts.libraries.torch
-    if len(facts.gpus.cards) < 2 or torch is None or torch.error:
+    if len(facts.gpus.cards) < 2 or torch is None or not torch.available:
         return
     if torch.nccl:
         yield ok(torch.nccl)
@@ -33,8 +34,9 @@ def peers(facts: Facts) -> Iterator[Finding]:
     gpus, disabled = facts.gpus, facts.network.environment.get("NCCL_P2P_DISABLE") == "1"
     if len(gpus.cards) < 2:
         return
-    pairs = {pair: said for pair, said in gpus.peers.items() if pair[0] < pair[1]}
-    links = Counter(said for pair, said in gpus.links.items() if pair[0] < pair[1])
+    ours = [*combinations(sorted(one.index for one in gpus.cards), 2)]
+    pairs = {pair: gpus.peers[pair] for pair in ours if pair in gpus.peers}
+    links = Counter(gpus.links[pair] for pair in ours if pair in gpus.links)
     ways = ", ".join(f"{count} × {link}" for link, count in links.most_common())
     if not pairs:
         yield ok(f"nvidia-smi does not say ({ways or 'nor how cards are linked'})")

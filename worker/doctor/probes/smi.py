@@ -40,10 +40,12 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 Smi = Callable[[Sequence[str]], Said | None]
 
 
-def look(smi: Smi | None = None, dev: Path = Path("/dev")) -> Gpus:
+def look(
+    smi: Smi | None = None, dev: Path = Path("/dev"), environment: Mapping[str, str] = os.environ
+) -> Gpus:
     smi = smi or (lambda arguments: ask(["nvidia-smi", *arguments], LIMIT_S))
     nodes = sum(1 for node in dev.glob("nvidia[0-9]*") if node.name[6:].isdecimal())
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
     first = smi(QUESTIONS["gpus"])
     if first is not None and first.code and "not a valid field" in first.out + first.error:
         first = smi(QUESTIONS["old"])
@@ -71,7 +73,18 @@ def read(listed: str, said: Mapping[str, str], *, nodes: int = 0, visible: str |
         for card in _cards(listed)
     ]
     links, peers = matrix(said.get("links", "")), matrix(said.get("peers", ""))
-    return Gpus(cards, None, nodes, links, peers, visible)
+    return Gpus(_ours(cards, visible), None, nodes, links, peers, visible)
+
+
+def _ours(cards: Sequence[Card], visible: str | None) -> Sequence[Card]:
+    """Those that a scheduler left us: nvidia-smi shows its neighbours' cards too."""
+    names = [name.strip() for name in (visible or "").split(",")]
+    ours = [card for card in cards if any(_is(card, name) for name in names)]
+    return ours or cards
+
+
+def _is(card: Card, name: str) -> bool:
+    return name == str(card.index) or (name.startswith("GPU-") and card.uuid.startswith(name))
 
 
 def _cards(text: str) -> Iterator[Card]:
