@@ -7,7 +7,7 @@ from pathlib import Path
 
 from worker.hardware import gpus
 from worker.hardware.gpus import Gpu
-from worker.hardware.stacks import STACKS, fitting, stack_of
+from worker.hardware.stacks import GLIBC, PYTHON, STACKS, fitting, stack_of
 
 GPU_STACKS = [stack for stack in STACKS.values() if stack.torch]
 
@@ -16,6 +16,8 @@ TEMPLATE = Path(__file__).with_name("page.md")
 
 def text() -> str:
     return TEMPLATE.read_text("utf-8").format(
+        python=_dotted(PYTHON),
+        glibc=_dotted(GLIBC),
         profiles=_profiles(),
         stacks=_stacks(),
         matrix=_matrix(),

@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from env.locks.inputs import stack_of
+from worker.hardware.stacks import PYTHON
 
 MARK = "# resolved from {name}.in, sha256 {digest}"
 PIP = ("-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--only-binary", ":all:")
@@ -25,8 +26,8 @@ def mark(name: str, text: str) -> str:
 
 
 def lock(name: str, text: str, folder: Path) -> str:
-    if (sys.version_info[:2], platform.system(), platform.machine()) != ((3, 11), "Linux", "x86_64"):
-        sys.exit("locks are resolved with Python 3.11 on Linux x86-64, as the images have")
+    if (sys.version_info[:2], platform.system(), platform.machine()) != (PYTHON, "Linux", "x86_64"):
+        sys.exit("locks are resolved with Python {}.{} on Linux x86-64, as the images have".format(*PYTHON))
     stack = stack_of(name)
     found = _resolved(text.replace(f"+{stack.index}", "") if stack.index else text, folder)
     if stack.index:

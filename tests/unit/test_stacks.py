@@ -82,6 +82,19 @@ def test_cuda_s_libraries_are_those_of_torch_s_cuda(name: str) -> None:
     assert told == {major}
 
 
+@pytest.mark.parametrize("kind", ["", "quantise-"])
+def test_ampere_and_turing_differ_in_their_cuda_alone(kind: str) -> None:
+    ampere, turing = (
+        {
+            package: version.partition("+")[0]
+            for package, version in pins(kind + name).items()
+            if "-cu" not in package
+        }
+        for name in ("ampere", "turing")
+    )
+    assert ampere == turing
+
+
 def test_without_a_gpu_nothing_of_torch_is_installed() -> None:
     assert not {"torch", "triton", "transformers"} & set(pins("cpu"))
 

@@ -9,6 +9,10 @@ from worker.hardware import gpus
 
 Sm = tuple[int, int]
 
+PYTHON = (3, 11)
+GLIBC = (2, 28)
+"""of the machine, at least: what the locks' wheels were built for"""
+
 
 @dataclass(frozen=True, slots=True)
 class Stack:
