@@ -8,14 +8,12 @@ from collections.abc import Iterator
 from worker.doctor.facts import Facts
 from worker.doctor.finding import Finding, blocker, ok, warning
 from worker.doctor.needs import NEEDS
-from worker.hardware import gpus
+from worker.hardware import gpus, stacks
 
 LEAST = {"torch": "2.7", "transformers": "5.20", "accelerate": "1.10", "bitsandbytes": "0.48"}
 """what engines of language models need: the extra `vlm`"""
 AWQ = ("compressed-tensors", "llmcompressor", "gptqmodel", "autoawq")
 SLOW_TORCH, CUDNN = "2.9", 91500
-GLIBC = "2.28"
-"""wheels of torch from 2.6 on are built for it (manylinux_2_28)"""
 
 
 def packages(facts: Facts) -> Iterator[Finding]:
@@ -124,11 +122,12 @@ def conv3d(facts: Facts) -> Iterator[Finding]:
 def glibc(facts: Facts) -> Iterator[Finding]:
     version = facts.system.glibc
     level = blocker if facts.gpus.cards else warning
+    least = ".".join(map(str, stacks.GLIBC))
     if version is None:
         yield level("another libc: wheels for GPUs are not made for it", "take an image of Debian or Ubuntu")
-    elif _parts(version) < _parts(GLIBC):
+    elif _parts(version) < stacks.GLIBC:
         yield level(
-            f"{version} is older than {GLIBC}, which torch is built for",
+            f"{version} is older than {least}, which torch is built for",
             "take a newer image, such as Debian 12",
         )
     else:
