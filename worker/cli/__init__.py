@@ -29,6 +29,7 @@ COMMANDS = {
     "compare": "where two runs agree, and one run made of both",
     "weights": "fetch a model's file, and check it",
     "tasks": "what can be done, and with which parameters",
+    "doctor": "does this machine fit, and what to do if not",
 }
 STOPPED = 75
 

@@ -196,6 +196,16 @@ class Directory:
 
 def refuse_mount(path: Path, mounts: str) -> None:
     """Refuse file systems on which two machines may both win a claim. `mounts`: as in /proc/self/mounts."""
+    kind = mount_kind(path, mounts)
+    if REFUSED.fullmatch(kind):
+        raise StoreDeniedError(
+            f"{path} is a {kind} mount, where claims are not safe; point the queue at the blob itself: "
+            "az://container/prefix, s3://bucket/prefix or gs://bucket/prefix"
+        )
+
+
+def mount_kind(path: Path, mounts: str) -> str:
+    """The file system that a path lies on, or would lie on."""
     place = path.resolve()
     best, kind = Path(), ""
     for line in mounts.splitlines():
@@ -204,11 +214,7 @@ def refuse_mount(path: Path, mounts: str) -> None:
         if place.is_relative_to(mount) and len(mount.parts) >= len(best.parts):
             # blobfuse2 and mountpoint-s3 are of type "fuse"; their names stand in the device's column.
             best, kind = mount, f"fuse.{device}" if this_kind == "fuse" else this_kind
-    if REFUSED.fullmatch(kind):
-        raise StoreDeniedError(
-            f"{path} is a {kind} mount, where claims are not safe; point the queue at the blob itself: "
-            "az://container/prefix, s3://bucket/prefix or gs://bucket/prefix"
-        )
+    return kind
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""What the facts mean: pure functions, one a check. docs/doctor.md has each of them."""

@@ -1,0 +1,48 @@
+"""Whether a model lies here whole, and how much of a card it takes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from worker.doctor.facts import Model
+from worker.engines import checkpoint, hub, quantisation, weights
+from worker.errors import WorkerError
+
+
+def look(name: str) -> Model:
+    place = Path(name)
+    if place.is_file():
+        return Model(name, True)
+    if place.is_dir():
+        return _folder(name, place, "copy or fetch it again")
+    if not hub.is_name(name):
+        return Model(name, False, remedy="name a file, a folder, or a model of the hub as owner/name")
+    commit = hub.commit(name, "main")
+    if commit is None or (folder := hub.snapshot(name, commit)) is None:
+        return Model(name, False, by_name(name), remedy=fetching(name))
+    return _folder(name, folder, fetching(name))
+
+
+def fetching(name: str) -> str:
+    return f"{hub.fetch(name)} (a mirror: HF_ENDPOINT=https://…; another disk: HF_HOME=/data/huggingface)"
+
+
+def _folder(name: str, folder: Path, remedy: str) -> Model:
+    try:
+        checkpoint.check(folder)
+        config = checkpoint.config(folder)
+        tensors = [one for file in checkpoint.files(folder) for one in weights.header(file).tensors]
+        kept, _ = quantisation.choose("none", config)
+        smaller, _ = quantisation.choose("nf4", config)
+        as_it_is = quantisation.size(tensors, kept, "fp16") / 1e9
+        in_four_bits = quantisation.size(tensors, smaller, "fp16") / 1e9
+    except (WorkerError, OSError) as error:
+        return Model(name, False, remedy=remedy, wrong=str(error))
+    return Model(name, True, as_it_is, in_four_bits, str(config.get("model_type", "")))
+
+
+def by_name(name: str) -> float | None:
+    """Two bytes for each of the billions that names tell: Qwen2.5-VL-7B."""
+    found = re.search(r"(?<![\d.])(\d+(?:\.\d+)?)B(?![a-z])", name)
+    return 2 * float(found[1]) if found else None

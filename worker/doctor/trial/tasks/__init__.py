@@ -1,0 +1,1 @@
+"""A folder of tasks, for WORKER_TASKS."""
