@@ -3,16 +3,15 @@
 HW ?= cpu
 TASK ?= ghost-probing
 IN ?=
-# what is given gets a queue of its own name; the demonstration has the task's
-NAME := $(addsuffix -,$(notdir $(patsubst %/,%,$(firstword $(IN)))))
-QUEUE ?= run/$(or $(NAME),$(TASK)-)queue
-OUT ?= run/$(or $(NAME),$(TASK)-)results
+QUEUE ?=
+OUT ?=
+IMAGE ?=
+TARGET ?= worker
 SEED ?=
 KILLS ?= 100
 
-# the demonstration set of a task; media-check's is of use to all others
-DEMO := run/demo-$(TASK)
-DRAW := $(if $(filter ghost-probing,$(TASK)),worker.ghosts.demo,worker.media.demo)
+# the system's Python will do: this is before there is any other
+HERE := @python3 -B -m worker.launch.here
 # two at a time, files whole, for what a file's tests share is made once
 PYTEST := .venv/bin/python -m pytest -n 2 --dist loadfile
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
@@ -23,30 +22,33 @@ endif
 include env/$(HW).env
 export $(shell sed -n 's/^\([A-Z_]*\)=.*/\1/p' env/$(HW).env)
 
-.PHONY: help setup run weights test check chaos bench bench-video bench-gpu format clean
+.PHONY: help setup run image push weights test test-image check chaos bench bench-video bench-gpu format clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets and variables
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "  HW=$(HW)             the machine, one of: $(patsubst env/%.env,%,$(wildcard env/*.env))"
 	@echo "  TASK=$(TASK)   what to do with each file"
-	@echo "  QUEUE=$(QUEUE)    where the run's state is kept: a folder, az://…, s3://… or gs://…"
 	@echo "  IN=$(IN)                files and folders to work on; empty: a small demonstration set"
-	@echo "  OUT=$(OUT)    where the answers go"
+	@echo "  QUEUE=$(QUEUE)             where the run's state is kept: a folder, az://…, s3://… or gs://…; empty: run/…-queue"
+	@echo "  OUT=$(OUT)               where the answers go; empty: run/…-results"
+	@echo "  IMAGE=$(IMAGE)             registry/name:tag of an image that is pulled, or pushed; empty: built here"
+	@echo "  TARGET=$(TARGET)      what is in the image: worker, or quantise"
 	@echo "  SEED=$(SEED)               of chaos: the same blows again; empty: another one each time"
 	@echo "  KILLS=$(KILLS)           of chaos, on each store"
 
-setup: .venv/core.stamp ## make .venv with the worker in it
+setup: ## make the virtual environment of HW, .venv for cpu, with the worker in it
+	$(HERE) setup --hw $(HW) --target $(TARGET)
 
-run: .venv/core.stamp ## work on IN until all is answered; run it again to go on
-ifeq ($(strip $(IN)),)
-	@.venv/bin/python -m $(DRAW) $(DEMO)
-	@.venv/bin/worker run $(QUEUE) --task $(TASK) --out $(OUT) $(DEMO) || { code=$$?; [ $$code -eq 1 ] || exit $$code; \
-	  echo "The demonstration set holds broken files on purpose: failed items are as they should be."; }
-else
-	.venv/bin/worker run $(QUEUE) --task $(TASK) --out $(OUT) $(IN)
-endif
+run: ## work on IN until all is answered; run it again to go on
+	$(HERE) run --hw $(HW) --task $(TASK) --queue '$(QUEUE)' --out '$(OUT)' --image '$(IMAGE)' --target $(TARGET) -- $(IN)
+
+image: ## build the image of HW
+	$(HERE) image --hw $(HW) --image '$(IMAGE)' --target $(TARGET)
+
+push: ## build it, and push it: IMAGE=registry/name:tag
+	$(HERE) push --hw $(HW) --image '$(IMAGE)' --target $(TARGET)
 
 # as text in the recipe, a quote or a dollar of an address would be the shell's or make's
 unexport URL SHA256
@@ -58,6 +60,10 @@ weights: .venv/core.stamp ## fetch a model's file that you name, and check it: U
 test: .venv/dev.stamp ## run the tests
 	@tests/servers.sh
 	$(PYTEST)
+
+test-image: .venv/dev.stamp ## build the CPU image with buildah, and work in it: minutes, as root
+	@tests/servers.sh
+	$(PYTEST) tests/image
 
 check: .venv/dev.stamp ## what CI runs: format, lint, types, tests
 	@tests/servers.sh
@@ -88,14 +94,8 @@ clean: ## remove what setup and the tests made; answers stay
 	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache run/demo-* build *.egg-info
 	find worker tests -name __pycache__ -prune -exec rm -rf {} +
 
-.venv/core.stamp: env/locks/core.txt pyproject.toml
-	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	  || { echo "python3 is missing or older than 3.11; put a newer one first in PATH" >&2; exit 2; }
-	@echo "Setting up .venv"
-	@python3 -m venv .venv
-	@$(PIP) -r env/locks/core.txt
-	@$(PIP) --no-deps -e .
-	@touch $@
+.venv/core.stamp: env/locks/cpu.txt pyproject.toml
+	$(HERE) setup --hw cpu
 
 .venv/bench.stamp: env/locks/bench.txt .venv/dev.stamp
 	@echo "Adding what ours is measured against to .venv"

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import os
 import shutil
 import socket
@@ -16,18 +13,16 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from email.utils import formatdate
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 
 import pytest
 
+from worker.queue.emulator import make_container
+
 AZURITE = Path(__file__).parents[1] / ".cache/azurite/node_modules/azurite/dist/src/blob/main.js"
 AZURITE_QUEUE = AZURITE.parents[1] / "queue/main.js"
-# The account of every Azure emulator; its key is in Microsoft's documentation.
-ACCOUNT = "devstoreaccount1"
-KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
 
 @dataclass(frozen=True)
@@ -51,7 +46,7 @@ def azurite(folder: Path) -> Iterator[Server]:
 
     def fresh() -> str:
         name = f"test{next(numbers)}"
-        _make_container(port, name)
+        make_container(f"http://127.0.0.1:{port}", name)
         return f"az://{name}"
 
     with _running(command, port) as process:
@@ -173,21 +168,3 @@ def _wait(process: subprocess.Popen[bytes], port: int) -> None:
                 return
         time.sleep(0.05)
     raise TimeoutError(f"{process.args!r} did not open port {port}")
-
-
-def _make_container(port: int, name: str) -> None:
-    """By hand, for obstore makes no containers: one request, signed with the account's shared key."""
-    headers = {"x-ms-date": formatdate(usegmt=True), "x-ms-version": "2021-08-06"}
-    signed = "\n".join(
-        [
-            "PUT",
-            *[""] * 11,  # the standard headers, all empty
-            *[f"{key}:{value}" for key, value in headers.items()],
-            f"/{ACCOUNT}/{ACCOUNT}/{name}",
-            "restype:container",
-        ]
-    )
-    signature = base64.b64encode(hmac.digest(base64.b64decode(KEY), signed.encode(), hashlib.sha256)).decode()
-    url = f"http://127.0.0.1:{port}/{ACCOUNT}/{name}?restype=container"
-    headers |= {"Authorization": f"SharedKey {ACCOUNT}:{signature}", "Content-Length": "0"}
-    urllib.request.urlopen(urllib.request.Request(url, method="PUT", headers=headers), timeout=60).close()
