@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
 ROWS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 """so many rows a captured step has: each number of rows needs a graph of its own"""
-STRIDE = 8
-"""steps between two looks at what was said, on a device that works behind our back"""
+STRIDE = 4
+"""steps between two looks at what was said, on a device that works behind our back: a look costs it little,
+and steps behind the last word of all are for nothing"""
 SLOTS = 256
 """the cache is made for a multiple of so many slots, so that batches of about one length share it"""
 
