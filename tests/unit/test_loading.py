@@ -337,3 +337,45 @@ def test_nothing_is_asked_of_the_network(
     monkeypatch.setattr(socket.socket, "connect", connect)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     assert opened(folders["qwen3_vl"]).model
+
+
+def test_nothing_is_fetched_whatever_a_person_set(own_code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    from huggingface_hub import constants
+
+    def connect(*_: object) -> None:
+        asked.append("the network")
+        raise OSError
+
+    asked = list[str]()
+    asks = MODELING.replace("self.post_init()", "hf_hub_download('owner/other', 'config.json')")
+    (own_code / "modeling_tiny.py").write_text(f"from huggingface_hub import hf_hub_download{asks}")
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("WORKER_ALLOW_CODE", f"own-code@{tree(own_code)}")
+    with pytest.raises(OSError, match="cannot find the requested files in the local cache"):
+        opened(own_code, "AutoModel")
+    assert asked == []
+
+
+def test_code_is_copied_and_imported_by_one_process_at_a_time(
+    own_code: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    from transformers import dynamic_module_utils
+
+    def guarded(*arguments: Any, **how: Any) -> str:
+        with (cache / "code.lock").open("w") as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        copied.append(str(arguments[1]))
+        return usual(*arguments, **how)
+
+    (own_code / "modeling_tiny.py").write_text(f"{MODELING}\n# no test has imported this before")
+    usual, copied = dynamic_module_utils.get_cached_module_file, list[str]()
+    monkeypatch.setattr(dynamic_module_utils, "get_cached_module_file", guarded)
+    monkeypatch.setenv("WORKER_ALLOW_CODE", f"own-code@{tree(own_code)}")
+    opened(own_code, "AutoModel", settings={"width": 5})
+    assert set(copied) == {"configuration_tiny.py", "modeling_tiny.py"}

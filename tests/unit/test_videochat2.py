@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.standin_videochat2.asking import CLIPS, PUBLIC, loaded, request, stood_in
+from tests.standin_videochat2.build import BERT_NAME
 from worker.engines import checkpoint, shims, trust
 from worker.engines.choice import Choice
 from worker.engines.engine import Reply, Request
@@ -151,23 +152,56 @@ def test_it_is_opened_where_its_code_was_allowed_and_nowhere_else(
     engine.close()
 
 
-@pytest.mark.parametrize(
-    ("file", "was", "is_", "told"),
-    [
-        ("modeling_standin.py", "import torch\n", "import not_to_be_had\n", "not_to_be_had"),
-        ("config.json", "/bert", "/nowhere", "nowhere"),
-    ],
-    ids=["a package", "the other model's tokenizer"],
-)
-def test_what_its_code_misses_is_told_in_a_line(
-    standin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, was: str, is_: str, told: str
+def allowed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> VideoChat2:
+    named = Choice("videochat2", folder.name, checkpoint.tree(folder), folder)
+    monkeypatch.setenv(trust.VARIABLE, f"{folder.name}@{named.revision}")
+    return VideoChat2(named)
+
+
+@pytest.fixture
+def copy(standin: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(standin, tmp_path / "lacking")
+
+
+MISSES = r"^lacking misses what docs/videochat2\.md fetches: "
+
+
+def test_a_package_that_its_code_misses_is_told_in_a_line(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = shutil.copytree(standin, tmp_path / "lacking")
-    (folder / file).write_text((folder / file).read_text().replace(was, is_))
-    named = Choice("videochat2", "lacking", checkpoint.tree(folder), folder)
-    monkeypatch.setenv(trust.VARIABLE, f"lacking@{named.revision}")
-    with pytest.raises(MachineError, match=rf"^lacking misses what docs/videochat2.md fetches: .*{told}.*$"):
-        VideoChat2(named).open("cpu")
+    code = copy / "modeling_standin.py"
+    code.write_text(code.read_text().replace("import torch\n", "import not_to_be_had\n"))
+    with pytest.raises(MachineError, match=rf"{MISSES}.*not_to_be_had.*$"):
+        allowed(copy, monkeypatch).open("cpu")
+
+
+@pytest.mark.parametrize(("part", "asked"), [(BERT_NAME, BERT_NAME), ("mistral", "nowhere/Mistral")])
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["nowhere", "in the hub's cache"])
+def test_what_its_code_asks_for_by_name_comes_from_its_folder_or_not_at_all(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, asked: str, elsewhere: bool
+) -> None:
+    """The hub's cache may hold any version of it, and nobody pinned which."""
+    from huggingface_hub import constants
+
+    cache = tmp_path / "hub" / f"models--{asked.replace('/', '--')}"
+    (cache / "refs").mkdir(parents=True)
+    (cache / "refs" / "main").write_text("a" * 40)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    shutil.move(copy / part, cache / "snapshots" / ("a" * 40) if elsewhere else tmp_path / "away")
+    told = rf"its code asks for {asked}, which is not in its folder, .*hf download {asked} --include "
+    with pytest.raises(MachineError, match=f"{MISSES}{told}.*$"):
+        allowed(copy, monkeypatch).open("cpu")
+
+
+def test_another_folder_is_not_read_though_its_configuration_names_it(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.move(copy / BERT_NAME, tmp_path / "bert")
+    config = copy / "config.json"
+    config.write_text(config.read_text().replace(BERT_NAME, str(tmp_path / "bert")))
+    told = rf"asks for {tmp_path}/bert, .*: copy it to {copy}/bert$"
+    with pytest.raises(MachineError, match=f"{MISSES}.*{told}"):
+        allowed(copy, monkeypatch).open("cpu")
 
 
 def test_who_prepares_frames_for_it_needs_nothing_heavy() -> None:
