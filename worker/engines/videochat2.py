@@ -49,6 +49,7 @@ _ROWS = 16
 class VideoChat2(VisionEngine):
     about = "VideoChat2_HD (Mistral-7B) in the folder that --model names, once its code is allowed to run"
     model: ClassVar[Literal["none", "file", "folder", "name"]] = "folder"
+    sharp = True
 
     def frame_size(self, width: int, height: int) -> tuple[int, int]:
         columns, rows = grid(width, height, SIDE, TILES)
