@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from tests import tiny_models
-from worker.engines.batching import Remembered
+from worker.engines.batching import Remembered, Size
 from worker.engines.choice import Choice
 from worker.engines.decoding import Decoder, Prompt, Said
 from worker.engines.engine import Reply, Request
 from worker.engines.qwen import Qwen
 from worker.errors import UsageError
-from worker.items import Failure, Json
+from worker.items import UNANSWERED, Failure, Json
 
 both = pytest.mark.parametrize("family", tiny_models.FAMILIES)
 MOST = 16
@@ -194,7 +194,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(
     assert small.tried == [4, 4, 2, 1, 1, 1, 1]  # once more without what the first ones left
     assert qwen.batch == 1
     assert "do not fit" in caplog.text
-    assert Remembered().get(qwen._memory_key) == 1
+    assert Remembered().get(qwen._memory_key) == Size(1, 4)
 
 
 @pytest.mark.parametrize("larger", [{"max_tokens": 513}, {"prompt": "? " * 1100}, {"frames": 33}])
@@ -207,7 +207,7 @@ def test_what_larger_requests_need_is_not_remembered(
     if "frames" in larger:
         larger = {"frames": [usual.frames[0]] * 33, "times": range(33)}
     Small(3, monkeypatch)
-    monkeypatch.setattr(Decoder, "_decode", lambda *_: None)
+    monkeypatch.setattr(Decoder, "_decode", lambda *_: None)  # nothing is said
     qwen.answer([usual, usual, usual, replace(usual, **larger)])
     assert (qwen.batch, Remembered().get(qwen._memory_key)) == (2, None)
 
@@ -220,6 +220,40 @@ def test_what_fits_is_remembered_for_the_numbers_and_the_attention_it_was_found_
     before = engine(folders["qwen2_5_vl"])._memory_key
     monkeypatch.setenv(name, other)
     assert engine(folders["qwen2_5_vl"])._memory_key != before
+
+
+@both
+def test_a_stop_in_a_long_answer_ends_it_within_a_few_steps(
+    folders: Mapping[str, Path], family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    qwen = engine(folders[family])
+    short, *others = requests(qwen)[:3]
+    expected = qwen.answer([replace(short, max_tokens=2)])
+    qwen._decoder._stops = []  # they would go on for ever
+    long = [replace(one, max_tokens=100_000) for one in others]
+    step, steps = Decoder._step, 0
+
+    def counted(decoder: Decoder, room: Any, rows: int) -> None:
+        nonlocal steps
+        step(decoder, room, rows)
+        steps += 1
+        if steps == 20:
+            qwen.stop()
+
+    monkeypatch.setattr(Decoder, "_step", counted)
+    monkeypatch.setattr(qwen._decoder, "_stride", 8)
+    replies = qwen.answer([*long, replace(short, max_tokens=2), *long])
+    assert replies == [UNANSWERED, UNANSWERED, *expected, UNANSWERED, UNANSWERED]
+    assert steps <= 20 + 8
+    assert qwen.answer(long) == [UNANSWERED] * 2
+    assert steps <= 20 + 8
+
+
+def test_a_stop_before_it_is_open_is_heeded(folders: Mapping[str, Path]) -> None:
+    qwen = Qwen(Choice("qwen", "tiny", "tree:1", folders["qwen3_vl"]))
+    qwen.stop()
+    qwen.open("cpu")
+    assert qwen.answer(requests(qwen)) == [UNANSWERED] * 4
 
 
 def test_what_does_not_fit_alone_is_the_callers(
