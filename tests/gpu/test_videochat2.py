@@ -28,7 +28,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VideoChat2]:
 def test_fp16_gives_the_language_model_nearly_what_the_makers_give_it(
     engine: VideoChat2, clip: dict[str, Any]
 ) -> None:
-    (row,) = engine.embeddings([request(clip)])
+    (row,) = engine._sight.rows([request(clip)])
     assert row.dtype == torch.float16
     assert row.float().mean(1).tolist() == pytest.approx(clip["means"], abs=0.02)
 
