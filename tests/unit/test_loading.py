@@ -168,6 +168,27 @@ def test_four_bits_leave_the_eyes_and_the_last_layer_whole(name: str, folders: M
     assert loaded.model(input_ids=torch.tensor([[1, 2, 3]])).logits.isfinite().all()
 
 
+@pytest.mark.parametrize("name", tiny_models.FAMILIES)
+@pytest.mark.parametrize(("how", "near"), [("fp16", 0.9999), ("bf16", 0.999), ("nf4", 0.97)])
+def test_fewer_bits_say_nearly_the_same(
+    name: str, how: str, near: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four bits of other makers: tests/unit/test_int4.py"""
+    if how == "nf4":
+        pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    folder = tiny_models.checkpoint(tmp_path / "model", name, wide=0.04)
+
+    def logits(loaded: Loaded) -> Any:
+        with torch.inference_mode():
+            return loaded.model(input_ids=torch.arange(24).view(2, 12)).logits.float().flatten()
+
+    full = logits(opened(folder))
+    if how != "nf4":
+        monkeypatch.setenv("WORKER_PRECISION", how)
+    few = logits(opened(folder, quantise="nf4" if how == "nf4" else "none"))
+    assert near < torch.nn.functional.cosine_similarity(full, few, dim=0) < 1
+
+
 def test_a_tied_weight_is_not_missing(tmp_path: Path) -> None:
     from transformers import Qwen3VLForConditionalGeneration
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,18 @@ def test_another_folder_is_not_read_though_its_configuration_names_it(
         allowed(copy, monkeypatch).open("cpu")
 
 
+def test_four_bits_leave_what_sees_whole(standin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loaded, and not asked: on a CPU four bits are multiplied in widths of 64 alone."""
+    bnb = pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    engine = allowed(standin, monkeypatch)
+    engine.choice = replace(engine.choice, quantise="nf4")
+    engine.open("cpu")
+    small = {name for name, one in engine._model.named_modules() if isinstance(one, bnb.nn.Linear4bit)}
+    assert len(small) == 2 * 7 + 1
+    assert all(name.startswith(("mistral_model.model.layers.", "mistral_proj")) for name in small)
+    assert engine.spent()["quantisation"] == "nf4"
+
+
 def test_who_prepares_frames_for_it_needs_nothing_heavy() -> None:
     code = """
 import sys
@@ -303,6 +316,24 @@ def test_less_is_asked_at_once_where_memory_runs_out(
     replies = engine.answer([request(CLIPS[2], max_tokens=1)] * 16)
     assert [one.tokens for one in replies if isinstance(one, Reply)] == [1] * 16
     assert (sizes, engine.batch) == ([4, *[2] * 8], 2)
+
+
+def test_what_is_tried_is_the_longest_that_is_expected(
+    engine: VideoChat2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import worker.engines.videochat2 as module
+    from worker.engines.decoding import Prompt
+
+    tried = list[Sequence[Prompt]]()
+    monkeypatch.setattr(module, "FRAMES", 2)
+    monkeypatch.setattr(engine._decoder, "generate", tried.append)
+    engine._try(2)
+    (prompts,) = tried
+    assert len(prompts) == 2
+    assert all(one.length > 7 * 96 + module.WORDS and one.room == module.MOST_TOKENS for one in prompts)
+    row = engine._sight.rows([request(CLIPS[1])])[0]
+    assert module._is_expected(Request([np.zeros(1)] * 2, [], "?"), row)
+    assert not module._is_expected(Request([np.zeros(1)] * 3, [], "?"), row)
 
 
 def test_what_it_spent_adds_up(engine: VideoChat2) -> None:

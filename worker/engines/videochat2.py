@@ -106,8 +106,9 @@ class VideoChat2(VisionEngine):
         self._spent["requests"] += len(requests)
         self._spent["prompt_tokens"] += sum(map(len, rows))
         self._spent["generated_tokens"] += sum(len(one.tokens) for one in said)
-        self._spent["prefill_flops"] += sum(map(self._sight.flops, requests))
-        self._spent["prefill_flops"] += sum(flops.language(self._config, len(row)) for row in rows)
+        for row, request in zip(rows, requests, strict=True):
+            if (seen := self._sight.flops(request)) is not None:
+                self._spent["prefill_flops"] += seen + flops.language(self._config, len(row))
         return list(map(self._reply, said))
 
     def _goes_on(self) -> bool:

@@ -47,7 +47,6 @@ class Sight:
         self._mean, self._std = (torch.tensor(one).view(3, 1, 1).to(self._device) for one in (_MEAN, _STD))
         self._carrier = Carrier(self._device)
         self._frames = 0
-        self._instruction = len(model.tokenizer(_INSTRUCTION).input_ids)
         self._encoder.use_checkpoint = False  # saves memory for gradients, of which there are none
         for block in self._encoder.blocks:
             if all(hasattr(block.attn, name) for name in _ATTENTION):
@@ -71,12 +70,15 @@ class Sight:
                 rows.append(torch.cat([self._words(head, first=True), middle, self._words(tail)]))
         return rows
 
-    def flops(self, request: Request) -> float:
-        """What it takes to see a clip."""
+    def flops(self, request: Request) -> float | None:
+        """What it takes to see a clip. None: its code calls its parts otherwise than the public one."""
+        if not (hasattr(self._model, "qformer") and hasattr(self._model, "tokenizer")):
+            return None
+        words = len(self._model.tokenizer(_INSTRUCTION).input_ids)
         patches = len(request.frames) * _PATCHES
         tiles = patches_of(request) // patches
         width = self._embed.weight.shape[1]
-        asked = flops.qformer(self._model.qformer.config, patches, VECTORS, self._instruction, width)
+        asked = flops.qformer(self._model.qformer.config, patches, VECTORS, words, width)
         return tiles * (flops.umt(self._encoder, patches) + asked)
 
     def _expect(self, frames: int) -> None:
