@@ -12,7 +12,7 @@ from typing import Any
 from worker.engines import hub
 from worker.engines.choice import Choice
 
-_KINDS = "'*.json' '*.txt' '*.model'"
+_KINDS = "--include '*.json' --include '*.txt' --include '*.model'"
 """shapes and tokenizers: the weights are in the model's own files"""
 
 
@@ -42,7 +42,7 @@ def place(choice: Choice, asked: str) -> Path:
     if inside.is_dir():
         return inside
     if hub.is_name(asked) or "/" not in asked:
-        command = f"{hub.fetch(asked)} --include {_KINDS} --local-dir {inside}"
+        command = f"{hub.fetch(asked)} {_KINDS} --local-dir {inside}"
     else:
         command = f"copy it to {inside}"
     if hub.is_commit(str(choice.revision)):
