@@ -77,7 +77,7 @@ def test_pickles_beside_code_are_refused(tmp_path: Path, name: str) -> None:
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_text("x")
     checkpoint.check(folder)
-    (folder / "modeling.py").write_text("import torch")
+    write(folder, auto_map={"AutoModel": "modeling.Model"})
     with pytest.raises(UsageError, match=rf"brings code, and pickles that it could read \({name}\)"):
         checkpoint.check(folder)
 

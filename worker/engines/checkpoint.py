@@ -113,8 +113,9 @@ def check(folder: Path) -> None:
         )
     for file in files(folder):
         weights.header(file)
-    pickles = sorted(name for name, file in _files(folder) if file.suffix in _PICKLES)
-    if pickles and code(folder):
+    if not config(folder).get("auto_map"):  # then no code of its own is run, which could read the others
+        return
+    if pickles := sorted(name for name, file in _files(folder) if file.suffix in _PICKLES):
         raise UsageError(
             f"{folder} brings code, and pickles that it could read ({', '.join(pickles)}), which run code of "
             "their own: take them out; safetensors are all that is loaded"
