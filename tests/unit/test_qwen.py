@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests import tiny_models
+from tests import plain_loop, tiny_models
 from worker.engines.batching import Remembered, Size
 from worker.engines.choice import Choice
 from worker.engines.decoding import Decoder, Prompt, Said
@@ -23,8 +23,6 @@ from worker.items import UNANSWERED, Failure, Json
 
 both = pytest.mark.parametrize("family", tiny_models.FAMILIES)
 MOST = 16
-APART = 1 / 16
-"""seconds between two frames: in a longer clip transformers' words stand elsewhere (positions)"""
 
 
 @pytest.fixture(scope="module")
@@ -51,46 +49,13 @@ def engine(folder: Path) -> Qwen:
 
 def requests(qwen: Qwen) -> list[Request]:
     """Clips of several lengths and shapes."""
-    draw = np.random.default_rng(0)
-    made = []
-    for frames, prompt, (width, height) in (
+    shapes = [
         (4, "What comes from the left?", (200, 90)),
         (7, "?", (90, 200)),
         (2, "谁突然冲出来", (120, 120)),
         (32, "who", (200, 100)),
-    ):
-        columns, rows = qwen.frame_size(width, height)
-        made.append(
-            Request(
-                [draw.integers(0, 256, (rows, columns, 3), dtype=np.uint8) for _ in range(frames)],
-                [0.5 + APART * n for n in range(frames)],
-                prompt,
-                max_tokens=MOST,
-            )
-        )
-    return made
-
-
-def generated(qwen: Qwen, request: Request, model: Any) -> list[int]:
-    """By transformers' own loop, from the pixels on."""
-    asked: Any = qwen._read(request)
-    ids = torch.tensor([asked.reading.ids])
-    spaced = {"second_per_grid_ts": torch.tensor([2 * APART])} if qwen._sight.family == "qwen2_5_vl" else {}
-    video = ids == tiny_models.id_of(tiny_models.VIDEO)
-    patches = qwen._sight.patches(torch.from_numpy(np.stack(request.frames)))
-    with torch.no_grad():
-        out = model.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            mm_token_type_ids=video.int() * 2,
-            pixel_values_videos=patches,
-            video_grid_thw=torch.tensor([asked.grid]),
-            do_sample=False,
-            max_new_tokens=request.max_tokens,
-            **spaced,
-        )
-    said: list[int] = out[0, ids.shape[1] :].tolist()
-    return said[:-1] if said[-1] in model.generation_config.eos_token_id else said
+    ]
+    return plain_loop.requests(qwen, shapes, MOST)
 
 
 @both
@@ -100,7 +65,7 @@ def test_every_clip_is_answered_as_generate_answers_it_alone(
     qwen = engine(folders[family])
     asked = requests(qwen)
     model = tiny_models.vision_language(family)
-    expected = [generated(qwen, one, model) for one in asked]
+    expected = [plain_loop.said(qwen, one, model) for one in asked]
     assert len({tuple(one) for one in expected}) == len(asked)
     for size in (1, 3, 4):
         qwen._batches.size = size

@@ -50,24 +50,26 @@ def probed(tried: Callable[[int], Probe]) -> list[Probe]:
         except torch.OutOfMemoryError:
             if count == FEW:
                 break
+        gc.collect()  # an exception held on to all that it passed by
         if len(found) == 2:
             break
     return found
 
 
 def fitting(probes: Sequence[Probe], room: float) -> int:
-    """So many requests fit into so many bytes: what stays the same is paid once, the rest by each, and every
-    number of rows up to theirs may have a captured step one day. They are as many as such a step has rows."""
+    """So many requests fit into so many bytes, of those that a captured step may have rows: what stays the
+    same is paid once, the rest by each, and every such number up to theirs has its step one day."""
     if len(probes) < 2:
         return 1
     small, large = probes
-    each = (large.peak + large.step - small.peak - small.step) / (large.requests - small.requests)
-    fixed = small.peak + small.step - each * small.requests
+    each = (large.peak - small.peak) / (large.requests - small.requests)
+    fixed = small.peak - each * small.requests
+    step = large.step  # the first one tried also pays for what libraries load once
     most = MOST if large.requests == MANY else large.requests
     fits = [
         rows
-        for others, rows in enumerate(ROWS)
-        if rows <= most and fixed + each * rows + small.step * others <= SHARE * room
+        for steps, rows in enumerate(ROWS, 1)
+        if rows <= most and fixed + each * rows + step * steps <= SHARE * room
     ]
     return max(fits, default=1)
 

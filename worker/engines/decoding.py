@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
 ROWS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 """so many rows a captured step has: each number of rows needs a graph of its own"""
-STRIDE = 8
-"""steps between two looks at what was said, on a device that works behind our back"""
+STRIDE = 4
+"""steps between two looks at what was said, on a device that works behind our back: a look costs it little,
+and steps behind the last word of all are for nothing"""
 SLOTS = 256
 """the cache is made for a multiple of so many slots, so that batches of about one length share it"""
 
@@ -104,6 +105,8 @@ class Decoder:
         several = len(set(getattr(model, "hf_device_map", {}).values())) > 1
         self._captures = (on_cuda and not several) if graphs is None else graphs
         self._stride = STRIDE if on_cuda else 1
+        if on_cuda:
+            causal.without_plans()
         self._room: Room | None = None
         self._graphs = Graphs(self._device)
         self.begin_anew()
