@@ -213,6 +213,58 @@ def test_every_command_exists_with_its_options(page: Path) -> None:
             pytest.fail(f"worker {name} {' '.join(arguments)}: {error.format_message()}")
 
 
+def downloads() -> list[str]:
+    return sorted(
+        {
+            line.partition("#")[0].strip()
+            for page in PAGES
+            for _, block in FENCE.findall(page.read_text())
+            for line in block.splitlines()
+            if line.startswith("hf ")
+        }
+    )
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("line", downloads())
+def test_a_model_is_fetched_with_words_that_the_hubs_program_knows(
+    line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parsed, and not run: that needs a network."""
+    cli = pytest.importorskip("huggingface_hub.cli.hf", reason="the extra vlm is not installed")
+    _, *words = shlex.split(line)
+    program: Any = cli.app
+    if words[0] == "auth":
+        assert program.get_command(None, "auth").get_command(None, *words[1:])
+        return
+    from huggingface_hub.cli import download
+
+    def fetched(**how: Any) -> str:
+        asked.append(how)
+        return "somewhere"
+
+    asked = list[Any]()
+    monkeypatch.setattr(download, "snapshot_download", fetched)
+    monkeypatch.setattr(download, "hf_hub_download", fetched)
+    program.main(args=words, standalone_mode=False)
+    (how,) = asked
+    assert how["repo_id"] == words[1]
+    for option, key in (("--include", "allow_patterns"), ("--exclude", "ignore_patterns")):
+        if option in words:
+            assert len(how[key]) == words.count(option)
+    assert "*" not in how.get("filename", "")
+
+
+def test_the_pages_of_engines_have_the_same_commands() -> None:
+    pages = [ROOT / "docs" / name for name in ("engines.md", "engines.zh-CN.md")]
+    blocks = [[text for _, text in FENCE.findall(page.read_text())] for page in pages]
+    assert [uncommented(one) for one in blocks[0]] == [uncommented(one) for one in blocks[1]]
+
+
+def uncommented(block: str) -> list[str]:
+    return [line.partition("#")[0].rstrip() for line in block.splitlines()]
+
+
 def test_the_readme_shows_each_command() -> None:
     assert {name for name, *_ in commands(READMES[0])} >= {"run", "enqueue", "status", "collect", "retry"}
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from worker.engines import shims
+from worker.engines import pinned, shims
+from worker.engines.choice import Choice
 from worker.engines.engine import Request
 
 PUBLIC: dict[str, Any] = json.loads((Path(__file__).parents[1] / "data" / "videochat2.json").read_text())
@@ -44,7 +45,7 @@ def _forget_code() -> None:
 def loaded(folder: Path, *, shimmed: bool = True, **settings: Any) -> Any:
     from transformers import AutoModel
 
-    with shims.lent() if shimmed else nullcontext():
+    with pinned.only(Choice("videochat2", file=folder)), shims.lent() if shimmed else nullcontext():
         return AutoModel.from_pretrained(
             folder,
             trust_remote_code=True,

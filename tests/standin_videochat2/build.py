@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] watch the video and answer question . ,"
+BERT_NAME = "bert-base-uncased"
 BERT = {
     "model_type": "bert",
     "vocab_size": 1 + WORDS.count(" "),
@@ -36,7 +37,7 @@ CODE = ("configuration_standin.py", "modeling_standin.py")
 
 
 def build(folder: Path) -> Path:
-    """`folder` gets the stand-in, and beside its weights `mistral` and `bert`; → it."""
+    """`folder` gets the stand-in, and beside its weights `mistral` and `bert-base-uncased`; → it."""
     import torch
     from safetensors.torch import save_file
 
@@ -48,7 +49,7 @@ def build(folder: Path) -> Path:
     with shims.lent(), torch.device("meta"):
         from tests.standin_videochat2.modeling_standin import StandinConfig, StandinVideoChat2
 
-        shape = StandinVideoChat2(StandinConfig(str(folder / "mistral"), False, "", str(folder / "bert")))
+        shape = StandinVideoChat2(StandinConfig(str(folder / "mistral"), False, "", str(folder / BERT_NAME)))
     weights = {
         name: torch.arange(one.shape[1])[None]
         if "position_ids" in name
@@ -60,16 +61,16 @@ def build(folder: Path) -> Path:
         "AutoConfig": "configuration_standin.StandinConfig",
         "AutoModel": "modeling_standin.StandinVideoChat2",
     }
-    config = {"model_type": "standin_videochat2", "auto_map": auto, "bert_model_path": str(folder / "bert")}
+    config = {"model_type": "standin_videochat2", "auto_map": auto, "bert_model_path": BERT_NAME}
     (folder / "config.json").write_text(json.dumps(config))
     return folder
 
 
 def parts(folder: Path) -> None:
     """What the Q-Former and the language model are named by: shapes and tokenizers, no weights."""
-    (folder / "bert").mkdir(parents=True)
-    (folder / "bert" / "vocab.txt").write_text(WORDS.replace(" ", "\n") + "\n")
-    (folder / "bert" / "config.json").write_text(json.dumps(BERT))
+    (folder / BERT_NAME).mkdir(parents=True)
+    (folder / BERT_NAME / "vocab.txt").write_text(WORDS.replace(" ", "\n") + "\n")
+    (folder / BERT_NAME / "config.json").write_text(json.dumps(BERT))
     tokenizer().save_pretrained(folder / "mistral")
     (folder / "mistral" / "config.json").write_text(json.dumps(MISTRAL))
 

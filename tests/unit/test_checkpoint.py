@@ -46,6 +46,42 @@ def test_other_files_count_in_full(tmp_path: Path, name: str) -> None:
     assert len({before, with_it, checkpoint.tree(folder)}) == 3
 
 
+@pytest.mark.parametrize("name", ["fast.so", "sub/weights.npz", "README.md", "words", "late.pyc"])
+def test_of_a_model_that_brings_code_every_file_counts(tmp_path: Path, name: str) -> None:
+    """Code may run or read any of them."""
+    folder = write(tmp_path / "model")
+    (folder / "modeling.py").write_text("import ctypes")
+    trees = {checkpoint.tree(folder)}
+    (folder / name).parent.mkdir(exist_ok=True)
+    for content in ("one", "two"):
+        (folder / name).write_text(content)
+        trees.add(checkpoint.tree(folder))
+    assert len(trees) == 3
+
+
+def test_a_folder_that_is_linked_counts_like_a_copy(tmp_path: Path) -> None:
+    folder, part = write(tmp_path / "model"), write(tmp_path / "part")
+    (folder / "part").symlink_to(part)
+    (folder / "loop").symlink_to(folder)
+    with_link = checkpoint.tree(folder)
+    (folder / "part").unlink()
+    shutil.copytree(part, folder / "part")
+    assert checkpoint.tree(folder) == with_link
+    (folder / "part" / "config.json").write_text("{}")
+    assert checkpoint.tree(folder) != with_link
+
+
+@pytest.mark.parametrize("name", ["training_args.bin", "sub/stage3.pth", "more.pkl"])
+def test_pickles_beside_code_are_refused(tmp_path: Path, name: str) -> None:
+    folder = write(tmp_path / "model")
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("x")
+    checkpoint.check(folder)
+    write(folder, auto_map={"AutoModel": "modeling.Model"})
+    with pytest.raises(UsageError, match=rf"brings code, and pickles that it could read \({name}\)"):
+        checkpoint.check(folder)
+
+
 def test_training_any_one_tensor_makes_another_model(tmp_path: Path) -> None:
     sizes = {"first": 300_000, "middle": 70_000, "last": 3}
     plain = {name: bytes(size) for name, size in sizes.items()}

@@ -149,6 +149,7 @@ def test_a_checkpoint_of_compressed_tensors_is_worth_what_that_library_says(tmp_
 
     model = opened(tmp_path / "packed")
     assert sum(isinstance(one, PackedLinear) for one in model.modules()) == 21
+    assert cosine(logits(model), logits(tiny_models.vision_language("qwen2_5_vl", wide=0.04))) > 0.98
     library.decompress_model(made)
     torch.testing.assert_close(logits(model), logits(made), rtol=1e-4, atol=1e-4)
 

@@ -168,6 +168,27 @@ def test_four_bits_leave_the_eyes_and_the_last_layer_whole(name: str, folders: M
     assert loaded.model(input_ids=torch.tensor([[1, 2, 3]])).logits.isfinite().all()
 
 
+@pytest.mark.parametrize("name", tiny_models.FAMILIES)
+@pytest.mark.parametrize(("how", "near"), [("fp16", 0.9999), ("bf16", 0.999), ("nf4", 0.97)])
+def test_fewer_bits_say_nearly_the_same(
+    name: str, how: str, near: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four bits of other makers: tests/unit/test_int4.py"""
+    if how == "nf4":
+        pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    folder = tiny_models.checkpoint(tmp_path / "model", name, wide=0.04)
+
+    def logits(loaded: Loaded) -> Any:
+        with torch.inference_mode():
+            return loaded.model(input_ids=torch.arange(24).view(2, 12)).logits.float().flatten()
+
+    full = logits(opened(folder))
+    if how != "nf4":
+        monkeypatch.setenv("WORKER_PRECISION", how)
+    few = logits(opened(folder, quantise="nf4" if how == "nf4" else "none"))
+    assert near < torch.nn.functional.cosine_similarity(full, few, dim=0) < 1
+
+
 def test_a_tied_weight_is_not_missing(tmp_path: Path) -> None:
     from transformers import Qwen3VLForConditionalGeneration
 
@@ -337,3 +358,45 @@ def test_nothing_is_asked_of_the_network(
     monkeypatch.setattr(socket.socket, "connect", connect)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     assert opened(folders["qwen3_vl"]).model
+
+
+def test_nothing_is_fetched_whatever_a_person_set(own_code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    from huggingface_hub import constants
+
+    def connect(*_: object) -> None:
+        asked.append("the network")
+        raise OSError
+
+    asked = list[str]()
+    asks = MODELING.replace("self.post_init()", "hf_hub_download('owner/other', 'config.json')")
+    (own_code / "modeling_tiny.py").write_text(f"from huggingface_hub import hf_hub_download{asks}")
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("WORKER_ALLOW_CODE", f"own-code@{tree(own_code)}")
+    with pytest.raises(OSError, match="cannot find the requested files in the local cache"):
+        opened(own_code, "AutoModel")
+    assert asked == []
+
+
+def test_code_is_copied_and_imported_by_one_process_at_a_time(
+    own_code: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    from transformers import dynamic_module_utils
+
+    def guarded(*arguments: Any, **how: Any) -> str:
+        with (cache / "code.lock").open("w") as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        copied.append(str(arguments[1]))
+        return usual(*arguments, **how)
+
+    (own_code / "modeling_tiny.py").write_text(f"{MODELING}\n# no test has imported this before")
+    usual, copied = dynamic_module_utils.get_cached_module_file, list[str]()
+    monkeypatch.setattr(dynamic_module_utils, "get_cached_module_file", guarded)
+    monkeypatch.setenv("WORKER_ALLOW_CODE", f"own-code@{tree(own_code)}")
+    opened(own_code, "AutoModel", settings={"width": 5})
+    assert set(copied) == {"configuration_tiny.py", "modeling_tiny.py"}

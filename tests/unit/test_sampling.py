@@ -100,6 +100,24 @@ def test_a_scaled_frame_is_near_to_pillows_of_the_whole(tmp_path: Path) -> None:
     assert 20 * np.log10(255 / np.sqrt((difference**2).mean())) > 38  # swscale's own defaults: 28
 
 
+@pytest.mark.parametrize("size", [(70, 42), (224, 112), (29, 200)])
+@pytest.mark.parametrize("rotation", [0, 90])
+def test_a_sharply_scaled_frame_is_torchs_of_the_whole_in_whole_levels(
+    tmp_path: Path, size: tuple[int, int], rotation: int
+) -> None:
+    """The whole as swscale gives it unasked: to the bit what decord reads."""
+    torch = pytest.importorskip("torch", exc_type=ImportError)
+    path = media.film(tmp_path / "a.mp4", frames=5, rotation=rotation)
+    found, plain = (sample(path, n=5, size=size, sharp=sharp) for sharp in (True, False))
+    shown = [one.to_ndarray(format="rgb24") for _, one in media.all_frames(path)]
+    whole = [np.rot90(shown[number], -rotation // 90) for number in found.numbers]
+    given = torch.from_numpy(np.stack(whole)).permute(0, 3, 1, 2).float()
+    theirs = torch.nn.functional.interpolate(given, size=size[::-1], mode="bicubic", align_corners=False)
+    theirs = theirs.permute(0, 2, 3, 1)
+    assert np.abs(theirs.clamp(0, 255).numpy() - found.frames).max() < 0.51
+    assert np.abs(theirs.numpy() - plain.frames).mean() > 1
+
+
 def test_a_colour_matrix_nobody_knows_is_no_reason_to_fail(tmp_path: Path) -> None:
     plain = media.film(tmp_path / "a.mp4", frames=3)
     strange = media.film(tmp_path / "b.mp4", frames=3, options={"x264-params": "colormatrix=YCgCo"})

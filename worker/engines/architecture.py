@@ -23,7 +23,7 @@ class Architecture:
     name: str
     """the model's"""
     auto: Any
-    """transformers' class that loads it"""
+    """the class that loads it: one of transformers' Auto classes, or of its own code"""
     config: Any
     settings: Mapping[str, Json]
     """what its own constructor is given"""
@@ -47,7 +47,10 @@ def find(
         )
         made = _own(name, config, architectures, folder) if trusted else _known(name, config, auto)
     knows = frozenset(kind for kind, flag in _ATTENTION.items() if getattr(made, flag, False))
-    return Architecture(name, auto, config, unused, trusted, None if trusted and not knows else knows)
+    # asked for by its own class nothing is imported any more while it loads, which takes minutes
+    return Architecture(
+        name, made if trusted else auto, config, unused, trusted, None if trusted and not knows else knows
+    )
 
 
 def _known(name: str, config: Any, auto: Any) -> Any:
@@ -65,16 +68,18 @@ def _own(name: str, config: Any, architectures: str, folder: Path) -> Any:
 
 
 def _transformers(engine: str) -> Any:
-    # all that is needed lies in the folder; a model must not bring in anything from elsewhere
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    # before it is imported, and before what it imports
+    os.environ["HF_HUB_OFFLINE"] = "1"
     try:
         import accelerate  # noqa: F401
         import torch  # noqa: F401
         import transformers
+        from huggingface_hub import constants
     except ImportError as error:
         raise MachineError(
             f"engine {engine} needs {error.name}: pip install 'gpu-batch-worker[vlm]'"
         ) from None
+    constants.HF_HUB_OFFLINE = True  # it may have been imported already
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     return transformers

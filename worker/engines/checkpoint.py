@@ -21,14 +21,19 @@ _INDEX = "model.safetensors.index.json"
 _ADAPTER = "adapter_config.json"
 """makes transformers load another model than this folder's"""
 _READ = frozenset({".json", ".py", ".txt", ".model", ".jinja", ".tiktoken", weights.SUFFIX})
-"""endings of what loading may read; others (pictures, READMEs, weights in other formats) are no part of it"""
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+"""endings of what loading may read; others (pictures, READMEs, weights in other formats) are no part of it,
+unless the model brings code, which may read anything"""
+_CODE = frozenset({".py", ".pyc", ".so", ".pyd"})
+_PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib"})
 
 
 def tree(folder: Path) -> str:
     """A folder's content, cheaply: every file in full but for weights, of which `weights.mark` is taken."""
     digest = hashlib.sha256()
+    everything = bool(code(folder))
     for name, file in sorted(_files(folder)):
+        if not everything and file.suffix not in _READ:
+            continue
         digest.update(f"{name}\0{file.stat().st_size}\0".encode())
         digest.update(_mark(file).encode())
     return TREE + digest.hexdigest()[:32]
@@ -41,13 +46,24 @@ def _mark(file: Path) -> str:
         return hashlib.file_digest(source, "sha256").hexdigest()
 
 
+def code(folder: Path) -> list[str]:
+    """What could be run of it, by its names below the folder."""
+    return sorted(name for name, file in _files(folder) if file.suffix in _CODE)
+
+
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """With their names below the folder. What is hidden is a downloader's own."""
-    for place, folders, files in os.walk(folder):
-        folders[:] = [one for one in folders if not one.startswith(".") and one != "__pycache__"]
+    """With their names below the folder. What is hidden is a downloader's own; links are followed, as whoever
+    reads the folder follows them."""
+    for place, folders, files in os.walk(folder, followlinks=True):
+        above = {*Path(place).resolve().parents, Path(place).resolve()}
+        folders[:] = [
+            one
+            for one in folders
+            if not one.startswith(".") and one != "__pycache__" and Path(place, one).resolve() not in above
+        ]
         for one in files:
-            file = Path(place, one)
-            if not one.startswith(".") and file.suffix in _READ:
+            if not one.startswith("."):
+                file = Path(place, one)
                 yield file.relative_to(folder).as_posix(), file
 
 
@@ -76,7 +92,7 @@ def files(folder: Path) -> list[Path]:
     missing = [name for name in names if not (folder / name).is_file()]
     if not missing:
         return [folder / name for name in names]
-    if missing == [_WHOLE] and (pickles := [one for kind in _PICKLES for one in folder.glob(kind)]):
+    if missing == [_WHOLE] and (pickles := [one for one in folder.glob("*") if one.suffix in _PICKLES]):
         raise UsageError(
             f"{folder} has its weights only as pickles ({min(pickles).name}), which run code when they are "
             f"read: save it as safetensors first (model.save_pretrained(…, safe_serialization=True))"
@@ -97,3 +113,10 @@ def check(folder: Path) -> None:
         )
     for file in files(folder):
         weights.header(file)
+    if not config(folder).get("auto_map"):  # then no code of its own is run, which could read the others
+        return
+    if pickles := sorted(name for name, file in _files(folder) if file.suffix in _PICKLES):
+        raise UsageError(
+            f"{folder} brings code, and pickles that it could read ({', '.join(pickles)}), which run code of "
+            "their own: take them out; safetensors are all that is loaded"
+        )

@@ -94,6 +94,9 @@ class VisionEngine(Engine):
     batch: int = 1
     """so many requests it likes at once: open() may find out what this card holds"""
 
+    sharp: ClassVar[bool] = False
+    """its frames are scaled as torch scales without antialiasing: so its makers did"""
+
     def frame_size(self, width: int, height: int) -> tuple[int, int]:
         """What the frames of a film of this size are scaled to. Needs no model, and nothing heavy."""
         return width, height

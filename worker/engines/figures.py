@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+from worker.hardware import gpus
 from worker.items import Json
 
 
@@ -17,6 +19,19 @@ def figures(spent: Mapping[str, float]) -> Mapping[str, Json]:
         "prefill_mfu": _ratio(spent.get("prefill_flops"), spent.get("prefill_flops_possible")),
     }
     return {**spent, **{key: value for key, value in rates.items() if value is not None}}
+
+
+def of_card(device: Any, prefill_s: float) -> Mapping[str, Json]:
+    """What it could have computed while it read prompts, and how much of its memory was taken. Of a CPU
+    nothing."""
+    if device.type != "cuda":
+        return {}
+    import torch
+
+    gpu = gpus.find(torch.cuda.get_device_name(device))
+    peak = torch.cuda.max_memory_allocated(device) / 1e9
+    possible = {"prefill_flops_possible": prefill_s * gpu.flops} if gpu else {}
+    return {**possible, "peak_memory": f"{peak:.1f} GB"}
 
 
 def device_seconds(spent: Mapping[str, float]) -> float:

@@ -1,4 +1,4 @@
-"""How much a Qwen-VL computes until its first word, from its config: products of matrices alone."""
+"""How much vision language models compute until their first word: products of matrices alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from worker.engines.qwen_tower import Grid
 
 
 def prefill(config: Any, tokens: int, grid: Grid) -> float:
-    """`tokens`: of the whole prompt, the clip's among them; `grid`: of the clip, in patches."""
+    """Of a Qwen-VL. `tokens`: of the whole prompt, the clip's among them; `grid`: of the clip, in patches."""
     return language(config.text_config, tokens) + vision(config.vision_config, grid)
 
 
@@ -36,3 +36,25 @@ def vision(eye: Any, grid: Grid) -> float:
     mergers = 1 + len(getattr(eye, "deepstack_visual_indexes", ()))
     merged = mergers * (unit * width * (unit * width + eye.out_hidden_size)) / unit
     return float(patches * (2 * (weights + entry + merged) + looks))
+
+
+def umt(encoder: Any, patches: int) -> float:
+    """VideoChat2's vision tower, in which every patch of a tile's frames sees every other."""
+    import torch
+
+    entry = encoder.patch_embed.proj
+    linears = [one for one in encoder.blocks.modules() if isinstance(one, torch.nn.Linear)]
+    weights = entry.weight.numel() + sum(one.in_features * one.out_features for one in linears)
+    looks = 4 * patches * entry.out_channels * len(encoder.blocks)
+    return float(patches * (2 * weights + looks))
+
+
+def qformer(bert: Any, patches: int, queries: int, words: int, out: int) -> float:
+    """Its Q-Former: queries look at each other and at the words, in every second layer at the patches too,
+    and become vectors as wide as `out`."""
+    width, deep, tokens = bert.hidden_size, bert.num_hidden_layers, queries + words
+    crossing = -(-deep // getattr(bert, "cross_attention_freq", 2))
+    layer = tokens * (2 * (4 * width * width + 2 * width * bert.intermediate_size) + 4 * tokens * width)
+    asked = queries * (2 * 2 * width * width + 4 * patches * width)
+    seen = patches * 2 * 2 * bert.encoder_width * width
+    return float(deep * layer + crossing * (asked + seen) + 2 * queries * width * out)

@@ -12,7 +12,16 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
-from worker.engines import architecture, attention, checkpoint, placing, precision, quantisation, weights
+from worker.engines import (
+    architecture,
+    attention,
+    checkpoint,
+    pinned,
+    placing,
+    precision,
+    quantisation,
+    weights,
+)
 from worker.engines.architecture import Architecture
 from worker.engines.choice import Choice
 from worker.engines.device import look
@@ -53,7 +62,8 @@ def load(
     checkpoint.check(folder)
     told = checkpoint.config(folder)
     tensors = [one for file in checkpoint.files(folder) for one in weights.header(file).tensors]
-    made = architecture.find(choice, folder, told, architectures, settings or {})
+    with pinned.only(choice):
+        made = architecture.find(choice, folder, told, architectures, settings or {})
 
     devices = look(device)
     first = next(devices, None)
@@ -78,7 +88,8 @@ def load(
     if kernels != "own":
         options["attn_implementation"] = kernels
     began = time.monotonic()
-    model = _loaded(made, folder, options, place, need)
+    with pinned.only(choice):
+        model = _loaded(made, folder, options, place, need)
     took = time.monotonic() - began
     size = sum(one.end - one.start for one in tensors)
     about: dict[str, Json] = {
@@ -115,7 +126,6 @@ def _loaded(made: Architecture, folder: Path, options: Mapping[str, Any], place:
         model, told = made.auto.from_pretrained(
             folder,
             config=made.config,
-            trust_remote_code=made.trusted,
             local_files_only=True,
             use_safetensors=True,
             output_loading_info=True,

@@ -16,8 +16,9 @@ def lent() -> Iterator[None]:
         for name in ("apply_chunking_to_forward", "prune_linear_layer", "find_pruneable_heads_and_indices"):
             if not hasattr(modeling_utils, name):
                 _put(back, modeling_utils, name, getattr(pytorch_utils, name, _never_pruned))
-        # a model that calls init_weights() and never post_init() has tied nothing that it says
-        _put(back, PreTrainedModel, "all_tied_weights_keys", {})
+        # a model that calls init_weights() and never post_init() says of nothing that it is tied or split
+        for name in ("all_tied_weights_keys", "_tp_plan", "_ep_plan"):
+            _put(back, PreTrainedModel, name, {})
         for name, method in _METHODS.items():
             if not hasattr(PreTrainedModel, name):
                 _put(back, PreTrainedModel, name, method)

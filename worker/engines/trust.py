@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from worker.engines import checkpoint
 from worker.engines.device import cache_folder
 from worker.errors import MachineError, UsageError
 
@@ -41,7 +42,7 @@ def require(choice: Choice, config: Mapping[str, Any], environment: Mapping[str,
             "the model and that code into one folder"
         )
     if named not in parse(environment.get(VARIABLE, "")):
-        files = ", ".join(sorted(file.name for file in (choice.file or Path()).glob("*.py")))
+        files = ", ".join(checkpoint.code(choice.file or Path()))
         raise MachineError(
             f"{named} runs python code of its own ({files}): look at it, and if you trust it say "
             f"{OPTION} {named} or {VARIABLE}={named}"

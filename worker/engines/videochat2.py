@@ -6,49 +6,38 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MethodType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from worker.engines import shims
-from worker.engines.batching import Batches
-from worker.engines.decoding import Decoder, Prompt, too_large
+from worker.engines import figures, flops, measuring, shims
+from worker.engines.batching import Batches, Remembered, Size
+from worker.engines.decoding import Decoder, Prompt, Said, too_large
 from worker.engines.engine import Reply, Request, VisionEngine
-from worker.engines.positions import drawn_out, sinusoids
 from worker.engines.tiles import grid
+from worker.engines.videochat2_sight import FRAMES, SIDE, TILES, VECTORS, Sight
 from worker.errors import MachineError
-from worker.items import Failure, Json
-from worker.media.rgb import Rgb
+from worker.items import UNANSWERED, Failure, Json
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-SIDE = 224
-"""of a tile, in pixels"""
-TILES = 6
-"""at most, beside the view of the whole: with so many it was trained"""
 MOST_TOKENS = 512
-_PATCHES = (SIDE // 16) ** 2
-_PATCHES_AT_ONCE = 65_536
-"""keeps every card busy, and costs it some 2 GB whatever the batch"""
-_TRAINED_FRAMES = 4
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_INSTRUCTION = "Watch the video and answer the question."
-"""to the Q-Former, one a clip: encode_img takes only the first letter of a bare one"""
+WORDS = 1024
+"""tokens of the longest prompt that is expected"""
 _STRAY = (0, 1)
 """<unk>, then <s>, begin some answers"""
 _STOPS = ((29871, 2), (2,))
 """</s> can be written in two ways"""
-_ROWS = 16
-"""clips at once, of 200 MB each; fewer once memory has run out"""
 
 
 class VideoChat2(VisionEngine):
     about = "VideoChat2_HD (Mistral-7B) in the folder that --model names, once its code is allowed to run"
     model: ClassVar[Literal["none", "file", "folder", "name"]] = "folder"
+    sharp = True
+    _stopped = False
 
     def frame_size(self, width: int, height: int) -> tuple[int, int]:
         columns, rows = grid(width, height, SIDE, TILES)
@@ -77,22 +66,27 @@ class VideoChat2(VisionEngine):
         """Ask this model, which lies where it is to compute."""
         shims.keep(model)
         self._model = model.eval().requires_grad_(False)
-        self._encoder = model.vision_encoder.encoder
-        self._embed = model.mistral_model.model.embed_tokens
-        self._decoder = Decoder(model.mistral_model, _STOPS)
-        self._frames = 0
-        self._about = {**about, "attention": model.mistral_model.config._attn_implementation}
+        self._sight = Sight(model)
+        self._config = model.mistral_model.config
+        self._device = model.mistral_model.model.embed_tokens.weight.device
+        self._decoder = Decoder(model.mistral_model, _STOPS, stopped=lambda: self._stopped)
+        self._about = {**about, "attention": self._config._attn_implementation}
         self._spent: dict[str, float] = defaultdict(int)
-        self.batch = _ROWS
-        self._batches = Batches(_ROWS, release=self._decoder.release, resized=lambda _: None)
-        self._encoder.use_checkpoint = False  # saves memory for gradients, of which there are none
-        for block in self._encoder.blocks:
-            if all(hasattr(block.attn, name) for name in _ATTENTION):
-                block.attn.forward = MethodType(_attend, block.attn)
+        self._expected = True
+        cards = sorted({one.device for one in model.parameters()}, key=str)
+        size = measuring.measured(self._memory_key, cards, self._decoder, self._try, lambda: self._stopped)
+        self.batch = size.batch
+        self._decoder.begin_anew()
+        self._batches = Batches(
+            size.batch, most=size.most, release=self._decoder.release, resized=self._remember
+        )
+
+    def stop(self) -> None:
+        self._stopped = True
 
     def close(self) -> None:
         self._decoder.release()
-        del self._model, self._encoder, self._embed, self._decoder, self._batches
+        del self._model, self._sight, self._decoder, self._batches
 
     def answer(self, requests: Sequence[Request]) -> Sequence[Reply | Failure]:
         answers = self._batches.answer(requests, self._ask)
@@ -101,30 +95,64 @@ class VideoChat2(VisionEngine):
 
     def _ask(self, requests: Sequence[Request]) -> Sequence[Reply | Failure]:
         began = self._now()
-        rows = self.embeddings(requests)
+        rows = self._sight.rows(requests, self._goes_on)
         self._spent["vision_s"] += self._now() - began
+        if len(rows) < len(requests):
+            return [UNANSWERED] * len(requests)
+        self._expected = all(map(_is_expected, requests, rows))
         said = self._decoder.generate(
-            [self._prompt(row, one) for row, one in zip(rows, requests, strict=True)]
+            [self._prompt(row, one.max_tokens) for row, one in zip(rows, requests, strict=True)]
         )
         self._spent["requests"] += len(requests)
-        self._spent["prompt_tokens"] += sum(len(row) for row in rows)
+        self._spent["prompt_tokens"] += sum(map(len, rows))
         self._spent["generated_tokens"] += sum(len(one.tokens) for one in said)
-        return [
-            too_large(self._about.get("precision"))
-            if one.overflowed
-            else Reply(self._text(one.tokens), len(one.tokens), one.truncated)
-            for one in said
-        ]
+        for row, request in zip(rows, requests, strict=True):
+            if (seen := self._sight.flops(request)) is not None:
+                self._spent["prefill_flops"] += seen + flops.language(self._config, len(row))
+        return list(map(self._reply, said))
+
+    def _goes_on(self) -> bool:
+        self.alive()
+        return not self._stopped
+
+    def _reply(self, said: Said) -> Reply | Failure:
+        if said.overflowed:
+            return too_large(self._about.get("precision"))
+        if not said.ended:
+            return UNANSWERED
+        return Reply(self._text(said.tokens), len(said.tokens), said.truncated)
 
     @staticmethod
-    def _prompt(row: Tensor, request: Request) -> Prompt:
+    def _prompt(row: Tensor, max_tokens: int, room: int = 0) -> Prompt:
         import torch
 
         places = torch.arange(len(row), device=row.device)
         read = {"inputs_embeds": row[None], "position_ids": places[None]}
-        return Prompt(len(row), lambda: read, min(request.max_tokens, MOST_TOKENS))
+        return Prompt(len(row), lambda: read, min(max_tokens, MOST_TOKENS), room)
+
+    # memory
+
+    def _try(self, count: int) -> None:
+        """So many of the longest requests that are expected."""
+        width, height = self.frame_size(4, 3)
+        frames = [np.zeros((height, width, 3), np.uint8)] * FRAMES
+        longest = Request(frames, [0.0] * FRAMES, " ?" * WORDS)
+        rows = self._sight.rows([longest] * count)
+        self._decoder.generate([self._prompt(row, 2, room=MOST_TOKENS) for row in rows])
+
+    def _remember(self, batch: int) -> None:
+        if self._expected and self._device.type == "cuda":
+            Remembered().put(self._memory_key, Size(batch, self._batches.most))
+
+    @property
+    def _memory_key(self) -> str:
+        longest = f"{FRAMES} frames, {WORDS} + {MOST_TOKENS} tokens"
+        return measuring.key(self._device, self.choice, self._about, longest)
+
+    # figures
 
     def spent(self) -> Mapping[str, Json]:
+        """Prefill is seeing and reading: `vision_s` and `prefill_s`."""
         return {
             **self._about,
             **self._spent,
@@ -132,52 +160,11 @@ class VideoChat2(VisionEngine):
             "prefill_s": round(self._decoder.prefill_s, 3),
             "decode_s": round(self._decoder.decode_s, 3),
             "decode_steps": self._decoder.steps,
+            **figures.of_card(self._device, self._spent["vision_s"] + self._decoder.prefill_s),
         }
 
-    def embeddings(self, requests: Sequence[Request]) -> list[Tensor]:
-        """What the language model is given for each of them: tokens x width."""
-        import torch
-
-        rows: list[Tensor] = []
-        for some in together(requests):
-            self._expect(len(some[0].frames))
-            videos = [self._pixels(one.frames) for one in some]
-            seen, _, is_picture = self._model.encode_img(videos, [_INSTRUCTION] * len(some))
-            for one, vectors in zip(some, seen, strict=True):
-                head, tail = prompt(one, "Image" if is_picture else "Video")
-                middle = vectors[0].to(self._embed.weight.dtype)
-                rows.append(torch.cat([self._words(head, first=True), middle, self._words(tail)]))
-        return rows
-
-    def _expect(self, frames: int) -> None:
-        """The tables of positions are no weights: they are made anew for another number of frames."""
-        if frames == self._frames:
-            return
-        width = self._encoder.patch_embed.proj.out_channels
-        where = self._embed.weight.device
-        self._encoder.pos_embed = drawn_out(frames, _TRAINED_FRAMES, _PATCHES, width).to(where)
-        self._encoder.img_pos_embed = sinusoids(_PATCHES, width)[None].to(where)
-        self._frames = frames
-
-    def _pixels(self, frames: Sequence[Rgb]) -> Tensor:
-        """frames x 3 x height x width, as the vision tower knows them."""
-        import torch
-
-        where = self._embed.weight.device
-        values = torch.from_numpy(np.stack(frames))
-        if where.type == "cuda":
-            values = values.pin_memory()
-        video = values.to(where, non_blocking=True).permute(0, 3, 1, 2).contiguous().float().div_(255)
-        mean, std = (torch.tensor(one, device=where).view(3, 1, 1) for one in (_MEAN, _STD))
-        return video.sub_(mean).div_(std).to(self._encoder.patch_embed.proj.weight.dtype)
-
-    def _words(self, text: str, *, first: bool = False) -> Tensor:
-        tokens = self._model.mistral_tokenizer(text, add_special_tokens=first, return_tensors="pt").input_ids
-        found: Tensor = self._embed(tokens[0].to(self._embed.weight.device))
-        return found
-
     def _now(self) -> float:
-        if self._embed.weight.device.type == "cuda":
+        if self._device.type == "cuda":
             import torch
 
             torch.cuda.synchronize()
@@ -188,25 +175,9 @@ class VideoChat2(VisionEngine):
         return text.split("</s>")[0].strip()
 
 
-def together(requests: Sequence[Request]) -> Iterator[Sequence[Request]]:
-    """Neighbours with as many frames, whose tiles the vision tower looks at in one go."""
-    some: list[Request] = []
-    patches = 0
-    for one in requests:
-        more = patches_of(one)
-        if some and (len(one.frames) != len(some[0].frames) or patches + more > _PATCHES_AT_ONCE):
-            yield some
-            some, patches = [], 0
-        some.append(one)
-        patches += more
-    if some:
-        yield some
-
-
-def patches_of(request: Request) -> int:
-    height, width, _ = request.frames[0].shape
-    tiles: int = height * width // SIDE**2
-    return len(request.frames) * (tiles + 1) * _PATCHES
+def _is_expected(request: Request, row: Tensor) -> bool:
+    """What runs out of memory tells of requests like it, and larger ones are not what was measured."""
+    return len(request.frames) <= FRAMES and len(row) <= VECTORS * (TILES + 1) + WORDS
 
 
 def settings(folder: Path | None) -> dict[str, Json]:
@@ -218,35 +189,8 @@ def settings(folder: Path | None) -> dict[str, Json]:
     return told
 
 
-def prompt(request: Request, kind: Literal["Video", "Image"]) -> tuple[str, str]:
-    """What stands before and behind what is seen."""
-    told = ""
-    if kind == "Video":
-        seconds = ", ".join(f"{one:.1f}" for one in request.times)
-        told = f" The video contains {len(request.times)} frames sampled at {seconds} seconds."
-    return f"[INST] <{kind}>", f"</{kind}>{told} [/INST] [INST] {request.prompt} [/INST]"
-
-
 def without_stray(tokens: Sequence[int]) -> Sequence[int]:
     for stray in _STRAY:
         if tokens and tokens[0] == stray:
             tokens = tokens[1:]
     return tokens
-
-
-_ATTENTION = ("qkv", "q_bias", "v_bias", "proj", "num_heads", "scale")
-"""of which its vision tower's attention is made, as far as it was seen"""
-
-
-def _attend(self: Any, x: Tensor) -> Tensor:
-    """What its own attention computes, without the matrix of 6,272 x 6,272 a head that 32 frames give."""
-    import torch
-    from torch.nn.functional import linear, scaled_dot_product_attention
-
-    bias = (
-        None if self.q_bias is None else torch.cat((self.q_bias, torch.zeros_like(self.v_bias), self.v_bias))
-    )
-    qkv = linear(x, self.qkv.weight, bias).reshape(*x.shape[:2], 3, self.num_heads, -1)
-    query, key, value = qkv.permute(2, 0, 3, 1, 4)
-    found = scaled_dot_product_attention(query, key, value, scale=self.scale)
-    return self.proj(found.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]

@@ -48,7 +48,7 @@ def question(
 ) -> Question:
     from worker.media.sampling import sample  # late: the worker's own process reads no films
 
-    found = sample(file, n=frames, size=engine.frame_size, allow_partial=allow_partial)
+    found = sample(file, n=frames, size=engine.frame_size, sharp=engine.sharp, allow_partial=allow_partial)
     request = Request(
         frames=list(found.frames),
         times=found.times,

@@ -29,8 +29,10 @@ _QUICK = Interpolation.BILINEAR | Interpolation.BITEXACT
 class ToRgb:
     """The first frame fixes the size; a film may change its own."""
 
-    def __init__(self, size: Size = None, *, quick: bool = False) -> None:
+    def __init__(self, size: Size = None, *, quick: bool = False, sharp: bool = False) -> None:
+        """`sharp`: each pixel comes from the 4 x 4 about its place, however many lie between."""
         self._size = size
+        self._sharp = sharp
         self._interpolation = _QUICK if quick else _BICUBIC
         self._scaler = VideoReformatter()
 
@@ -39,14 +41,26 @@ class ToRgb:
         turns = _turns(frame)
         if turns % 2:
             width, height = height, width
+        if self._sharp:
+            small = _sharply(self._rgb(frame, frame.width, frame.height, _QUICK), width, height)
+        else:
+            small = self._rgb(frame, width, height, self._interpolation)
+        return np.ascontiguousarray(np.rot90(small, turns))  # torch takes no others
+
+    def _rgb(self, frame: VideoFrame, width: int, height: int, interpolation: Interpolation) -> Rgb:
         try:
-            small = self._scaled(frame, width, height)
+            small = self._scaled(frame, width, height, interpolation)
         except av.FFmpegError:  # it knows not this colour matrix, or the tag is damaged: then as if untagged
-            small = self._scaled(frame, width, height, Colorspace.ITU601)
-        return np.ascontiguousarray(np.rot90(small.to_ndarray(), turns))  # torch takes no others
+            small = self._scaled(frame, width, height, interpolation, Colorspace.ITU601)
+        return small.to_ndarray().astype(np.uint8, copy=False)
 
     def _scaled(
-        self, frame: VideoFrame, width: int, height: int, matrix: Colorspace | None = None
+        self,
+        frame: VideoFrame,
+        width: int,
+        height: int,
+        interpolation: Interpolation,
+        matrix: Colorspace | None = None,
     ) -> VideoFrame:
         return self._scaler.reformat(
             frame,
@@ -55,7 +69,7 @@ class ToRgb:
             "rgb24",
             src_colorspace=matrix,
             dst_colorspace=matrix,
-            interpolation=self._interpolation,
+            interpolation=interpolation,
             threads=1,
         )
 
@@ -65,6 +79,13 @@ class ToRgb:
             return self._size
         shown = (frame.height, frame.width) if _turns(frame) % 2 else (frame.width, frame.height)
         return self._size(*shown) if self._size else shown
+
+
+def _sharply(frame: Rgb, width: int, height: int) -> Rgb:
+    """What torch's bicubic without antialiasing gives, in whole levels."""
+    import cv2
+
+    return cv2.resize(frame, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.uint8, copy=False)
 
 
 def _turns(frame: VideoFrame) -> int:

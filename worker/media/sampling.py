@@ -52,11 +52,14 @@ def sample(
     n: int | None = None,
     fps: float | None = None,
     size: Size = None,
+    sharp: bool = False,
     allow_partial: bool = False,
     max_pixels: int = MAX_PIXELS,
 ) -> Frames:
     """Either n frames from all over the film, or so many a second. A film that is not whole is refused with
-    an ItemError, unless a part of it will do: then the frames come from that part, and `partial` says so."""
+    an ItemError, unless a part of it will do: then the frames come from that part, and `partial` says so.
+
+    `sharp`: scaled as torch scales without antialiasing, not by a filter that averages."""
     choose = _chooser(n, fps)
     for told in (True, False):
         with opened(path) as container:
@@ -67,7 +70,7 @@ def sample(
             if table.trusted:
                 if not allow_partial and not index:
                     _refuse_truncated(film, times)
-                album = _Album(choose(times, _end(times, film)), size)
+                album = _Album(choose(times, _end(times, film)), size, sharp)
                 if _fill_by_runs(album, film, table):
                     return _bound(album, times, film, allow_partial=allow_partial)
         if not index:
@@ -76,7 +79,7 @@ def sample(
     while True:
         with opened(path) as container:
             film = Film(container, max_pixels)
-            album = _Album(choose(times, _end(times, film)) if len(times) else [], size)
+            album = _Album(choose(times, _end(times, film)) if len(times) else [], size, sharp)
             times = _fill_by_walk(album, film)
             if not allow_partial:
                 _refuse_truncated(film, times)
@@ -106,11 +109,11 @@ def _end(times: Times, film: Film) -> float:
 class _Album:
     """Room for the frames that were chosen; they may come in any order."""
 
-    def __init__(self, chosen: list[int], size: Size) -> None:
+    def __init__(self, chosen: list[int], size: Size, sharp: bool) -> None:
         self.chosen = chosen
         self.missing = set(chosen)
         self.pages: Rgb = np.empty((0, 0, 0, 3), np.uint8)
-        self._to_rgb = ToRgb(size)
+        self._to_rgb = ToRgb(size, sharp=sharp)
 
     def put(self, number: int | None, frame: VideoFrame) -> None:
         if number is None or number not in self.missing:
