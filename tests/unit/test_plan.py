@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ import pytest
 from worker import cli
 from worker.planning import kinds
 from worker.planning.machine import CARDS, names
+from worker.planning.seconds import ASSUMED, Efficiency
+from worker.planning.span import Span
 
 DESIGNED = {"task", "hw", "fits", "gpu_memory_gb", "ram_gb", "disk_gb", "time_s", "cost_usd"}
 """keys that others read"""
@@ -191,3 +195,19 @@ def test_a_known_model_is_planned_in_a_second_without_torch() -> None:
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.endswith("set()\n")
     assert time.monotonic() - began[1] < 5  # a second, on a machine that does nothing else
+
+
+def test_the_page_says_what_the_code_assumes() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "plan.md").read_text()
+    rows = re.findall(r"^\| (\w+) \| (?:peak|bandwidth) \| ([\d.]+) to ([\d.]+) \|$", page, re.MULTILINE)
+    said = {name: Span(float(low), float(high)) for name, low, high in rows}
+    assert said == asdict_of(ASSUMED)
+
+
+def test_the_page_names_every_key(told: Any) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "plan.md").read_text()
+    assert not [key for key in told("pcb-train --hw rtx4090") if f"`{key}`" not in page]
+
+
+def asdict_of(efficiency: Efficiency) -> dict[str, Span]:
+    return {one.name: getattr(efficiency, one.name) for one in fields(efficiency)}
