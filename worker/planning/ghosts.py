@@ -13,7 +13,7 @@ from worker.errors import UsageError
 from worker.hardware.gpus import Gpu
 from worker.planning import ram, seconds
 from worker.planning.disk import ENVIRONMENT, Disk, Kept
-from worker.planning.memory import Form, Question, answering, weights
+from worker.planning.memory import Form, Items, Question, answering, weights
 from worker.planning.seconds import Seen
 from worker.planning.shape import Shape
 from worker.planning.span import Span, exactly
@@ -135,18 +135,29 @@ def seen_by(shape: Shape, params: GhostParams) -> tuple[Seen, int]:
     return seen, seen.patches // eye.merge**2
 
 
+def memory(shape: Shape, params: GhostParams, batch: int) -> Items:
+    """Bytes of one card."""
+    _, question = _question(shape, params, batch)
+    return answering(shape, _form(shape, params), question, batch)
+
+
+def _question(shape: Shape, params: GhostParams, batch: int) -> tuple[Seen, Question]:
+    seen, tokens = seen_by(shape, params)
+    at_once = _at_once(shape, seen, batch)
+    return seen, Question(tokens + params.words, params.max_tokens, at_once)
+
+
 def _answered(asked: Asked[GhostParams]) -> Needs:
     params, shape = asked.params, asked.shape
     assert shape
     if (shape.family == "videochat2") != (params.engine == "videochat2"):
         raise UsageError(f"engine {params.engine} does not take {shape.name}")
-    form: Form = params.quantise if shape.stored == "none" else _stored(shape)
-    seen, tokens = seen_by(shape, params)
-    question = Question(tokens + params.words, params.max_tokens, _at_once(shape, seen, asked.batch))
+    form = _form(shape, params)
+    seen, question = _question(shape, params, asked.batch)
     stored = sum(weights(shape, "none" if form == "nf4" else form).values())
     gpu = asked.machine.gpu
     return Needs(
-        gpu=answering(shape, form, question, asked.batch),
+        gpu=memory(shape, params, asked.batch),
         ram={
             "process": ram.PROCESS * asked.machine.gpus,
             "a file of weights": ram.SHARD * asked.machine.gpus,
@@ -165,7 +176,10 @@ def _at_once(shape: Shape, seen: Seen, batch: int) -> int:
     return min(seen.views * batch, _TILES_AT_ONCE) * seen.patches // seen.views
 
 
-def _stored(shape: Shape) -> Form:
+def _form(shape: Shape, params: GhostParams) -> Form:
+    """A checkpoint that is quantised stays so."""
+    if shape.stored == "none":
+        return params.quantise
     return "nf4" if shape.stored == "bitsandbytes" else "awq"
 
 

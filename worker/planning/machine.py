@@ -12,7 +12,7 @@ from worker.hardware.gpus import Gpu
 CARDS = {
     "rtx2080": "NVIDIA GeForce RTX 2080",
     "t4": "Tesla T4",
-    "v100": "Tesla V100-SXM2-32GB",
+    "v100": "Tesla V100-SXM2-16GB",
     "a10": "NVIDIA A10",
     "l4": "NVIDIA L4",
     "rtx3090": "NVIDIA GeForce RTX 3090",
