@@ -26,10 +26,11 @@ DESIGNED = {"task", "hw", "fits", "gpu_memory_gb", "ram_gb", "disk_gb", "time_s"
 
 
 @pytest.fixture(autouse=True)
-def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def _nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in os.environ:
         if name.startswith("WORKER_"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("WORKER_CACHE", str(tmp_path / "cache"))  # nothing was learnt yet
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -74,6 +75,7 @@ def command(
     from worker.cli import plan_page
     from worker.errors import MachineError, UsageError
     from worker.planning import kinds, money, plan
+    from worker.planning.learnt import Learnt
     from worker.planning.machine import Machine, names
     from worker.queue.text import dumps
     from worker.tasks.params import parse_settings
@@ -86,6 +88,8 @@ def command(
     if hw is None:
         raise UsageError(f"--hw says for which machine: {', '.join(names())}")
     machine = Machine(hw, gpus, cores or 8 * gpus, ram, disk)
+    reached, card = Learnt().of(machine.gpu)
+    machine = replace(machine, reached=reached, reached_on=card)
     said = [("engine", engine), ("seconds_per_clip", seconds_per_clip)]
     wished = [f"{name}={value}" for name, value in said if value is not None]
     params = parse_settings(kind, settings_of([*wished, *settings], None))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from pydantic import Field
@@ -11,8 +11,10 @@ from worker.engines.qwen_sight import Sight
 from worker.engines.tiles import grid
 from worker.errors import UsageError
 from worker.hardware.gpus import Gpu
+from worker.items import Json
 from worker.planning import ram, seconds
 from worker.planning.disk import ENVIRONMENT, Disk, Kept
+from worker.planning.machine import Machine
 from worker.planning.memory import Form, Items, Question, answering, weights
 from worker.planning.seconds import Seen
 from worker.planning.shape import Shape
@@ -57,6 +59,16 @@ class GhostParams(Params):
     """of engine openai: questions under way"""
 
 
+LOCAL = ("qwen", "videochat2")
+"""engines that hold a language model themselves"""
+
+
+def params_of(engine: str, recipe: Mapping[str, Json]) -> GhostParams:
+    """What a run's parameters say of what it needs."""
+    told = {name: recipe[name] for name in ("quantise", "frames", "max_tokens") if name in recipe}
+    return GhostParams.model_validate({"engine": engine, **told})
+
+
 class GhostProbing(Work[GhostParams]):
     name = "ghost-probing"
     about = "find who comes suddenly out of a blind spot, in clips of 32 frames each"
@@ -75,7 +87,7 @@ class GhostProbing(Work[GhostParams]):
 
     def changes(self, asked: Asked[GhostParams]) -> Iterator[Change]:
         params = asked.params
-        if params.engine not in ("qwen", "videochat2"):
+        if params.engine not in LOCAL:
             return
         if params.quantise == "none":
             yield Change("--set quantise=nf4", other(asked, quantise="nf4"))
@@ -138,7 +150,7 @@ def seen_by(shape: Shape, params: GhostParams) -> tuple[Seen, int]:
 def memory(shape: Shape, params: GhostParams, batch: int) -> Items:
     """Bytes of one card."""
     _, question = _question(shape, params, batch)
-    return answering(shape, _form(shape, params), question, batch)
+    return answering(shape, form(shape, params), question, batch)
 
 
 def _question(shape: Shape, params: GhostParams, batch: int) -> tuple[Seen, Question]:
@@ -152,9 +164,9 @@ def _answered(asked: Asked[GhostParams]) -> Needs:
     assert shape
     if (shape.family == "videochat2") != (params.engine == "videochat2"):
         raise UsageError(f"engine {params.engine} does not take {shape.name}")
-    form = _form(shape, params)
+    kind = form(shape, params)
     seen, question = _question(shape, params, asked.batch)
-    stored = sum(weights(shape, "none" if form == "nf4" else form).values())
+    stored = sum(weights(shape, "none" if kind == "nf4" else kind).values())
     gpu = asked.machine.gpu
     return Needs(
         gpu=memory(shape, params, asked.batch),
@@ -164,8 +176,8 @@ def _answered(asked: Asked[GhostParams]) -> Needs:
             "children": asked.machine.cores * ram.CHILD,
         },
         disk=Disk([Kept("weights, in the hub's cache", stored, ()), Kept("environment", ENVIRONMENT, ())]),
-        seconds=_time(asked, shape, form, gpu, seen, question, stored) if gpu else {},
-        notes=_notes(gpu),
+        seconds=_time(asked, shape, kind, gpu, seen, question, stored) if gpu else {},
+        notes=_notes(asked.machine),
     )
 
 
@@ -176,7 +188,7 @@ def _at_once(shape: Shape, seen: Seen, batch: int) -> int:
     return min(seen.views * batch, _TILES_AT_ONCE) * seen.patches // seen.views
 
 
-def _form(shape: Shape, params: GhostParams) -> Form:
+def form(shape: Shape, params: GhostParams) -> Form:
     """A checkpoint that is quantised stays so."""
     if shape.stored == "none":
         return params.quantise
@@ -186,14 +198,14 @@ def _form(shape: Shape, params: GhostParams) -> Form:
 def _time(
     asked: Asked[GhostParams],
     shape: Shape,
-    form: Form,
+    kind: Form,
     gpu: Gpu,
     seen: Seen,
     question: Question,
     stored: float,
 ) -> dict[str, Span]:
     said = Span(min(SAID.low, question.answer), min(SAID.high, question.answer))
-    each = seconds.answering(shape, form, gpu, seen, question, said, asked.batch)
+    each = seconds.answering(shape, kind, gpu, seen, question, said, asked.batch, asked.machine.reached)
     share = _clips(asked) / asked.machine.gpus
     device = {name: span * share for name, span in each.items()}
     busy = sum(span.low for span in device.values()), sum(span.high for span in device.values())
@@ -202,7 +214,10 @@ def _time(
     return {"start and loading": seconds.loading(stored), **device, "waiting for clips": waits}
 
 
-def _notes(gpu: Gpu | None) -> list[str]:
-    if gpu and not gpu.bf16:
-        return ["this card has no bf16 and no FlashAttention-2: fp16 and SDPA"]
-    return []
+def _notes(machine: Machine) -> list[str]:
+    notes = []
+    if machine.gpu and not machine.gpu.bf16:
+        notes.append("this card has no bf16 and no FlashAttention-2: fp16 and SDPA")
+    if machine.reached_on:
+        notes.append(f"time as {machine.reached_on} took it here, ±15 %, not as is assumed elsewhere")
+    return notes

@@ -5,9 +5,12 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from worker.engines import checkpoint, hub, quantisation
+from worker.engines.choice import Choice
 from worker.errors import UsageError
 from worker.items import Json
 from worker.planning import counting, shape
@@ -57,6 +60,16 @@ def of_folder(folder: Path, name: str | None = None) -> Shape:
     except UsageError:
         parameters = counting.of_config(config)  # the weights may still have to be fetched
     return shape.of(name or folder.name, config, parameters, stored=stored, source=f"{folder}/config.json")
+
+
+@cache
+def of_choice(choice: Choice) -> Shape:
+    """Of an engine's model, whose folder is here."""
+    assert choice.file
+    name = choice.model or choice.file.name
+    if choice.engine == "videochat2":
+        return replace(find("videochat2-hd"), name=name, parameters=counting.of_folder(choice.file))
+    return of_folder(choice.file, name)
 
 
 def _known(model: str) -> str | None:

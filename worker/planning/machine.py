@@ -8,6 +8,7 @@ from worker.engines.batching import SHARE
 from worker.errors import UsageError
 from worker.hardware import gpus
 from worker.hardware.gpus import Gpu
+from worker.planning.seconds import ASSUMED, Efficiency
 
 CARDS = {
     "rtx2080": "NVIDIA GeForce RTX 2080",
@@ -36,6 +37,9 @@ class Machine:
     ram_gb: float | None = None
     """None: nobody said"""
     disk_gb: float | None = None
+    reached: Efficiency = ASSUMED
+    reached_on: str | None = None
+    """the card that was measured; None: it is assumed"""
 
     @property
     def gpu(self) -> Gpu | None:

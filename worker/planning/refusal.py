@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
 from worker import models
 from worker.engines.batching import SHARE
+from worker.engines.choice import Choice
 from worker.errors import MachineError, WorkerError
 from worker.hardware import cards
 from worker.hardware.cards import Card
-from worker.planning import counting, known
-from worker.planning.ghosts import GhostParams, memory
+from worker.planning import known
+from worker.planning.ghosts import LOCAL, GhostParams, memory, params_of
 from worker.planning.shape import Shape
 from worker.queue.recipe import Recipe
 from worker.queue.store import Store
@@ -43,19 +44,12 @@ def rooms(chosen: Sequence[Card], told: str) -> list[Room]:
 
 def refuse(store: Store, recipe: Recipe, chosen: Sequence[Card], workers: int) -> None:
     """Raises if not even one clip at a time fits; says nothing where something is not known."""
-    if recipe.task != "ghost-probing" or recipe.engine not in ("qwen", "videochat2"):
+    if recipe.task != "ghost-probing" or recipe.engine not in LOCAL:
         return
     if found := rooms(chosen, cards.nvidia_smi(*QUERY)):
         try:
-            shape = _shape(store, recipe)
-            params = GhostParams(
-                engine=recipe.engine,
-                **{
-                    name: recipe.params[name]
-                    for name in ("quantise", "frames", "max_tokens")
-                    if name in recipe.params
-                },
-            )
+            shape = known.of_choice(_choice(store, recipe))
+            params = params_of(recipe.engine, recipe.params)
         except (WorkerError, ValueError):
             return  # what is wrong there, the worker itself says best
         compare(shape, params, min(found, key=lambda one: one.total), ceil(workers / len(chosen)))
@@ -79,12 +73,9 @@ def compare(shape: Shape, params: GhostParams, room: Room, workers: int = 1) -> 
     )
 
 
-def _shape(store: Store, recipe: Recipe) -> Shape:
+def _choice(store: Store, recipe: Recipe) -> Choice:
     alone = recipe.model_copy(update={"screen": None})
     choice = models.choice_of(store, alone, Path())
     if choice is None or choice.file is None:
         raise MachineError("the model lies elsewhere")
-    name = recipe.model or choice.file.name
-    if recipe.engine == "videochat2":
-        return replace(known.find("videochat2-hd"), name=name, parameters=counting.of_folder(choice.file))
-    return known.of_folder(choice.file, name)
+    return choice
