@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from tests import tiny_models
-from worker.planning import known, memory, shape
+from worker.hardware import gpus
+from worker.planning import known, memory, nets, pcb, seconds, shape
 from worker.planning.memory import Form, Lesson, Question
 from worker.planning.shape import Parameters, Shape
 
@@ -35,6 +36,18 @@ def test_adapters_and_the_cache_of_32b_are_what_others_counted() -> None:
     assert BOARDS.kv_bytes == 256 * 1024
 
 
+def test_a_picture_and_a_step_of_decoding_are_what_others_counted() -> None:
+    _, tokens = pcb.seen_of(BOARDS, pcb.BoardParams(pixels=640, words=1))
+    assert tokens == 400 + 1
+    a800 = gpus.find("NVIDIA A800-SXM4-80GB")
+    assert a800
+    assert seconds.language_bytes(BOARDS, "awq") / (a800.bandwidth * 1e9) == pytest.approx(8.7e-3, rel=0.01)
+
+
+def test_a_small_net_has_its_weights_and_biases() -> None:
+    assert nets.parameters([784, 512, 256, 10]) == 785 * 512 + 513 * 256 + 257 * 10
+
+
 def test_cards_share_what_zero_shares() -> None:
     seven = known.find("qwen2.5-vl-7b")
     lesson = Lesson(8, 364, 1296, classes=101)
@@ -48,23 +61,18 @@ def test_cards_share_what_zero_shares() -> None:
     assert memory.training(seven, "full", lesson, cards=8, sharding="zero2", offload=True)["optimiser"] == 0
 
 
-def saved(model: Any, width: int, *, again: bool = False) -> float:
-    """Bytes that a forward pass keeps for the gradients, by token."""
-    model = model.to(torch.bfloat16).train()
-    if again:
-        model.gradient_checkpointing_enable()
+def saved(model: Any, **given: Any) -> int:
+    """Bytes that a forward pass keeps for the gradients."""
     kept: dict[int, torch.Tensor] = {}
 
     def keep(one: torch.Tensor) -> torch.Tensor:
         kept[one.untyped_storage().data_ptr()] = one
         return one
 
-    tokens = 2 * 192
-    given = torch.randn(2, 192, width, dtype=torch.bfloat16, requires_grad=True)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda one: one):
-        model(inputs_embeds=given, use_cache=False)
+        model.to(torch.bfloat16).train()(**given)
     own = {one.untyped_storage().data_ptr() for one in model.parameters()}
-    return sum(one.untyped_storage().nbytes() for at, one in kept.items() if at not in own) / tokens
+    return sum(one.untyped_storage().nbytes() for at, one in kept.items() if at not in own)
 
 
 def text(layers: int) -> tuple[Any, Shape]:
@@ -89,11 +97,36 @@ def text(layers: int) -> tuple[Any, Shape]:
 @pytest.mark.parametrize("again", [False, True])
 def test_a_layer_keeps_for_its_gradients_what_torch_says(again: bool) -> None:
     """Two layers more, in the proportions of the 32B model: all else stays the same."""
-    few, _ = text(2)
-    more, small = text(4)
-    measured = (saved(more, 512, again=again) - saved(few, 512, again=again)) / 2
+    given = torch.randn(2, 192, 512, dtype=torch.bfloat16, requires_grad=True)
+    kept = {}
+    for layers in (2, 4):
+        model, small = text(layers)
+        if again:
+            model.gradient_checkpointing_enable()
+        kept[layers] = saved(model, inputs_embeds=given, use_cache=False)
+    measured = (kept[4] - kept[2]) / 2 / (2 * 192)
     planned = memory.HALF * small.hidden if again else memory.layer(small)
     assert planned == pytest.approx(measured, rel=0.15)
+
+
+@pytest.mark.parametrize("family", tiny_models.FAMILIES)
+def test_a_layer_that_sees_keeps_for_its_gradients_what_torch_says(family: str) -> None:
+    """In the proportions of the real ones."""
+    from transformers import AutoConfig, AutoModel
+
+    kept = {}
+    for depth in (2, 4):
+        told = tiny_models.config(family).vision_config.to_dict()
+        inner = 684 if family == "qwen2_5_vl" else 957
+        told |= {"depth": depth, "hidden_size": 256, "intermediate_size": inner, "num_heads": 4}
+        eye = AutoModel.from_config(AutoConfig.for_model(**told))
+        values = 3 * told["temporal_patch_size"] * told["patch_size"] ** 2
+        seen = torch.randn(256, values, dtype=torch.bfloat16, requires_grad=True)
+        kept[depth] = saved(eye, hidden_states=seen, grid_thw=torch.tensor([(1, 16, 16)]))
+    config = {"model_type": family, "text_config": text(2)[0].config.to_dict(), "vision_config": told}
+    small = shape.of("small", config, Parameters(0, 0, 0, 0, 0))
+    measured = (kept[4] - kept[2]) / 2 / 256
+    assert memory.eye_layer(small) == pytest.approx(measured, rel=0.1)
 
 
 def test_the_cache_of_a_prompt_is_what_transformers_keeps() -> None:

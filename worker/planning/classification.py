@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -121,6 +122,9 @@ class ClassificationTrain(Work[ClassificationParams]):
             yield Change("--set sharding=zero2", other(asked, sharding="zero2"))
         if params.method == "full" and asked.machine.gpus > 1 and params.sharding != "zero3":
             yield Change("--set sharding=zero3", other(asked, sharding="zero3"))
+        if params.method == "full" and params.sharding != "none":
+            more = 2 * asked.machine.gpus
+            yield Change(f"--gpus {more}", replace(asked, machine=replace(asked.machine, gpus=more)))
         if params.method == "full" and not params.offload:
             yield Change("--set offload=true", other(asked, offload=True))
         if params.method == "full":

@@ -20,7 +20,7 @@ from worker.planning.seconds import Seen
 from worker.planning.shape import Shape
 from worker.planning.span import Span, exactly
 from worker.planning.work import Asked, Change, Needs, Work, other, smaller
-from worker.tasks.task import Params
+from worker.tasks.ghost_probing import GhostProbingParams
 
 CLIPS = 1019
 SAID = Span(40, 250)
@@ -39,19 +39,18 @@ _FRAME_TOKENS = 85
 _CALL_S = Span(3, 20)
 
 
-class GhostParams(Params):
+class GhostParams(GhostProbingParams):
+    """The task's own, so that a recipe's fit here; those that cost nothing change nothing."""
+
     engine: Literal["motion", "detector", "qwen", "videochat2", "openai"] = "qwen"
-    quantise: Literal["none", "nf4", "awq"] = "none"
+    quantise: Literal["none", "nf4", "awq"] = "none"  # type: ignore[assignment]
     """awq: a checkpoint that is so already"""
-    frames: int = Field(default=32, ge=1, le=768)
     seconds_per_clip: float = Field(default=15.0, gt=0)
     width: int = Field(default=1280, ge=28)
     height: int = Field(default=720, ge=28)
     """of the clips, in pixels"""
     words: int = Field(default=600, ge=1)
     """tokens of the prompt besides the frames"""
-    max_tokens: int = Field(default=512, ge=16)
-    """for which there is room in an answer"""
     usd_in: float | None = Field(default=None, ge=0)
     usd_out: float | None = Field(default=None, ge=0)
     """of engine openai: USD a million tokens of question and of answer"""
@@ -65,8 +64,7 @@ LOCAL = ("qwen", "videochat2")
 
 def params_of(engine: str, recipe: Mapping[str, Json]) -> GhostParams:
     """What a run's parameters say of what it needs."""
-    told = {name: recipe[name] for name in ("quantise", "frames", "max_tokens") if name in recipe}
-    return GhostParams.model_validate({"engine": engine, **told})
+    return GhostParams.model_validate({"engine": engine, **recipe})
 
 
 class GhostProbing(Work[GhostParams]):

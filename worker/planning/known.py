@@ -35,7 +35,8 @@ def find(model: str) -> Shape:
     if name := _known(model):
         told = read(name)
         parameters = Parameters(**told["parameters"])
-        return shape.of(name, told["config"], parameters, source=told["source"])
+        stored = "awq" if "awq" in model.lower() else "none"
+        return shape.of(name, told["config"], parameters, stored=stored, source=told["source"])
     commit = hub.commit(model, "main") if hub.is_name(model) else None
     if commit and (found := hub.snapshot(model, commit)):
         return of_folder(found, model)

@@ -93,8 +93,9 @@ def layer(shape: Shape) -> int:
 
 
 def eye_layer(shape: Shape) -> int:
-    """The same of a patch."""
-    return HALF * (12 * shape.eye.width + 3 * shape.eye.inner)
+    """The same of a patch, as torch counts it: norms of gated layers work in 32 bits."""
+    eye = shape.eye
+    return HALF * (15 * eye.width + 4 * eye.inner if eye.gated else 11 * eye.width + 2 * eye.inner)
 
 
 def adapters(shape: Shape, rank: int) -> int:

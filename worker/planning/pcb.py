@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import ceil
 from typing import ClassVar, Literal, Protocol
 
 from pydantic import Field
@@ -133,7 +134,9 @@ class PcbTrain(Board[TrainParams]):
         gpu = training(
             shape, params.method, lesson, rank=params.rank, cards=machine.gpus, sharding=params.sharding
         )
-        notes = [f"{tokens} tokens a sample"]
+        samples = params.batch_size * params.gradient_accumulation_steps
+        share = ceil(samples / asked.batch)
+        notes = [f"{tokens} tokens a sample; {samples} a step: {share} times {asked.batch} on each card"]
         if machine.gpu and not machine.gpu.bf16:
             notes.append("this card has no bf16: fp16 with scaled losses, and no FlashAttention-2")
         return Needs(
@@ -255,7 +258,9 @@ class PcbInspect(Board[InspectParams]):
         notes, work = [], {}
         if machine.gpu:
             said = Span(params.said_low, params.said_high)
-            each = seconds.answering(shape, form, machine.gpu, seen, question, said, asked.batch)
+            each = seconds.answering(
+                shape, form, machine.gpu, seen, question, said, asked.batch, machine.reached
+            )
             boards = 1000 if asked.items is None else asked.items
             stored = shape.parameters.linear * BYTES[form] + shape.parameters.whole * HALF
             work = {"start and loading": seconds.loading(stored)}

@@ -51,6 +51,8 @@ class Eye:
     """patches a side that become one token"""
     frames: int
     """that become one"""
+    gated: bool
+    """its layers multiply two products of the inner width"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,7 @@ def of(name: str, config: Mapping[str, Json], parameters: Parameters, **more: An
                 vision.patch_size,
                 vision.spatial_merge_size,
                 vision.temporal_patch_size,
+                family == "qwen2_5_vl",
             ),
             text=text,
             vision=vision,
