@@ -83,8 +83,8 @@ bench: .venv/bench.stamp ## measure the figures of docs/benchmarks.md here; OF="
 bench-video: ## those of reading films
 	@$(MAKE) --no-print-directory bench OF=video
 
-bench-gpu: ## those of video language models, on a GPU
-	@$(MAKE) --no-print-directory bench OF=vlm
+bench-gpu: ## those of video language models and of plans, on a GPU
+	@$(MAKE) --no-print-directory bench OF="vlm plans"
 
 format: .venv/dev.stamp ## put the code into its form
 	.venv/bin/ruff format .

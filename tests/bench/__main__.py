@@ -28,6 +28,7 @@ MEASUREMENTS = {
     "live": (),
     "ghosts": (),
     "vlm": (),
+    "plans": (),
     "million": ("1000000",),
 }
 """each is a module here that prints Markdown, with what it is given"""

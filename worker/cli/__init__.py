@@ -28,6 +28,7 @@ COMMANDS = {
     "evaluate": "score results against labels",
     "compare": "where two runs agree, and one run made of both",
     "weights": "fetch a model's file, and check it",
+    "plan": "what a task needs on a machine: memory, disk, time, money",
     "tasks": "what can be done, and with which parameters",
     "doctor": "does this machine fit, and what to do if not",
 }

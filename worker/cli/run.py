@@ -105,6 +105,7 @@ log = logging.getLogger(__name__)
 @click.option(
     "--patience", type=Duration(), default="10m", show_default=True, help="how long the store may be away"
 )
+@click.option("--force", is_flag=True, help="start even where a model cannot fit its card by arithmetic")
 @click.option(
     "--metrics", metavar="PORT", type=click.IntRange(1, 65535), help="answer Prometheus at this port"
 )
@@ -141,6 +142,7 @@ def command(
     stop_after: float | None,
     grace: float,
     patience: float,
+    force: bool,
     metrics: int | None,
     on_done: str | None,
 ) -> int:
@@ -169,6 +171,10 @@ def command(
     if named := [path for path in paths if path not in folders]:
         tell(enqueue(store, wanted, named, root), store.url)
     run = agree(store, wanted)
+    if cards and not force:
+        from worker.planning.refusal import refuse
+
+        refuse(store, run.recipe, cards, workers)
     following = Following(store, run, folders, root, still, Clock()) if folders else None
     if out:
         make_out(out, run.fingerprint)

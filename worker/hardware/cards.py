@@ -152,12 +152,17 @@ def _nvidia_card(name: str, uuid: str = "") -> Card:
     return Card(NVIDIA.device, name, chosen, uuid)
 
 
-def nvidia_smi() -> str:
+def nvidia_smi(*asked: str) -> str:
+    """What it answers; nothing where there is none."""
     if not shutil.which("nvidia-smi"):
         return ""
     try:
         return subprocess.run(
-            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=SMI_LIMIT_S, check=False
+            ["nvidia-smi", *(asked or ("-L",))],
+            capture_output=True,
+            text=True,
+            timeout=SMI_LIMIT_S,
+            check=False,
         ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return ""

@@ -92,9 +92,16 @@ def _workers(seconds: Mapping[str, Sequence[float]], beats: Sequence[Beat]) -> l
             "seconds": round(math.fsum(seconds.get(worker, ())), 3),
             "rate_per_s": infos.get(worker, {}).get("rate_per_s"),
             "waited_share": infos.get(worker, {}).get("waited_share"),
+            **_planned(infos.get(worker, {})),
         }
         for worker in sorted(seconds.keys() | infos.keys())
     ]
+
+
+def _planned(info: Mapping[str, Json]) -> Mapping[str, Json]:
+    """What was expected of its device, beside what was measured."""
+    planned = (info.get("spent") or {}).get("planned")
+    return {"planned": planned} if planned else {}
 
 
 def _seconds(costs: Sequence[float]) -> Mapping[str, Json]:

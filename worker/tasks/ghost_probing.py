@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from worker.engines.engine import Engine, Finder, VisionEngine
     from worker.ghosts.asking import Question
     from worker.ghosts.clip import Seen
+    from worker.planning.measured import Planned
 
 KEY_FRAMES = 4
 """pictures of one incident"""
@@ -93,6 +94,8 @@ class GhostProbing(MapTask[GhostProbingParams, "Question"]):
 
     def close(self) -> None:
         if self._vision:
+            if planned := self._planned:
+                planned.learn(self._vision.spent())
             self._vision.close()
 
     def prepare(self, item: Item) -> Answer | Question:
@@ -149,7 +152,10 @@ class GhostProbing(MapTask[GhostProbingParams, "Question"]):
         }
 
     def spent(self) -> Mapping[str, Json]:
-        return {"clips_asked": self._clips_asked, **self._vision.spent()} if self._vision else {}
+        if not self._vision:
+            return {}
+        spent = {"clips_asked": self._clips_asked, **self._vision.spent()}
+        return {**spent, **(self._planned.told(self.batch, spent) if self._planned else {})}
 
     def figures(self, spent: Mapping[str, float], summary: Mapping[str, Json]) -> Mapping[str, Json]:
         from worker.engines.figures import device_seconds, figures
@@ -263,6 +269,17 @@ class GhostProbing(MapTask[GhostProbingParams, "Question"]):
         from worker.engines.engine import VisionEngine
 
         return self._engine if isinstance(self._engine, VisionEngine) else None
+
+    @cached_property
+    def _planned(self) -> Planned | None:
+        """What was expected of the language model, if it is on this machine."""
+        from worker.planning.ghosts import LOCAL, params_of
+        from worker.planning.measured import Planned
+
+        choice = self.choice
+        if choice is None or choice.file is None or choice.engine not in LOCAL:
+            return None
+        return Planned(choice, params_of(choice.engine, self.params.model_dump()))
 
     @cached_property
     def _finder(self) -> Finder | None:

@@ -5,16 +5,23 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import ValidationError
 
 from worker.errors import UsageError
 from worker.items import Json
-from worker.tasks.task import Params, Task
+from worker.tasks.task import Params
 
 
-def parse_settings(task_type: type[Task[Any]], settings: Iterable[str]) -> Params:
+class Named(Protocol):
+    """A kind of work: the class itself."""
+
+    name: str
+    params_type: type[Params]
+
+
+def parse_settings(task_type: Named, settings: Iterable[str]) -> Params:
     """`key=value` each: the value is JSON, or plain text where JSON does not fit the parameter."""
     texts = dict(_split(setting) for setting in settings)
     values = {key: _json_or_text(text) for key, text in texts.items()}
@@ -25,7 +32,7 @@ def parse_settings(task_type: type[Task[Any]], settings: Iterable[str]) -> Param
         return validate(task_type, {key: texts[key] if key in unfit else values[key] for key in values})
 
 
-def validate(task_type: type[Task[Any]], mapping: Mapping[str, Json]) -> Params:
+def validate(task_type: Named, mapping: Mapping[str, Json]) -> Params:
     try:
         return task_type.params_type.model_validate(dict(mapping))
     except ValidationError as error:
@@ -47,7 +54,7 @@ def _json_or_text(text: str) -> Json:
         return text
 
 
-def _complaint(task_type: type[Task[Any]], problem: Mapping[str, Any]) -> str:
+def _complaint(task_type: Named, problem: Mapping[str, Any]) -> str:
     """One of pydantic's findings, as the end of a sentence that begins with the task."""
     name = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1:

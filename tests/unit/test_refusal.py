@@ -1,0 +1,87 @@
+"""A worker whose card cannot hold the model says so at once."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from tests import tiny_models
+from worker import cli
+from worker.enqueue import Wanted, agree
+from worker.errors import MachineError
+from worker.hardware.cards import Card
+from worker.planning import known
+from worker.planning.ghosts import GhostParams
+from worker.planning.refusal import Room, compare, rooms
+from worker.queue.store import open_store
+
+TOLD = """\
+0, GPU-11111111-aaaa, NVIDIA GeForce RTX 2080, 8192
+1, GPU-22222222-bbbb, NVIDIA A100-SXM4-80GB, 81920
+2, GPU-33333333-cccc, NVIDIA GB10, [N/A]
+"""
+SEVEN = known.find("qwen2.5-vl-7b")
+
+
+def test_cards_are_found_by_number_and_by_uuid_and_others_are_left_out() -> None:
+    chosen = [Card("cuda", name) for name in ("1", "GPU-11111111-aaaa", "MIG-44444444-dddd", "2")]
+    assert [(room.label, room.total) for room in rooms(chosen, TOLD)] == [
+        ("NVIDIA A100-SXM4-80GB", 80 << 30),
+        ("NVIDIA GeForce RTX 2080", 8 << 30),
+    ]
+    assert rooms(chosen, "") == []
+
+
+def test_a_card_that_is_too_small_is_refused_with_what_would_do() -> None:
+    with pytest.raises(MachineError, match=r"needs 18\.9 GB .* has 8\.6") as refused:
+        compare(SEVEN, GhostParams(), Room("RTX 2080", 8 << 30))
+    assert "a larger card" in str(refused.value)
+    with pytest.raises(MachineError, match=r"another queue with --set quantise=nf4, 9\.3 GB"):
+        compare(SEVEN, GhostParams(), Room("T4", 15 << 30))
+
+
+def test_workers_that_share_a_card_share_its_memory() -> None:
+    compare(SEVEN, GhostParams(), Room("A100", 80 << 30), workers=4)
+    with pytest.raises(MachineError, match="fewer --workers"):
+        compare(SEVEN, GhostParams(), Room("A100", 80 << 30), workers=5)
+
+
+@pytest.fixture
+def small_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """nvidia-smi of a machine whose one card has a gigabyte."""
+    program = tmp_path / "bin" / "nvidia-smi"
+    program.parent.mkdir()
+    program.write_text(
+        "#!/bin/sh\n"
+        'case "$1" in -L) echo "GPU 0: NVIDIA Small (UUID: GPU-11111111-aaaa)";;\n'
+        '*) echo "0, GPU-11111111-aaaa, NVIDIA Small, 1024";; esac\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    for name in os.environ:
+        if name.startswith("WORKER_") or name.endswith("VISIBLE_DEVICES"):
+            monkeypatch.delenv(name)
+
+
+@pytest.mark.usefixtures("small_card")
+def test_run_refuses_before_anything_is_loaded_unless_it_is_forced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tiny_models.checkpoint(tmp_path / "model", "qwen3_vl")
+    queue = str(tmp_path / "queue")
+    capsys.readouterr()
+    agree(open_store(queue, make=True), Wanted("ghost-probing", "qwen", str(model)))
+
+    def run(*more: str) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as caught:
+            cli.main(["run", queue, "--gpus", "all", "--idle-exit", "1", "--ttl", "2", *more])
+        return int(caught.value.code or 0), capsys.readouterr().err
+
+    code, err = run()
+    assert code == 3
+    assert re.search(r"model needs 1\.[5-7] GB of GPU memory, and NVIDIA Small has 1\.1", err)
+    assert err.count("\n") == 1
+    assert "of GPU memory" not in run("--force")[1]

@@ -1,0 +1,32 @@
+"""The kinds of work that plans know, by name. Some of them the worker cannot do yet."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from typing import Any
+
+from worker.errors import UsageError
+from worker.planning.work import Work
+
+KINDS = {
+    "ghost-probing": "ghosts:GhostProbing",
+    "pcb-train": "pcb:PcbTrain",
+    "pcb-merge": "pcb:PcbMerge",
+    "pcb-quantise": "pcb:PcbQuantise",
+    "pcb-inspect": "pcb:PcbInspect",
+    "detection-train": "detection:DetectionTrain",
+    "detection-export": "detection:DetectionExport",
+    "classification-train": "classification:ClassificationTrain",
+    "mlp-train": "nets:MlpTrain",
+}
+
+
+def find(name: str) -> type[Work[Any]]:
+    if name not in KINDS:
+        near = difflib.get_close_matches(name, KINDS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UsageError(f"no plans are known for '{name}'{hint} There are: {', '.join(KINDS)}")
+    module, _, kind = KINDS[name].partition(":")
+    found: type[Work[Any]] = getattr(importlib.import_module(f"worker.planning.{module}"), kind)
+    return found

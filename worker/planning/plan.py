@@ -1,0 +1,190 @@
+"""From what is asked for to what it needs, whether that fits, and what would fit instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from worker.items import Json
+from worker.planning import money
+from worker.planning.machine import CARDS, Machine
+from worker.planning.money import Price
+from worker.planning.shape import Shape
+from worker.planning.span import Span, together
+from worker.planning.work import Asked, Change, Needs, Work
+from worker.tasks.task import Params
+
+_TOLD = 4
+"""so many pairs of changes are told"""
+
+
+@dataclass(frozen=True, slots=True)
+class Instead:
+    """What would fit."""
+
+    change: str
+    gpu: float
+    """bytes of a card"""
+    ram: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    task: str
+    asked: Asked[Any]
+    needs: Needs
+    lacks: Sequence[str]
+    """what does not fit, and by how much"""
+    best: int | None
+    """the largest batch that fits, as far as a larger one is of use"""
+    instead: Sequence[Instead]
+    price: Price | None
+
+    @property
+    def fits(self) -> bool:
+        return not self.lacks
+
+    @property
+    def seconds(self) -> Span:
+        return together(self.needs.seconds.values())
+
+    @property
+    def usd(self) -> Span | None:
+        fees = self.needs.fees
+        if self.price is None:
+            return fees
+        rent = money.cost(self.seconds, self.price, self.asked.machine.gpus)
+        return rent + fees if fees else rent
+
+    def as_json(self) -> dict[str, Json]:
+        """A contract: docs/plan.md lists the keys."""
+        needs, machine = self.needs, self.asked.machine
+        return {
+            "task": self.task,
+            "hw": machine.hw,
+            "fits": self.fits,
+            "gpu_memory_gb": {"total": _gb(needs.gpu_total), "items": _all_gb(needs.gpu)},
+            "ram_gb": _gb(needs.ram_total),
+            "disk_gb": _gb(needs.disk.now),
+            "time_s": _pair(self.seconds, 0),
+            "cost_usd": _pair(self.usd, 2) if self.usd else None,
+            "gpus": machine.gpus,
+            "gpu_room_gb": _gb(machine.room),
+            "model": self.asked.shape.name if self.asked.shape else None,
+            "parameters": self.asked.shape.parameters.total if self.asked.shape else None,
+            "batch": self.asked.batch,
+            "best_batch": self.best,
+            "items": self.asked.items,
+            "ram_items_gb": _all_gb(needs.ram),
+            "disk_items_gb": {one.name: _gb(one.size) for one in needs.disk.kept},
+            "disk_by_step_gb": {step: _gb(needs.disk.at(step)) for step in needs.disk.steps if step},
+            "time_items_s": {name: _pair(span, 0) for name, span in needs.seconds.items()},
+            "price_usd_per_gpu_hour": _pair(self.price.usd, 3) if self.price else None,
+            "price_source": self.price.source if self.price else None,
+            "gpu_memory_error": needs.error,
+            "lacks": [*self.lacks],
+            "instead": [
+                {"change": one.change, "gpu_memory_gb": _gb(one.gpu), "ram_gb": _gb(one.ram)}
+                for one in self.instead
+            ],
+            "notes": [*needs.notes],
+        }
+
+
+def make(
+    work: Work[Any],
+    params: Params,
+    machine: Machine,
+    *,
+    shape: Shape | None = None,
+    batch: int | None = None,
+    items: int | None = None,
+    price: Price | None = None,
+) -> Plan:
+    first = Asked(machine, params, batch or 1, shape, items)
+    best = largest(work, first)
+    wished = batch or work.batch(params, machine, shape) or best or 1
+    asked = replace(first, batch=wished)
+    needs = work.needs(asked)
+    lacks = [*lacking(needs, machine)]
+    instead = [*advice(work, asked)] if lacks else []
+    return Plan(work.name, asked, needs, lacks, best, instead, price)
+
+
+def lacking(needs: Needs, machine: Machine) -> Iterator[str]:
+    if needs.gpu and machine.gpu is None:
+        yield "it needs a GPU"
+    elif needs.gpu_total > machine.room:
+        yield (
+            f"{needs.gpu_total / 1e9:.1f} GB of GPU memory, and one {machine.hw} has room for "
+            f"{machine.room / 1e9:.1f}"
+        )
+    if machine.ram_gb is not None and needs.ram_total > machine.ram_gb * 1e9:
+        yield f"{needs.ram_total / 1e9:.0f} GB of RAM, and there are {machine.ram_gb:g}"
+    if machine.disk_gb is not None and needs.disk.now > machine.disk_gb * 1e9:
+        yield f"{needs.disk.now / 1e9:.0f} GB of disk, and there are {machine.disk_gb:g}"
+
+
+def _fits(work: Work[Any], asked: Asked[Any]) -> bool:
+    return not any(lacking(work.needs(asked), asked.machine))
+
+
+def largest(work: Work[Any], asked: Asked[Any]) -> int | None:
+    """The more at once, the more memory: so it is halved between one that fits and one that does not."""
+    fits, too_many = 0, work.most + 1
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        if work.needs(replace(asked, batch=middle)).gpu_total <= asked.machine.room:
+            fits = middle
+        else:
+            too_many = middle
+    return fits or None
+
+
+def advice(work: Work[Any], asked: Asked[Any]) -> list[Instead]:
+    """What would fit: one change, else two; worked out like the plan itself."""
+    singles = [*_changes(work, asked)]
+    found = [one for one in singles if _fits(work, one.asked)]
+    if not any(one.asked.machine.hw == asked.machine.hw for one in found):
+        pairs = {one.asked: one for one in _pairs(work, asked) if _fits(work, one.asked)}
+        found = [*pairs.values()][:_TOLD] + found
+    needs = {one.told: work.needs(one.asked) for one in found}
+    return [Instead(told, one.gpu_total, one.ram_total) for told, one in needs.items()]
+
+
+def _changes(work: Work[Any], asked: Asked[Any]) -> Iterator[Change]:
+    if (best := largest(work, asked)) and best < asked.batch:
+        yield Change(f"--batch {best}", replace(asked, batch=best))
+    yield from work.changes(asked)
+    yield from _cards(work, asked)
+
+
+def _cards(work: Work[Any], asked: Asked[Any]) -> Iterator[Change]:
+    """The smallest other cards that would do, one of each size."""
+    sizes: set[float] = set()
+    for hw in CARDS:
+        other = replace(asked, machine=replace(asked.machine, hw=hw))
+        size = other.machine.gpu.gigabytes if other.machine.gpu else 0
+        if hw != asked.machine.hw and size not in sizes and _fits(work, other):
+            sizes.add(size)
+            yield Change(f"--hw {hw}", other)
+
+
+def _pairs(work: Work[Any], asked: Asked[Any]) -> Iterator[Change]:
+    for one in work.changes(asked):
+        for other in _changes(work, one.asked):
+            if other.asked.machine.hw == asked.machine.hw:
+                yield Change(f"{one.told} {other.told}", other.asked)
+
+
+def _gb(size: float) -> float:
+    return round(size / 1e9, 2)
+
+
+def _all_gb(items: Mapping[str, float]) -> dict[str, float]:
+    return {name: _gb(size) for name, size in items.items()}
+
+
+def _pair(span: Span, digits: int) -> list[float]:
+    return [round(span.low, digits), round(span.high, digits)]
