@@ -160,6 +160,12 @@ class SimulatedPool:
     def going_on(self) -> AbstractContextManager[None]:
         return nullcontext()
 
+    def finish(self) -> list[Prepared]:
+        return []
+
+    def close(self) -> None:
+        pass
+
     def drop(self) -> list[Item]:
         items, self._items = [item for _, item in self._items], []
         return items

@@ -62,11 +62,6 @@ class Hand:
     open: set[str]
 
 
-def is_settled(one: Prepared) -> bool:
-    """It needs no device: it was answered where it was prepared, or has failed there."""
-    return isinstance(one.outcome, Answer | Failure)
-
-
 class Loop:
     share_of_time = 0.6
     """of what is left after a stop: for the batch in hand; the rest is for handing back"""
@@ -126,6 +121,10 @@ class Loop:
             if self._handing_back.locked():
                 return  # the time was up while the batch was on the device: it is dropped
             self._write(results)
+        rest = [one for one in self._pool.finish() if one.is_settled]
+        if self._handing_back.locked():
+            return
+        self._write(self._results(rest))
         self.hand_back()
 
     def _measure(self) -> None:
@@ -242,8 +241,8 @@ class Loop:
             self.counts.waited_s += (time.monotonic() - begun) * starved
         elif self._pool.under_way:
             prepared = self._pool.poll(0.0)
-        settled = [one for one in prepared if is_settled(one)]
-        self._ready.extend(one for one in prepared if not is_settled(one))
+        settled = [one for one in prepared if one.is_settled]
+        self._ready.extend(one for one in prepared if not one.is_settled)
         is_due = time.monotonic() - self._answered >= self._flush_s  # samples are not kept waiting
         if len(self._ready) < self._batch and self._pool.under_way and not is_due:
             return settled
@@ -259,7 +258,7 @@ class Loop:
         """One batch on the device."""
         if not batch:
             return []
-        begun = {one.item.id: one.item for one in batch if not is_settled(one)}
+        begun = {one.item.id: one.item for one in batch if not one.is_settled}
         mine = [(hand.holding, [begun[i] for i in begun.keys() & hand.open]) for hand in self._hands]
         self._clerk.later(begin, mine)
         results = self._results(batch)
@@ -268,7 +267,7 @@ class Loop:
         return results
 
     def _results(self, batch: Sequence[Prepared]) -> list[Result]:
-        samples = [one for one in batch if not is_settled(one)]
+        samples = [one for one in batch if not one.is_settled]
         begun = time.monotonic()
         with self._pool.going_on() if samples else nullcontext():
             found = self._outcomes(samples)

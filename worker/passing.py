@@ -36,6 +36,10 @@ class Passing:
     def going_on(self) -> AbstractContextManager[None]:
         return nullcontext()
 
+    def finish(self) -> list[Prepared]:
+        """Nothing is ever under way that another could not begin as well."""
+        return []
+
     def close(self) -> None:
         """There is no process to end."""
 

@@ -27,7 +27,7 @@ from typing import Any, Protocol
 from worker import child
 from worker.child import Begun, OpenItem, Reply, Setup
 from worker.engines.choice import Choice
-from worker.items import Failure, Item, Json
+from worker.items import Answer, Failure, Item, Json
 from worker.signs import Stamp
 from worker.tasks import registry
 
@@ -58,6 +58,11 @@ class Prepared:
     """the task's sample, or why there is none"""
     seconds: float
 
+    @property
+    def is_settled(self) -> bool:
+        """It needs no device: it was answered where it was prepared, or has failed there."""
+        return isinstance(self.outcome, Answer | Failure)
+
 
 class Preparing(Protocol):
     """Samples from items: a pool of child processes, or nothing to do (passing.py)."""
@@ -68,7 +73,9 @@ class Preparing(Protocol):
     def poll(self, timeout: float) -> list[Prepared]: ...
     def wake(self) -> None: ...
     def going_on(self) -> AbstractContextManager[None]: ...
+    def finish(self) -> list[Prepared]: ...
     def drop(self) -> list[Item]: ...
+    def close(self) -> None: ...
 
 
 class Pool:
@@ -165,6 +172,10 @@ class Pool:
             self.wake()  # that was for the next poll
         if trouble:
             raise trouble[0]
+
+    def finish(self) -> list[Prepared]:
+        """What is finished, before all else is dropped."""
+        return self.poll(0.0)
 
     def drop(self) -> list[Item]:
         """Kills the children at once and gives back the items under way."""

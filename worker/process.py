@@ -27,12 +27,13 @@ from worker.looking import Looking
 from worker.loop import Loop
 from worker.models import choice_of
 from worker.passing import Passing
-from worker.pool import Pool
+from worker.pool import Pool, Preparing
 from worker.queue.claims import Claims
 from worker.queue.inbox import Inbox, Read, read_lines
 from worker.queue.intake import finish_retries, roots
 from worker.queue.recipe import Run, require
 from worker.queue.store import Store, open_store
+from worker.rolling import Rolling, asker
 from worker.scratch import hold
 from worker.settings import Settings
 from worker.tasks import params, registry
@@ -99,7 +100,7 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
         follow=settings.follow,
         idle_exit_s=settings.idle_exit_s,
     )
-    pool: Pool | Passing | None = None
+    pool: Preparing | None = None
     loop: Loop | JobLoop
     if isinstance(task, JobTask):
         from worker.jobs.loop import JobLoop  # late: most workers do no jobs
@@ -162,7 +163,12 @@ def _open(task: AnyTask, device: str) -> None:
         raise MachineError(f"task {task.name} cannot open {device}: {in_one_line(error)}") from error
 
 
-def _pool(task: MapTask[Any, Any], open_input: OpenInput, settings: Settings) -> Pool | Passing:
+def _pool(task: MapTask[Any, Any], open_input: OpenInput, settings: Settings) -> Preparing:
+    pool = _preparing(task, open_input, settings)
+    return Rolling(pool, asker(task), task.at_once) if task.at_once > 1 else pool
+
+
+def _preparing(task: MapTask[Any, Any], open_input: OpenInput, settings: Settings) -> Preparing:
     if type(task).prepare is MapTask.prepare:
         return Passing()
     return Pool(

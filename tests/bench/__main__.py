@@ -26,6 +26,7 @@ MEASUREMENTS = {
     "video": (),
     "live": (),
     "ghosts": (),
+    "openai": (),
     "vlm": (),
     "million": ("1000000",),
 }

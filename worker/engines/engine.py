@@ -90,6 +90,8 @@ class VisionEngine(Engine):
     An instance lives in every process that prepares, for `frame_size`, and in the worker; only the
     worker's is opened."""
 
+    at_once: int = 1
+    """so many requests it waits for at a time, each asked from a thread of its own. 1: it computes here"""
     batch: int = 1
     """so many requests it likes at once: open() may find out what this card holds"""
 

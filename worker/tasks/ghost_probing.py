@@ -80,6 +80,10 @@ class GhostProbing(MapTask[GhostProbingParams, "Question"]):
     batch = 16
     _clips_asked = 0
 
+    @property
+    def at_once(self) -> int:  # type: ignore[override]
+        return self._vision.at_once if self._vision else 1
+
     def open(self, device: str) -> None:
         """Finders look at clips in the children; but a model that does not load must fail no clip."""
         assert self._finder or self._vision

@@ -122,6 +122,9 @@ class MapTask(Task[P], Generic[P, S]):
 
     item_memory_gb: ClassVar[float] = 4.0
     """a child may not take more memory than this"""
+    at_once: int = 1
+    """so many answers it waits for at a time, where somebody else gives them: `answer` is asked for one
+    sample, from several threads, and the next is begun as one ends. 1: it computes them, a batch at a time"""
     batch: int = 1
     """how many samples `answer` likes to see at once; open() may find out what the device holds"""
 
