@@ -26,7 +26,7 @@ class Faults:
         """Those that count; and why there is no going on, which takes nothing from them."""
         final: list[Result] = []
         for result in results:
-            if stopping and isinstance(result.outcome, Failure) and result.outcome.blames_machine:
+            if stopping and isinstance(result.outcome, Failure) and _says_nothing(result.outcome):
                 continue  # it was not begun, or is of no interest any more
             try:
                 if self.is_final(result):
@@ -38,10 +38,11 @@ class Faults:
     def is_final(self, result: Result) -> bool:
         """False: the item is to be tried again. Several items in a row, and the worker stops."""
         failure = result.outcome
-        if not isinstance(failure, Failure) or not failure.blames_machine:
+        if not isinstance(failure, Failure) or not _says_nothing(failure):
             self._in_a_row.clear()
             return True
-        self._in_a_row.add(result.item)
+        if failure.blames_machine:
+            self._in_a_row.add(result.item)
         if len(self._in_a_row) >= ILL_AFTER:
             raise MachineError(
                 f"this machine is ill, {len(self._in_a_row)} items in a row: {failure.message}"
@@ -51,3 +52,8 @@ class Faults:
             return True
         log.warning("%s: %s; trying again", result.input, failure.message)
         return False
+
+
+def _says_nothing(failure: Failure) -> bool:
+    """Of the item."""
+    return failure.blames_machine or failure.is_unanswered

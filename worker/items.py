@@ -46,6 +46,14 @@ class Failure:
     def blames_machine(self) -> bool:
         return self.kind in MACHINE_KINDS
 
+    @property
+    def is_unanswered(self) -> bool:
+        return self.kind == UNANSWERED.kind
+
+
+UNANSWERED = Failure("unanswered", "told to stop before it was answered")
+"""of a sample that answer() did not get to: neither a result nor a fault; somebody answers it later"""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:

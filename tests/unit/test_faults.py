@@ -8,7 +8,7 @@ from tests.fakes import answered, failed
 from worker.blame import ILL_AFTER, failure_of
 from worker.errors import EndpointAwayError, MachineError, UnfinishedError, UsageError, WorkerError
 from worker.faults import Faults
-from worker.items import Item
+from worker.items import UNANSWERED, Item, Result
 
 ITEMS = [Item(f"id{n}", f"{n}") for n in range(10)]
 
@@ -36,6 +36,21 @@ def test_several_different_items_in_a_row_are_an_ill_machine(kind: str) -> None:
 def test_one_item_alone_is_no_ill_machine_but_a_failed_item() -> None:
     faults = Faults()
     assert [faults.is_final(failed(ITEMS[0], "device")) for _ in range(ILL_AFTER)] == [False, False, True]
+
+
+def test_what_was_not_answered_is_nobodys_fault() -> None:
+    faults = Faults()
+    assert not any(faults.is_final(Result(item.id, "", UNANSWERED)) for item in ITEMS)
+
+
+def test_what_is_never_answered_fails_in_the_end_and_does_not_go_round_for_ever() -> None:
+    faults, result = Faults(), Result("id", "", UNANSWERED)
+    assert [faults.is_final(result) for _ in range(ILL_AFTER)] == [False, False, True]
+
+
+def test_when_stopping_it_is_no_result_however_often() -> None:
+    faults, result = Faults(), Result("id", "", UNANSWERED)
+    assert [faults.judge([result], stopping=True) for _ in range(ILL_AFTER)] == [([], None)] * ILL_AFTER
 
 
 @pytest.mark.parametrize("between", [answered(ITEMS[-1]), failed(ITEMS[-1])], ids=["answer", "failure"])

@@ -10,6 +10,8 @@ import pytest
 
 from tests import media
 from worker import signs
+from worker.engines.choice import Choice
+from worker.engines.openai import OpenAi
 from worker.media.streaming import Stream
 from worker.media.video import VideoLimits, check_video
 from worker.queue import store as stores
@@ -42,6 +44,11 @@ def test_each_range_that_is_fetched_does(
     store = open_store(str(tmp_path / "store"))
     store.put("a.bin", os.urandom(300))
     store.download("a.bin", tmp_path / "a.bin")
+    assert stamp.value > 0
+
+
+def test_so_does_an_engine_that_gets_on_with_its_answer(stamp: SimpleNamespace) -> None:
+    OpenAi(Choice("openai")).alive()
     assert stamp.value > 0
 
 

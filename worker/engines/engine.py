@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from worker import signs
 from worker.engines.choice import Choice
 from worker.ghosts.incident import Incident
 from worker.items import Failure, Json
@@ -104,7 +105,13 @@ class VisionEngine(Engine):
         """In the order given. A Failure is one request's own; what ails the machine is raised."""
 
     def stop(self) -> None:
-        """From any thread: answer() shall end soon. What it has not begun is a Failure of kind device."""
+        """From any thread, before open() too: answer() shall end soon, and so shall every later one. What
+        has no whole answer by then is UNANSWERED."""
+
+    def alive(self) -> None:
+        """To be called whenever an answer gets on, by what takes more than some seconds: a worker that
+        says nothing for an item limit is killed. As often as you like: a clock is read."""
+        signs.give()
 
     def spent(self) -> Mapping[str, Json]:
         """Since open(): tokens, seconds of prefill and of decoding, and the like, for performance.json.

@@ -78,7 +78,7 @@ class Task(Generic[P]):
         """Give the device back."""
 
     def stop(self) -> None:
-        """From any thread: answer() shall end soon. What it has not begun is a Failure of kind device."""
+        """From any thread: answer() shall end soon. What has no answer by then is UNANSWERED."""
 
     def spent(self) -> Mapping[str, Json]:
         """Since open(): what the device did, in numbers that add up over workers; other values say what
