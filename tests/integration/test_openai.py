@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from worker.engines.choice import Choice
 from worker.engines.engine import Reply, Request
 from worker.engines.openai import OpenAi
 from worker.errors import EndpointAwayError, MachineError, UnfinishedError, WorkerError
-from worker.items import Failure
+from worker.items import UNANSWERED, Failure
 from worker.media.rgb import Rgb
 
 KEY = "s3cr3tV4lu3plain"
@@ -118,7 +119,7 @@ def test_answers_stand_in_the_order_of_the_questions(start: Start, server: Serve
 def test_no_more_than_so_many_are_asked_at_once(start: Start, server: Server) -> None:
     server.turns = [says(after=0.1) for _ in range(9)]
     engine = start(WORKER_CONCURRENCY="3")
-    assert engine.batch == 3
+    assert engine.at_once == 3
     engine.answer(requests(9))
     assert server.most_busy == 3
 
@@ -402,12 +403,18 @@ def test_a_stop_ends_the_waiting_and_keeps_what_is_paid_for(start: Start, server
     paid, *rest = sorted(engine.answer(requests(4)), key=lambda one: isinstance(one, Failure))
     assert time.monotonic() - begun < 5
     assert isinstance(paid, Reply)
-    for one in rest:
-        assert isinstance(one, Failure)
-        assert one.blames_machine
+    assert rest == [UNANSWERED] * 3
     assert len(server.asked) == 2
-    with pytest.raises(UnfinishedError, match="stopped"):
-        engine.answer([request()])
+    assert engine.answer([request()]) == [UNANSWERED]
+
+
+def test_threads_may_ask_beside_each_other(start: Start, server: Server) -> None:
+    server.turns = [says(after=0.3) for _ in range(4)]
+    engine = start(WORKER_CONCURRENCY="4")
+    with ThreadPoolExecutor(4) as threads:
+        told = list(threads.map(lambda n: engine.answer([request(f"q{n}")]), range(4)))
+    assert told == [[Reply(f"re: q{n}", 10)] for n in range(4)]
+    assert server.most_busy == 4
 
 
 # what it cost

@@ -16,9 +16,9 @@ from worker.engines.endpoint import Endpoint
 from worker.engines.engine import Reply, Request
 from worker.engines.gate import exhausted, retry_after
 from worker.engines.spending import Spent
-from worker.engines.waiting import Waiting
+from worker.engines.waiting import StoppedError, Waiting
 from worker.errors import MachineError, UnfinishedError, WorkerError
-from worker.items import Failure
+from worker.items import UNANSWERED, Failure
 
 TRIES = 6
 """of one question, while others are answered"""
@@ -96,7 +96,8 @@ class Calls:
         for outcome in outcomes:
             if isinstance(outcome, WorkerError):
                 trouble.append(outcome)
-                answered.append(Failure("device", str(outcome)))
+                is_over = isinstance(outcome, UnfinishedError)
+                answered.append(UNANSWERED if is_over else Failure("device", str(outcome)))
             elif isinstance(outcome, Exception):
                 answered.append(failure_of(outcome))
             elif isinstance(outcome, BaseException):
@@ -121,6 +122,8 @@ class Calls:
         while True:
             try:
                 outcome = await self._persist(asked, dialect, ends)
+            except StoppedError:
+                return UNANSWERED
             except Rejected as error:
                 said = error.refusal
                 if said.is_filter:
@@ -166,6 +169,8 @@ class Calls:
             if is_to_blame():
                 why = f"{error}; others were answered meanwhile"
                 return Failure("no-answer", self._endpoint.says(why))
+            if self._waiting.was_heard_since(begun):
+                return Failure("device", self._endpoint.says(str(error)))
             raise self._waiting.away(str(error)) from None
 
     def _again(self, state: RetryCallState) -> None:  # noqa: ARG002

@@ -62,6 +62,7 @@ class OpenAi(VisionEngine):
     )
     model: ClassVar[Literal["none", "file", "folder", "name"]] = "name"
     _calls: Calls | None = None
+    _stopped = False
 
     @cached_property
     def _terms(self) -> Terms:
@@ -81,8 +82,10 @@ class OpenAi(VisionEngine):
             raise MachineError(f"engine openai needs {error.name}: pip install httpx") from None
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every call
         self.batch = 2 * self.at_once  # as many again stand ready
-        self._calls = Calls(self._endpoint, SMALL, at_once=self.at_once, limit_s=self._terms.limit_s)
         self._background = Background()
+        self._calls = Calls(self._endpoint, SMALL, at_once=self.at_once, limit_s=self._terms.limit_s)
+        if self._stopped:
+            self.stop()
         said = self._background.run(self._calls.ask_small())
         if isinstance(said, Failure) and said.kind == "rejected":
             raise MachineError(
@@ -96,6 +99,7 @@ class OpenAi(VisionEngine):
             self._calls = None
 
     def stop(self) -> None:
+        self._stopped = True
         if calls := self._calls:
             self._background.tell(calls.stop)
 

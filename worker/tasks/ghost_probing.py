@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -79,6 +80,7 @@ class GhostProbing(MapTask[GhostProbingParams, "Question"]):
     seconds_per_item = 4.0
     batch = 16
     _clips_asked = 0
+    _counting = Lock()
 
     @property
     def at_once(self) -> int:  # type: ignore[override]
@@ -116,7 +118,8 @@ class GhostProbing(MapTask[GhostProbingParams, "Question"]):
         from worker.ghosts import asking
 
         assert self._vision
-        self._clips_asked += len(samples)
+        with self._counting:
+            self._clips_asked += len(samples)
         said = asking.ask(self._vision, samples)
         return [
             asking.answer(question, one, self._chosen, self._screened_by, KEY_FRAMES * self.params.pictures)
