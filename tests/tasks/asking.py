@@ -34,6 +34,7 @@ class Asking(MapTask[Params, Item]):
         return self._engine.at_once
 
     def open(self, device: str) -> None:
+        self._engine.purse = self.purse
         self._engine.open(device)
         self.batch = self._engine.batch
 

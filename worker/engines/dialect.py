@@ -80,13 +80,18 @@ class Question:
     prompt: str
     schema: Json | None
     max_tokens: int
+    count: int
+    """of pictures"""
+    area: int
+    """of one, in pixels"""
 
 
 def question(request: Request) -> Question:
     pictures: list[Json] = []
     for time, frame in zip(request.times, request.frames, strict=True):
         pictures += [{"type": "text", "text": f"{time:.1f} s"}, _picture(frame)]
-    return Question(pictures, request.prompt, request.schema, request.max_tokens)
+    area = max((frame.shape[0] * frame.shape[1] for frame in request.frames), default=0)
+    return Question(pictures, request.prompt, request.schema, request.max_tokens, len(request.frames), area)
 
 
 def _picture(frame: Rgb) -> Json:

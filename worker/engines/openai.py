@@ -14,7 +14,7 @@ import numpy as np
 from worker.engines.background import Background
 from worker.engines.endpoint import endpoint
 from worker.engines.engine import Reply, Request, VisionEngine
-from worker.engines.spending import Prices
+from worker.engines.spending import Prices, Till
 from worker.errors import MachineError, UsageError
 from worker.items import Failure, Json
 
@@ -76,6 +76,10 @@ class OpenAi(VisionEngine):
         if self.choice.model is None:
             raise UsageError("engine openai needs --model, the name that the endpoint knows it by")
         self._endpoint = endpoint(os.environ, self.choice.model)
+        if self.purse and self.purse.has_limit and self._terms.prices is None:
+            raise UsageError("--budget with engine openai needs WORKER_PRICE_IN and WORKER_PRICE_OUT")
+        if self.purse and self._terms.prices:
+            self.purse.is_priced = True
         try:
             from worker.engines.calls import Calls  # late: it needs httpx
         except ImportError as error:
@@ -83,7 +87,13 @@ class OpenAi(VisionEngine):
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every call
         self.batch = 2 * self.at_once  # as many again stand ready
         self._background = Background()
-        self._calls = Calls(self._endpoint, SMALL, at_once=self.at_once, limit_s=self._terms.limit_s)
+        self._calls = Calls(
+            self._endpoint,
+            SMALL,
+            at_once=self.at_once,
+            limit_s=self._terms.limit_s,
+            till=Till(self._terms.prices, self.purse),
+        )
         if self._stopped:
             self.stop()
         said = self._background.run(self._calls.ask_small())
@@ -115,7 +125,8 @@ class OpenAi(VisionEngine):
         if self._calls is None:
             return {}
         return {
-            **self._calls.spent.told(self._terms.prices),
+            **self._calls.spent.told(),
+            **self._calls.till.told(),
             "endpoint": self._endpoint.shown,
             "answers_as": self._calls.dialect.form.value,
         }

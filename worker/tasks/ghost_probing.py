@@ -90,6 +90,7 @@ class GhostProbing(MapTask[GhostProbingParams, "Question"]):
         """Finders look at clips in the children; but a model that does not load must fail no clip."""
         assert self._finder or self._vision
         if self._vision:
+            self._vision.purse = self.purse
             self._vision.open(device)
             self.batch = self._vision.batch
 

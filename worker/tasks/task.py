@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from worker.engines.choice import Choice
     from worker.jobs.stopping import StopFlag
     from worker.jobs.workspace import Workspace
+    from worker.purse import Purse
 
 
 class Params(BaseModel):
@@ -68,6 +69,8 @@ class Task(Generic[P]):
 
     def __init__(self, params: P, choice: Choice | None = None) -> None:
         self.params = params
+        self.purse: Purse | None = None
+        """set before open(), where there is a budget: for engines that pay for each answer"""
         self.choice = choice
         """the engine and its model; None: the task uses none, or only its results are looked at"""
 
