@@ -1,6 +1,7 @@
 """A Qwen2.5-VL of full size, asked about 32 frames of each clip: by a worker, and by a plain loop.
 
-It needs a GPU. `--tiny` goes all the way with a small model on a CPU: its figures say nothing."""
+That needs a GPU; what small models on a CPU can show is measured everywhere. `--tiny` goes all the way of the
+large one with a small one: its figures say nothing."""
 
 from __future__ import annotations
 
@@ -19,9 +20,10 @@ from typing import Any
 import numpy as np
 
 from tests import tiny_models
+from tests.bench import alike
 from tests.bench.clips import CLIPS, draw
 from tests.bench.peers import must
-from tests.bench.table import Figure, show
+from tests.bench.table import Figure, not_here, show
 from tests.tasks.looking import SAID, Looking, LookingParams
 from tests.workers import ROOT, run
 from worker.engines.qwen_prompt import read
@@ -214,12 +216,14 @@ def card(device: str) -> tuple[str, gpus.Gpu | None]:
     return name, gpus.find(name)
 
 
-def missing() -> str:
-    if not find_spec("torch") or not find_spec("transformers"):
-        return "it needs torch and transformers: pip install 'gpu-batch-worker[vlm]'"
+def measured(folder: Path, *, tiny: bool) -> Iterator[Figure]:
     import torch
 
-    return "" if torch.cuda.is_available() else "it needs a GPU, and there is none here"
+    if tiny or torch.cuda.is_available():
+        yield from Bench("cpu" if tiny else "cuda", folder).figures()
+    else:
+        yield Figure("Qwen2.5-VL-7B: all that needs a GPU", not_here("no GPU"))
+    yield from alike.figures(folder / "alike")
 
 
 def main(arguments: list[str]) -> int:
@@ -227,12 +231,11 @@ def main(arguments: list[str]) -> int:
         what, device, folder = arguments
         print(json.dumps(getattr(Bench(device, Path(folder)), what)()))  # noqa: T201
         return 0
-    tiny = "--tiny" in arguments
-    if not tiny and (why := missing()):
-        print(f"vlm is not measured: {why}")  # noqa: T201
+    if not find_spec("torch") or not find_spec("transformers"):
+        print("vlm is not measured: pip install 'gpu-batch-worker[vlm]'")  # noqa: T201
         return 3
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
-        show("vlm", Bench("cpu" if tiny else "cuda", Path(folder)).figures())
+        show("vlm", measured(Path(folder), tiny="--tiny" in arguments))
     return 0
 
 

@@ -1,20 +1,25 @@
-"""What only a GPU does: captured steps, numbers of half the size, memory that is measured and runs out."""
+"""What only a GPU does: captured steps, bytes that travel while it computes, memory that is measured and runs
+out, and which kernel computes the attention."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tests import tiny_models
 from worker.engines.choice import Choice
 from worker.engines.decoding import Decoder, Prompt
 from worker.engines.engine import Reply, Request
 from worker.engines.qwen import Qwen
+from worker.items import UNANSWERED
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
 LENGTHS = (7, 30, 19, 1, 12)
@@ -46,18 +51,75 @@ def test_captured_steps_say_what_steps_say() -> None:
     assert [one.tokens for one in captured.generate(asked[:2])] == expected[:2]
 
 
-@pytest.mark.parametrize("family", tiny_models.FAMILIES)
-def test_a_batch_is_measured_answered_and_remembered(
-    tmp_path: Path, family: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WORKER_CACHE", str(tmp_path / "cache"))
-    qwen = Qwen(Choice("qwen", "tiny", "0", tiny_models.checkpoint(tmp_path / "model", family)))
-    qwen.open("cuda")
-    assert qwen.batch > 1
-    assert (tmp_path / "cache" / "batches.json").exists()
+def test_captured_steps_of_all_sizes_share_their_memory() -> None:
+    model = tiny_models.mistral().cuda()
+    decoder = Decoder(model, [])
+    first = 0
+    asked = prompts(model)
+    for many in (asked * 3, asked, asked[:2], asked[:1]):
+        decoder.generate([Prompt(one.length, one.read, 20) for one in many])
+        first = first or decoder.kept
+    assert sorted(decoder._graphs._graphs) == [1, 2, 8, 16]
+    assert first > 0
+    assert decoder.kept <= 4 * first
+    decoder.release()
+    assert decoder.kept == 0
+
+
+FAST = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION]
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.float32])
+def test_neither_prompts_nor_steps_write_out_every_score(kind: torch.dtype) -> None:
+    model = tiny_models.mistral().to("cuda", kind)
+    with sdpa_kernel(FAST):  # where none of these can, torch raises
+        said = Decoder(model, [], graphs=False).generate(prompts(model))
+    assert all(one.tokens for one in said)
+
+
+@contextmanager
+def waiting_is_an_error() -> Iterator[None]:
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def clips(qwen: Qwen, count: int, most: int) -> list[Request]:
     draw = np.random.default_rng(0)
     columns, rows = qwen.frame_size(1280, 720)
     frames = [draw.integers(0, 256, (rows, columns, 3), dtype=np.uint8) for _ in range(32)]
-    replies = qwen.answer([Request(frames, range(32), f"{n}?", max_tokens=32) for n in range(5)])
+    return [Request(frames, range(32), f"{n}?", max_tokens=most) for n in range(count)]
+
+
+@pytest.fixture
+def qwen(tmp_path: Path, family: str, monkeypatch: pytest.MonkeyPatch) -> Qwen:
+    monkeypatch.setenv("WORKER_CACHE", str(tmp_path / "cache"))
+    made = Qwen(Choice("qwen", "tiny", "0", tiny_models.checkpoint(tmp_path / "model", family)))
+    made.open("cuda")
+    return made
+
+
+@pytest.mark.parametrize("family", tiny_models.FAMILIES)
+def test_nothing_waits_but_the_look_at_what_was_said(qwen: Qwen) -> None:
+    asked = clips(qwen, 5, 32)
+    expected = qwen.answer(asked)  # constants are made, and steps captured
+    with waiting_is_an_error():
+        assert qwen.answer(asked) == expected
+
+
+@pytest.mark.parametrize("family", tiny_models.FAMILIES)
+def test_a_stop_ends_a_long_answer(qwen: Qwen) -> None:
+    qwen._decoder._stops = []
+    Timer(2.0, qwen.stop).start()
+    assert qwen.answer(clips(qwen, 3, 100_000)) == [UNANSWERED] * 3
+
+
+@pytest.mark.parametrize("family", tiny_models.FAMILIES)
+def test_a_batch_is_measured_answered_and_remembered(qwen: Qwen, tmp_path: Path) -> None:
+    assert qwen.batch > 1
+    assert (tmp_path / "cache" / "batches.json").exists()
+    replies = qwen.answer(clips(qwen, 5, 32))
     assert all(isinstance(one, Reply) and one.tokens for one in replies)
     assert qwen.spent()["decoding"] == "captured"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +10,10 @@ import pytest
 import torch
 
 from tests import tiny_models
+from worker import signs
+from worker.engines import causal
 from worker.engines.batching import Batches
+from worker.engines.capturing import Graphs
 from worker.engines.decoding import Decoder, Prompt, Said
 from worker.engines.room import Room
 
@@ -79,6 +82,50 @@ def test_either_attention_will_do(model: Any, questions: list[torch.Tensor], kin
         assert [one.tokens for one in said] == [alone(model, ids) for ids in questions]
     finally:
         model.set_attn_implementation("sdpa")
+
+
+def test_heads_that_are_repeated_before_see_the_same(
+    model: Any, questions: list[torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As cards without FlashAttention read prompts."""
+    calls: list[tuple[int, ...]] = []
+    real = torch.nn.functional.scaled_dot_product_attention
+
+    def counted(query: torch.Tensor, key: torch.Tensor, *rest: Any, **options: Any) -> torch.Tensor:
+        calls.append((query.shape[1], key.shape[1], query.shape[2]))
+        return real(query, key, *rest, **options)
+
+    monkeypatch.setattr(causal, "prompts", lambda *_: causal.repeated())
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", counted)
+    said = in_batches(Decoder(model, []), model, questions, 8)
+    prompts = calls[: 3 * len(questions)]
+    monkeypatch.undo()
+    assert [one.tokens for one in said] == [alone(model, ids) for ids in questions]
+    assert prompts == [(4, 4, length) for length in LENGTHS for _ in range(3)]
+    assert model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "generation", "kind", "expected"),
+    [
+        ("sdpa", (7, 5), torch.float16, causal.REPEATED),
+        ("sdpa", (8, 0), torch.float16, "sdpa"),
+        ("sdpa", (9, 0), torch.float32, causal.REPEATED),
+        ("eager", (7, 5), torch.float16, "eager"),
+        ("flash_attention_2", (8, 0), torch.bfloat16, "flash_attention_2"),
+    ],
+)
+def test_heads_are_repeated_where_flash_attention_has_no_kernel(
+    monkeypatch: pytest.MonkeyPatch,
+    chosen: str,
+    generation: tuple[int, int],
+    kind: torch.dtype,
+    expected: str,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: generation)
+    assert causal.prompts(chosen, kind, torch.device("cuda:0")) == expected
+    assert causal.prompts(chosen, kind, torch.device("cpu")) == chosen
+    assert causal.steps(chosen) == ("eager" if chosen == "eager" else "sdpa")
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
@@ -174,7 +221,7 @@ def test_few_long_prompts_behind_many_short_ones_need_room_for_few(
     monkeypatch.setattr(Room, "__init__", within)
     decoder = Decoder(model, [])
     told: list[int] = []
-    batches = Batches(8, release=decoder.release, smaller=told.append)
+    batches = Batches(8, release=decoder.release, resized=told.append)
     short = [prompt(model, ids) for ids in questions]
     long = [prompt(model, torch.cat([ids, torch.zeros(260).long()])) for ids in questions[:3]]
     expected = batches.answer(short, decoder.generate)
@@ -204,7 +251,7 @@ def test_where_a_step_cannot_be_captured_it_is_made_as_it_is(
     def refuses(*_: object) -> None:
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    monkeypatch.setattr(Decoder, "_capture", refuses)
+    monkeypatch.setattr(Graphs, "_captured", refuses)
     decoder = Decoder(model, [], graphs=True)
     said = in_batches(decoder, model, questions, 5)  # rows of a captured step are 8: three of them are empty
     assert [one.tokens for one in said] == [alone(model, ids) for ids in questions]
@@ -218,11 +265,11 @@ def test_captured_steps_say_the_same(
     made: list[int] = []
 
     class Graph:
-        def __init__(self, decoder: Decoder, room: Any, rows: int) -> None:
-            self.replay = lambda: decoder._step(room, rows)
-            made.append(rows)
+        def __init__(self, step: Callable[[], None]) -> None:
+            self.replay = step
+            made.append(1)
 
-    monkeypatch.setattr(Decoder, "_capture", lambda *given: Graph(*given))
+    monkeypatch.setattr(Graphs, "_captured", lambda _, step, __: Graph(step))
     decoder = Decoder(model, [], graphs=True)
     monkeypatch.setattr(decoder, "_stride", 8)
     whole = [alone(model, ids) for ids in questions]
@@ -234,7 +281,80 @@ def test_captured_steps_say_the_same(
         assert [one.tokens for one in said] == [
             tokens[:limit] for tokens, limit in zip(whole, most, strict=True)
         ]
-    assert made == [8, 2]  # once each: the second batch finds them
+    assert list(decoder._graphs._graphs) == [8, 2]
+    assert len(made) == 2  # once each: the second batch finds them
+
+
+def test_memory_that_runs_out_while_a_step_is_captured_is_told_as_such(
+    model: Any, questions: list[torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of such a capture complains too, and must not hide it."""
+
+    def full(*_: object) -> None:
+        try:
+            raise torch.OutOfMemoryError("no room")
+        finally:
+            raise RuntimeError("capture was invalidated")
+
+    monkeypatch.setattr(Graphs, "_captured", full)
+    decoder = Decoder(model, [], graphs=True)
+    with pytest.raises(torch.OutOfMemoryError, match="no room"):
+        decoder.generate([prompt(model, questions[0])])
+    assert decoder.how == "captured"
+
+
+class After:
+    """True from the so manyth question on."""
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.mark.parametrize("stride", [1, 8])
+def test_a_stop_ends_the_steps_and_what_is_not_whole_is_not_told_as_such(
+    model: Any, questions: list[torch.Tensor], monkeypatch: pytest.MonkeyPatch, stride: int
+) -> None:
+    few = 3
+    decoder = Decoder(model, [], stopped=After(len(questions[:3]) + few))
+    monkeypatch.setattr(decoder, "_stride", stride)
+    said = decoder.generate(
+        [prompt(model, ids, most) for ids, most in zip(questions, (2, 4000, 4000), strict=False)]
+    )
+    assert [one.ended for one in said] == [True, False, False]
+    assert said[0].tokens == alone(model, questions[0], 2)
+    assert decoder.steps == few * stride
+    assert not said[1].truncated
+
+
+def test_a_stop_while_prompts_are_read_reads_no_more(model: Any, questions: list[torch.Tensor]) -> None:
+    asked: list[int] = []
+
+    def counted(number: int) -> Prompt:
+        one = prompt(model, questions[number])
+
+        def read() -> Any:
+            asked.append(number)
+            return one.read()
+
+        return Prompt(one.length, read, one.max_tokens)
+
+    decoder = Decoder(model, [], stopped=After(2))
+    said = decoder.generate([counted(number) for number in range(5)])
+    assert (asked, decoder.steps) == ([0, 1], 0)
+    assert not any(one.ended for one in said)
+
+
+def test_a_long_answer_gives_signs_of_life(
+    model: Any, questions: list[torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(signs, "give", lambda: given.append(1))
+    Decoder(model, []).generate([prompt(model, ids) for ids in questions[:3]])
+    assert len(given) == 3 + MOST
 
 
 @pytest.mark.parametrize("graphs", [False, True])
@@ -242,9 +362,7 @@ def test_numbers_that_become_too_large_end_their_row_and_no_other(
     model: Any, questions: list[torch.Tensor], monkeypatch: pytest.MonkeyPatch, graphs: bool
 ) -> None:
     decoder = Decoder(model, [], graphs=graphs)
-    monkeypatch.setattr(
-        Decoder, "_capture", lambda self, room, rows: SimpleNamespace(replay=lambda: self._step(room, rows))
-    )
+    monkeypatch.setattr(Graphs, "_captured", lambda _, step, __: SimpleNamespace(replay=step))
     monkeypatch.setattr(decoder, "_stride", 8 if graphs else 1)
     forward, calls = decoder._text.forward, 0
 

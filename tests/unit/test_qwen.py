@@ -6,25 +6,24 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from tests import tiny_models
-from worker.engines.batching import Remembered
+from tests import plain_loop, tiny_models
+from worker.engines.batching import Remembered, Size
 from worker.engines.choice import Choice
 from worker.engines.decoding import Decoder, Prompt, Said
 from worker.engines.engine import Reply, Request
 from worker.engines.qwen import Qwen
 from worker.errors import UsageError
-from worker.items import Failure, Json
+from worker.items import UNANSWERED, Failure, Json
 
 both = pytest.mark.parametrize("family", tiny_models.FAMILIES)
 MOST = 16
-APART = 1 / 16
-"""seconds between two frames: in a longer clip transformers' words stand elsewhere (positions)"""
 
 
 @pytest.fixture(scope="module")
@@ -51,46 +50,13 @@ def engine(folder: Path) -> Qwen:
 
 def requests(qwen: Qwen) -> list[Request]:
     """Clips of several lengths and shapes."""
-    draw = np.random.default_rng(0)
-    made = []
-    for frames, prompt, (width, height) in (
+    shapes = [
         (4, "What comes from the left?", (200, 90)),
         (7, "?", (90, 200)),
         (2, "谁突然冲出来", (120, 120)),
         (32, "who", (200, 100)),
-    ):
-        columns, rows = qwen.frame_size(width, height)
-        made.append(
-            Request(
-                [draw.integers(0, 256, (rows, columns, 3), dtype=np.uint8) for _ in range(frames)],
-                [0.5 + APART * n for n in range(frames)],
-                prompt,
-                max_tokens=MOST,
-            )
-        )
-    return made
-
-
-def generated(qwen: Qwen, request: Request, model: Any) -> list[int]:
-    """By transformers' own loop, from the pixels on."""
-    asked: Any = qwen._read(request)
-    ids = torch.tensor([asked.reading.ids])
-    spaced = {"second_per_grid_ts": torch.tensor([2 * APART])} if qwen._sight.family == "qwen2_5_vl" else {}
-    video = ids == tiny_models.id_of(tiny_models.VIDEO)
-    patches = qwen._sight.patches(torch.from_numpy(np.stack(request.frames)))
-    with torch.no_grad():
-        out = model.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            mm_token_type_ids=video.int() * 2,
-            pixel_values_videos=patches,
-            video_grid_thw=torch.tensor([asked.grid]),
-            do_sample=False,
-            max_new_tokens=request.max_tokens,
-            **spaced,
-        )
-    said: list[int] = out[0, ids.shape[1] :].tolist()
-    return said[:-1] if said[-1] in model.generation_config.eos_token_id else said
+    ]
+    return plain_loop.requests(qwen, shapes, MOST)
 
 
 @both
@@ -100,7 +66,7 @@ def test_every_clip_is_answered_as_generate_answers_it_alone(
     qwen = engine(folders[family])
     asked = requests(qwen)
     model = tiny_models.vision_language(family)
-    expected = [generated(qwen, one, model) for one in asked]
+    expected = [plain_loop.said(qwen, one, model) for one in asked]
     assert len({tuple(one) for one in expected}) == len(asked)
     for size in (1, 3, 4):
         qwen._batches.size = size
@@ -194,7 +160,28 @@ def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(
     assert small.tried == [4, 4, 2, 1, 1, 1, 1]  # once more without what the first ones left
     assert qwen.batch == 1
     assert "do not fit" in caplog.text
-    assert Remembered().get(qwen._memory_key) == 1
+    assert Remembered().get(qwen._memory_key) == Size(1, 4)
+
+
+def test_the_fullest_card_decides_and_what_a_stop_cut_short_is_not_remembered(
+    folders: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    qwen = engine(folders["qwen2_5_vl"])
+    holds = {"one": 12, "other": 8}
+    asked: list[str] = []
+    monkeypatch.setattr(Qwen, "_device", SimpleNamespace(type="cuda"))
+    monkeypatch.setattr(Qwen, "_memory_key", "these cards")
+    monkeypatch.setattr(Qwen, "_fitting_on", lambda _, card: asked.append(card) or holds[card])
+    qwen._cards = list(holds)
+    qwen.stop()
+    assert qwen._fitting() == Size(1, 1)
+    assert Remembered().get("these cards") is None
+    qwen._stopped = False
+    assert qwen._fitting() == Size(8, 8)
+    assert Remembered().get("these cards") == Size(8, 8)
+    asked.clear()
+    assert qwen._fitting() == Size(8, 8)
+    assert asked == []
 
 
 @pytest.mark.parametrize("larger", [{"max_tokens": 513}, {"prompt": "? " * 1100}, {"frames": 33}])
@@ -207,7 +194,7 @@ def test_what_larger_requests_need_is_not_remembered(
     if "frames" in larger:
         larger = {"frames": [usual.frames[0]] * 33, "times": range(33)}
     Small(3, monkeypatch)
-    monkeypatch.setattr(Decoder, "_decode", lambda *_: None)
+    monkeypatch.setattr(Decoder, "_decode", lambda *_: None)  # nothing is said
     qwen.answer([usual, usual, usual, replace(usual, **larger)])
     assert (qwen.batch, Remembered().get(qwen._memory_key)) == (2, None)
 
@@ -220,6 +207,40 @@ def test_what_fits_is_remembered_for_the_numbers_and_the_attention_it_was_found_
     before = engine(folders["qwen2_5_vl"])._memory_key
     monkeypatch.setenv(name, other)
     assert engine(folders["qwen2_5_vl"])._memory_key != before
+
+
+@both
+def test_a_stop_in_a_long_answer_ends_it_within_a_few_steps(
+    folders: Mapping[str, Path], family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    qwen = engine(folders[family])
+    short, *others = requests(qwen)[:3]
+    expected = qwen.answer([replace(short, max_tokens=2)])
+    qwen._decoder._stops = []  # they would go on for ever
+    long = [replace(one, max_tokens=100_000) for one in others]
+    step, steps = Decoder._step, 0
+
+    def counted(decoder: Decoder, room: Any, rows: int) -> None:
+        nonlocal steps
+        step(decoder, room, rows)
+        steps += 1
+        if steps == 20:
+            qwen.stop()
+
+    monkeypatch.setattr(Decoder, "_step", counted)
+    monkeypatch.setattr(qwen._decoder, "_stride", 8)
+    replies = qwen.answer([*long, replace(short, max_tokens=2), *long])
+    assert replies == [UNANSWERED, UNANSWERED, *expected, UNANSWERED, UNANSWERED]
+    assert steps <= 20 + 8
+    assert qwen.answer(long) == [UNANSWERED] * 2
+    assert steps <= 20 + 8
+
+
+def test_a_stop_before_it_is_open_is_heeded(folders: Mapping[str, Path]) -> None:
+    qwen = Qwen(Choice("qwen", "tiny", "tree:1", folders["qwen3_vl"]))
+    qwen.stop()
+    qwen.open("cpu")
+    assert qwen.answer(requests(qwen)) == [UNANSWERED] * 4
 
 
 def test_what_does_not_fit_alone_is_the_callers(

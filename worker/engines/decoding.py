@@ -15,10 +15,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from worker import signs
+from worker.engines import causal
+from worker.engines.capturing import CannotCaptureError, Graphs
 from worker.engines.room import OVERFLOWED, Room, Slots
 from worker.items import Failure, Json
 
@@ -27,8 +30,9 @@ if TYPE_CHECKING:
 
 ROWS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 """so many rows a captured step has: each number of rows needs a graph of its own"""
-STRIDE = 8
-"""steps between two looks at what was said, on a device that works behind our back"""
+STRIDE = 4
+"""steps between two looks at what was said, on a device that works behind our back: a look costs it little,
+and steps behind the last word of all are for nothing"""
 SLOTS = 256
 """the cache is made for a multiple of so many slots, so that batches of about one length share it"""
 
@@ -55,6 +59,7 @@ class Said:
     overflowed: bool = False
     """its numbers became too large for their kind: what it says is nothing"""
     ended: bool = False
+    """if not, it was told to stop: what there is of it is no answer"""
 
     def add(self, token: int, stops: Sequence[Sequence[int]], limit: int) -> None:
         if self.ended:
@@ -81,19 +86,27 @@ def too_large(precision: Json) -> Failure:
 
 
 class Decoder:
-    def __init__(self, model: Any, stops: Sequence[Sequence[int]], *, graphs: bool | None = None) -> None:
-        """`stops`: sequences of tokens that end a row. `graphs`: None is yes, on one CUDA device."""
+    def __init__(
+        self,
+        model: Any,
+        stops: Sequence[Sequence[int]],
+        *,
+        graphs: bool | None = None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`stops`: sequences of tokens that end a row. `graphs`: None is yes, on one CUDA device. Once it is
+        `stopped` nothing is gone on with."""
         self._text = model.get_decoder()
         self._head = model.get_output_embeddings()
         self._embed = model.get_input_embeddings()
-        self._stops = stops
+        self._stops, self._stopped = stops, stopped
         self._device = self._embed.weight.device
-        on_cuda = self._device.type == "cuda"
+        self._on_cuda = on_cuda = self._device.type == "cuda"
         several = len(set(getattr(model, "hf_device_map", {}).values())) > 1
         self._captures = (on_cuda and not several) if graphs is None else graphs
         self._stride = STRIDE if on_cuda else 1
         self._room: Room | None = None
-        self._graphs: dict[int, Any] = {}
+        self._graphs = Graphs(self._device)
         self.begin_anew()
         self.how = "captured" if self._captures else "step by step"
 
@@ -103,17 +116,19 @@ class Decoder:
         self.steps = 0
 
     def generate(self, prompts: Sequence[Prompt]) -> list[Said]:
-        """In the order given. Where torch.OutOfMemoryError is raised, release() is called for."""
+        """In the order given, with signs of life. Where torch.OutOfMemoryError is raised, release() is called
+        for."""
         import torch
 
         if not prompts:
             return []
-        with torch.no_grad():
+        said = [Said() for _ in prompts]
+        with torch.no_grad(), torch.cuda.device(self._device) if self._on_cuda else nullcontext():
             begun = self._now()
             room = self._read(prompts)
             read = self._now()
-            said = [Said() for _ in prompts]
-            self._decode(room, prompts, said)
+            if room is not None:
+                self._decode(room, prompts, said)
             self.prefill_s += read - begun
             self.decode_s += self._now() - read
         return said
@@ -122,23 +137,34 @@ class Decoder:
         """Give back the memory of the cache and of the graphs; the next batch takes what it needs."""
         import torch
 
-        self._graphs.clear()
+        self._graphs.release()
         self._room = None
-        if self._device.type == "cuda":
+        if self._on_cuda:
             torch.cuda.empty_cache()
+
+    @property
+    def kept(self) -> int:
+        """Bytes that the captured steps hold, beside the room."""
+        return self._graphs.kept
 
     # prefill
 
-    def _read(self, prompts: Sequence[Prompt]) -> Room:
+    def _read(self, prompts: Sequence[Prompt]) -> Room | None:
+        """None: it was stopped. The device is told faster than it reads: while it reads one prompt, the next
+        one's bytes travel, as long as nothing here waits."""
         from transformers import DynamicCache
 
         end = max(one.length for one in prompts)
         slots = end + max(max(one.max_tokens, one.room) for one in prompts)
         self._refuse_a_window(slots)
         for row, prompt in enumerate(prompts):
+            if self._stopped():
+                return None
+            signs.give()
             inputs = dict(prompt.read())
             cache = DynamicCache()
-            out = self._text(**inputs, past_key_values=cache, use_cache=True)
+            with _attending(self._text.config, self._for_prompts):
+                out = self._text(**inputs, past_key_values=cache, use_cache=True)
             if row == 0:
                 self._make_room(cache, inputs["position_ids"], self._rows(len(prompts)), slots)
                 assert self._room
@@ -146,7 +172,6 @@ class Decoder:
             assert self._room
             first = self._choose(out.last_hidden_state)
             self._room.put(row, cache, prompt.length, first, inputs["position_ids"].amax() + 1)
-        assert self._room
         return self._room
 
     def _make_room(self, cache: Any, positions: Tensor, rows: int, slots: int) -> None:
@@ -175,14 +200,15 @@ class Decoder:
         most = max(one.max_tokens for one in prompts)
         told = 0
         count = 1  # the first token of each came with its prompt
-        with _a_mask_is_heeded(self._text.config):
+        with _attending(self._text.config, causal.steps):
             while True:
-                for step in room.said[room.end + told : room.end + count, : len(rows)].tolist():
+                for step in room.told(told, count, len(rows)):
                     for prompt, token in zip(rows, step, strict=True):
                         said[prompt].add(token, self._stops, prompts[prompt].max_tokens)
                 told = count
                 going = [row for row, prompt in enumerate(rows) if not said[prompt].ended]
-                if not going:
+                signs.give()
+                if not going or self._stopped():
                     return
                 if (narrower := self._rows(len(going))) < width:
                     room.keep(going)
@@ -199,38 +225,15 @@ class Decoder:
         return next((rows for rows in ROWS if rows >= wanted), wanted)
 
     def _run(self, room: Room, rows: int) -> None:
-        if self._captures and rows not in self._graphs:
+        if self._captures:
             try:
-                self._graphs[rows] = self._capture(room, rows)
-            except RuntimeError as error:
-                if type(error).__name__ == "OutOfMemoryError":
-                    raise
+                self._graphs.run(rows, lambda: self._step(room, rows), room)
+                return
+            except CannotCaptureError as error:
                 log.warning("decoding goes step by step, for a step cannot be captured: %s", error)
                 self._captures = False
                 self.how = "step by step: a step cannot be captured"
-        if rows in self._graphs:
-            self._graphs[rows].replay()
-        else:
-            self._step(room, rows)
-
-    def _capture(self, room: Room, rows: int) -> Any:
-        import torch
-
-        before = room.state()
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            self._step(
-                room, rows
-            )  # libraries set themselves up at their first call, which cannot be captured
-        torch.cuda.current_stream().wait_stream(aside)
-        graph = torch.cuda.CUDAGraph()
-        try:
-            with torch.cuda.graph(graph):
-                self._step(room, rows)
-        finally:
-            room.restore(before)
-        return graph
+        self._step(room, rows)
 
     def _step(self, room: Room, rows: int) -> None:
         """One token more in each of the first rows; all that changes is in the room's own memory."""
@@ -249,8 +252,11 @@ class Decoder:
         chosen: Tensor = likely.argmax(-1).masked_fill(~likely.amax(-1).isfinite(), OVERFLOWED)
         return chosen.to(self._device)
 
+    def _for_prompts(self, chosen: str) -> str:
+        return causal.prompts(chosen, self._embed.weight.dtype, self._device)
+
     def _now(self) -> float:
-        if self._device.type == "cuda":
+        if self._on_cuda:
             import torch
 
             torch.cuda.synchronize(self._device)
@@ -258,10 +264,10 @@ class Decoder:
 
 
 @contextmanager
-def _a_mask_is_heeded(config: Any) -> Iterator[None]:
-    """FlashAttention reads prompts well, and knows no mask of ours."""
+def _attending(config: Any, by: Callable[[str], str]) -> Iterator[None]:
+    """By another attention than was chosen, where that is better for what is done here."""
     chosen = config._attn_implementation
-    config._attn_implementation = "sdpa" if "flash" in chosen else chosen
+    config._attn_implementation = by(chosen)
     try:
         yield
     finally:

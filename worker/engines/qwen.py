@@ -10,20 +10,20 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from worker.engines import flops
-from worker.engines.batching import Batches, Probe, Remembered, fitting
-from worker.engines.decoding import ROWS, Decoder, Prompt, Said, too_large
+from worker.engines.batching import Batches, Probe, Remembered, Size, fitting, probed
+from worker.engines.carrying import Carrier
+from worker.engines.decoding import Decoder, Prompt, Said, too_large
 from worker.engines.engine import Reply, Request, VisionEngine
 from worker.engines.loading import Loaded, load
 from worker.engines.qwen_prompt import Reading, read
 from worker.engines.qwen_sight import Sight
-from worker.engines.qwen_tower import Grid, Tower
+from worker.engines.qwen_tower import Grid, Tower, add_by_place
 from worker.errors import UsageError
 from worker.hardware import gpus
-from worker.items import Failure, Json
+from worker.items import UNANSWERED, Failure, Json
 
 FRAMES, WORDS, ANSWER = 32, 1024, 512
 """the longest request that is expected: its frames, and the tokens of its prompt and of its answer"""
-PROBES = 1, 4
 WITHOUT_A_GPU = 4
 """requests at once where there is no memory of a device to measure"""
 
@@ -44,6 +44,7 @@ def _is_expected(asked: Asked) -> bool:
 class Qwen(VisionEngine):
     about = "Qwen2.5-VL or Qwen3-VL: a vision language model that --model names, asked about frames"
     model: ClassVar[Literal["none", "file", "folder", "name"]] = "folder"
+    _stopped = False
 
     def frame_size(self, width: int, height: int) -> tuple[int, int]:
         return self._sight.frame_size(width, height)
@@ -74,19 +75,32 @@ class Qwen(VisionEngine):
         self._tokenizer: Any = AutoTokenizer.from_pretrained(loaded.folder)
         self._config = model.config
         self._tower = Tower(model.model.visual)
+        add_by_place(model.model.language_model)
         self._embed = model.get_input_embeddings()
         ends = model.generation_config.eos_token_id
-        self._decoder = Decoder(model, [[one] for one in ([ends] if isinstance(ends, int) else ends or [])])
+        self._cards = sorted({one.device for one in model.parameters()}, key=str)
+        self._carrier = Carrier(self._device)
+        self._decoder = Decoder(
+            model,
+            [[one] for one in ([ends] if isinstance(ends, int) else ends or [])],
+            stopped=lambda: self._stopped,
+        )
         self._requests = self._prompt_tokens = self._generated_tokens = 0
         self._flops = 0.0
         self._expected = True
-        self.batch = self._fitting()
+        size = self._fitting()
+        self.batch = size.batch
         self._decoder.begin_anew()
-        self._batches = Batches(self.batch, release=self._decoder.release, smaller=self._remember)
+        self._batches = Batches(
+            size.batch, most=size.most, release=self._decoder.release, resized=self._remember
+        )
+
+    def stop(self) -> None:
+        self._stopped = True
 
     def close(self) -> None:
         self._decoder.release()
-        del self._decoder, self._tower, self._embed
+        del self._decoder, self._tower, self._carrier, self._embed
 
     def answer(self, requests: Sequence[Request]) -> Sequence[Reply | Failure]:
         answers = self._batches.answer(requests, self._ask)
@@ -94,6 +108,8 @@ class Qwen(VisionEngine):
         return answers
 
     def _ask(self, requests: Sequence[Request]) -> Sequence[Reply | Failure]:
+        if self._stopped:
+            return [UNANSWERED] * len(requests)
         read = [self._read(one) for one in requests]
         asked = [one for one in read if isinstance(one, Asked)]
         self._expected = all(map(_is_expected, asked))
@@ -103,6 +119,8 @@ class Qwen(VisionEngine):
         return [next(replies) if isinstance(one, Asked) else one for one in read]
 
     def _reply(self, said: Said) -> Reply | Failure:
+        if not said.ended:
+            return UNANSWERED
         if said.overflowed:
             return too_large(self._about.get("precision"))
         text = self._tokenizer.decode(said.tokens, skip_special_tokens=True)
@@ -123,67 +141,57 @@ class Qwen(VisionEngine):
 
     def _inputs(self, asked: Asked) -> Mapping[str, Any]:
         """Bytes go to the device, all else is done there, and nothing is waited for."""
-        import torch
-
-        def there(values: Any) -> Any:
-            tensor = torch.from_numpy(np.asarray(values))
-            if device.type != "cuda":
-                return tensor.to(device)
-            return tensor.pin_memory().to(device, non_blocking=True)
-
-        device = self._embed.weight.device
-        tokens, deeper = self._tower.see(
-            self._sight.patches(there(np.stack(asked.request.frames))), asked.grid
-        )
+        bring = self._carrier.bring
+        pixels = self._sight.patches(bring(np.stack(asked.request.frames)))
+        tokens, deeper = self._tower.see(pixels, asked.grid)
         reading = asked.reading
-        embeds = self._embed(there(reading.ids))
+        places = bring(reading.clip)
+        embeds = self._embed(bring(reading.ids))
         inputs: dict[str, Any] = {
-            "inputs_embeds": embeds.index_copy(0, there(reading.clip), tokens.to(embeds))[None],
-            "position_ids": there(reading.positions)[:, None],
+            "inputs_embeds": embeds.index_copy(0, places, tokens.to(embeds))[None],
+            "position_ids": bring(reading.positions)[:, None],
         }
         if deeper:
-            of_the_clip = np.zeros((1, len(reading.ids)), bool)
-            of_the_clip[0, reading.clip] = True
-            inputs |= {"visual_pos_masks": there(of_the_clip), "deepstack_visual_embeds": deeper}
+            inputs |= {"visual_pos_masks": places, "deepstack_visual_embeds": deeper}
         return inputs
 
     # memory
 
-    def _fitting(self) -> int:
+    def _fitting(self) -> Size:
         if self._device.type != "cuda":
-            return WITHOUT_A_GPU
+            return Size(WITHOUT_A_GPU, WITHOUT_A_GPU)
         if (known := Remembered().get(self._memory_key)) is not None:
             return known
+        fits = min(map(self._fitting_on, self._cards))
+        if self._stopped:  # what was tried was not gone through with
+            return Size(1, 1)
+        found = Size(fits, fits)
+        Remembered().put(self._memory_key, found)
+        return found
+
+    def _fitting_on(self, card: Any) -> int:
         import torch
 
-        try:
-            small, large = (self._probe(count) for count in PROBES)
-        except torch.OutOfMemoryError:
-            self._decoder.release()
-            return 1
-        free, _ = torch.cuda.mem_get_info(self._device)
-        fits = fitting(small, large, free + torch.cuda.memory_reserved(self._device))
-        batch = max(rows for rows in ROWS if rows <= fits)  # the room has one of these sizes
-        self._remember(batch)
-        return batch
+        probes = probed(lambda count: self._probe(count, card))
+        self._decoder.release()
+        free, _ = torch.cuda.mem_get_info(card)
+        return fitting(probes, free + torch.cuda.memory_reserved(card))
 
-    def _probe(self, count: int) -> Probe:
+    def _probe(self, count: int, card: Any) -> Probe:
         import torch
 
         self._decoder.release()
-        torch.cuda.reset_peak_memory_stats(self._device)
+        torch.cuda.reset_peak_memory_stats(card)
         width, height = self._sight.frame_size(1600, 900)
         frames = [np.zeros((height, width, 3), np.uint8)] * FRAMES
         asked = self._read(Request(frames, range(FRAMES), " ?" * WORDS, max_tokens=2))
         assert isinstance(asked, Asked)
         self._decoder.generate([self._prompt(asked, room=ANSWER)] * count)
-        probe = Probe(count, torch.cuda.max_memory_allocated(self._device))
-        self._decoder.release()
-        return probe
+        return Probe(count, torch.cuda.max_memory_allocated(card), self._decoder.kept)
 
     def _remember(self, batch: int) -> None:
         if self._expected:
-            Remembered().put(self._memory_key, batch)
+            Remembered().put(self._memory_key, Size(batch, self._batches.most))
 
     @property
     def _memory_key(self) -> str:
@@ -193,7 +201,9 @@ class Qwen(VisionEngine):
         card = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "cpu"
         made = [self._about.get(one) for one in ("quantisation", "precision", "attention")]
         tokens = f"{FRAMES} frames, {WORDS} + {ANSWER} tokens"
-        return " | ".join(map(str, (card, self.choice.model, self.choice.revision, *made, tokens)))
+        return " | ".join(
+            map(str, (card, self.choice.model, self.choice.revision, *made, tokens, torch.__version__))
+        )
 
     # figures
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -88,8 +89,9 @@ class Sight:
 
         if missing := -len(frames) % self.depth:
             frames = torch.cat([frames, frames[-1:].expand(missing, -1, -1, -1)])
-        mean, std = (torch.tensor(one, device=frames.device) * 255.0 for one in (self.mean, self.std))
-        values = ((frames.float() - mean) / std).permute(0, 3, 1, 2)
+        values = (
+            (frames.float() - _levels(self.mean, frames.device)) / _levels(self.std, frames.device)
+        ).permute(0, 3, 1, 2)
         time, high, wide = (
             len(frames) // self.depth,
             frames.shape[1] // self.side,
@@ -99,6 +101,14 @@ class Sight:
             time, self.depth, 3, high, self.merge, self.patch, wide, self.merge, self.patch
         ).permute(0, 3, 6, 4, 7, 2, 1, 5, 8)
         return cut.reshape(time * high * wide * self.merge**2, -1)
+
+
+@cache
+def _levels(shares: tuple[float, ...], device: Any) -> Tensor:
+    """Of 255. To bring them there again for each clip would be to wait for the device each time."""
+    import torch
+
+    return torch.tensor(shares, device=device) * 255.0
 
 
 def _read(file: Path) -> dict[str, Any]:

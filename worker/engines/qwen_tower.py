@@ -10,10 +10,14 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from worker.engines.carrying import there
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 Grid: TypeAlias = tuple[int, int, int]
+SIZES = 256
+"""of clips that are known at once"""
 SEGMENTS = "flash_of_segments"
 """the name must hold "flash": then the whole sequence comes with where its parts begin"""
 
@@ -21,7 +25,7 @@ SEGMENTS = "flash_of_segments"
 class Tower:
     def __init__(self, visual: Any) -> None:
         self._visual = visual
-        self._planned = lru_cache(maxsize=8)(self._plan)
+        self._planned = lru_cache(maxsize=SIZES)(self._plan)
         if visual.config._attn_implementation == "sdpa":
             from transformers import AttentionInterface
 
@@ -64,7 +68,7 @@ class Tower:
             plan |= {"interp_indices": taps, "interp_weights": weights}
         device = visual.patch_embed.proj.weight.device
         return {
-            name: one.to(device) if isinstance(one, torch.Tensor) and name != "grid_thw" else one
+            name: there(one, device) if isinstance(one, torch.Tensor) and name != "grid_thw" else one
             for name, one in plan.items()
         }
 
@@ -90,7 +94,7 @@ class Segments:
         self.even = lengths[0] if len(starts) == 1 else 0
         """all are so long"""
         self.groups = [
-            (torch.tensor(begun)[:, None] + torch.arange(length)).to(device)
+            there(torch.tensor(begun)[:, None] + torch.arange(length), device)
             for length, begun in starts.items()
             if not self.even
         ]
@@ -138,3 +142,15 @@ def _flat(convolution: Any) -> Any:
             return torch.nn.functional.linear(patches.flatten(1), self.weight.flatten(1), self.bias)
 
     return Flat()
+
+
+def add_by_place(language: Any) -> None:
+    """What is added behind the first layers finds its places by their numbers, which come as
+    `visual_pos_masks`: to find them in a mask, three times a prompt, is to wait for the device."""
+
+    def added(hidden: Tensor, places: Tensor, seen: Tensor) -> Tensor:
+        places = places.to(hidden.device)
+        return hidden.index_copy(1, places, hidden.index_select(1, places) + seen.to(hidden))
+
+    if hasattr(language, "_deepstack_process"):
+        language._deepstack_process = added

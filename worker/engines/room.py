@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from worker.engines.carrying import here, there
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -59,16 +61,14 @@ class Room:
 
     def keep(self, rows: Sequence[int]) -> None:
         """These move up, in their order; the others are gone."""
-        import torch
-
-        kept = torch.tensor(rows, device=self.tokens.device)
+        kept = there(rows, self.tokens.device)
         count = len(rows)
         for one in (self.tokens, self._starts, self._positions):
             one[:count] = one[kept]
         for keys, values in self.layers:
-            here = kept.to(keys.device)
-            keys[:count] = keys[here]
-            values[:count] = values[here]
+            those = kept.to(keys.device)
+            keys[:count] = keys[those]
+            values[:count] = values[those]
 
     def position_ids(self, rows: int) -> Tensor:
         here = self._positions[:rows, None]
@@ -86,6 +86,11 @@ class Room:
         self._positions[:rows] += 1
         self.slot += 1
         self.said[:, :rows].index_copy_(0, self.slot, tokens[None])
+
+    def told(self, since: int, until: int, rows: int) -> list[list[int]]:
+        """What the first rows said from one step to another; waits for it."""
+        found: list[list[int]] = here(self.said[self.end + since : self.end + until, :rows])
+        return found
 
     def state(self) -> list[Tensor]:
         return [one.clone() for one in (self.tokens, self._positions, self.slot)]

@@ -84,7 +84,7 @@ class VideoChat2(VisionEngine):
         self._about = {**about, "attention": model.mistral_model.config._attn_implementation}
         self._spent: dict[str, float] = defaultdict(int)
         self.batch = _ROWS
-        self._batches = Batches(_ROWS, release=self._decoder.release, smaller=lambda _: None)
+        self._batches = Batches(_ROWS, release=self._decoder.release, resized=lambda _: None)
         self._encoder.use_checkpoint = False  # saves memory for gradients, of which there are none
         for block in self._encoder.blocks:
             if all(hasattr(block.attn, name) for name in _ATTENTION):
