@@ -66,7 +66,7 @@ def test_captured_steps_of_all_sizes_share_their_memory() -> None:
     assert decoder.kept == 0
 
 
-FAST = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION]
+FAST = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.float32])
@@ -119,6 +119,7 @@ def test_a_stop_ends_a_long_answer(qwen: Qwen) -> None:
 @pytest.mark.parametrize("family", tiny_models.FAMILIES)
 def test_a_batch_is_measured_answered_and_remembered(qwen: Qwen, tmp_path: Path) -> None:
     assert qwen.batch > 1
+    assert not torch.backends.cuda.cudnn_sdp_enabled()  # a plan for every length takes long
     assert (tmp_path / "cache" / "batches.json").exists()
     replies = qwen.answer(clips(qwen, 5, 32))
     assert all(isinstance(one, Reply) and one.tokens for one in replies)

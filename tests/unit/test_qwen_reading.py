@@ -109,6 +109,13 @@ def test_a_prompt_that_holds_the_mark_of_a_clip_is_refused(sights: dict[str, Sig
 
 
 @both
+def test_times_that_are_not_those_of_the_frames_are_refused(sights: dict[str, Sight], family: str) -> None:
+    sight = sights[family]
+    with pytest.raises(ValueError, match="5 times"):
+        read(tiny_models.tokenizer(), sight, PROMPT, range(5), sight.grid(4, sight.side, sight.side))
+
+
+@both
 @pytest.mark.parametrize(
     ("width", "height"),
     [(1920, 1080), (1280, 720), (640, 480), (480, 640), (720, 1280), (3840, 800), (500, 500)],

@@ -50,6 +50,7 @@ def probed(tried: Callable[[int], Probe]) -> list[Probe]:
         except torch.OutOfMemoryError:
             if count == FEW:
                 break
+        gc.collect()  # an exception held on to all that it passed by
         if len(found) == 2:
             break
     return found

@@ -30,6 +30,14 @@ def steps(chosen: str) -> str:
     return "sdpa" if "flash" in chosen else chosen
 
 
+def without_plans() -> None:
+    """Hopper prefers cuDNN's attention, which makes a plan for each new length of a prompt: that takes up to
+    half a second, and attention is some hundredths of what a prompt costs."""
+    import torch
+
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
 def repeated() -> str:
     from transformers import AttentionInterface
 

@@ -120,6 +120,8 @@ class Decoder:
         several = len(set(getattr(model, "hf_device_map", {}).values())) > 1
         self._captures = (on_cuda and not several) if graphs is None else graphs
         self._stride = STRIDE if on_cuda else 1
+        if on_cuda:
+            causal.without_plans()
         self._room: Room | None = None
         self._graphs = Graphs(self._device)
         self.begin_anew()

@@ -37,13 +37,20 @@ def read(
         tokenize=False,
         add_generation_prompt=True,
     )
-    chat = _with_the_clip(chat, sight, pairs(times, sight.depth), high * wide)
-    ids = list(tokenizer(chat, add_special_tokens=False).input_ids)
+    shown = pairs(times, sight.depth)
+    if len(shown) != long:
+        raise ValueError(f"{len(times)} times are not those of its frames")
+    chat = _with_the_clip(chat, sight, shown)
+    ids = np.array(tokenizer(chat, add_special_tokens=False).input_ids)
     video = tokenizer.convert_tokens_to_ids(VIDEO)
-    clip = np.flatnonzero(np.array(ids) == video)
-    if len(clip) != long * high * wide:
-        raise ValueError(f"the prompt has {len(clip)} tokens of a clip where {long * high * wide} belong")
-    return Reading(ids, positions(ids, video, (high, wide), _steps(sight, times)), clip)
+    blocks = len(shown) if sight.family == "qwen3_vl" else 1
+    if (found := np.count_nonzero(ids == video)) != blocks:
+        raise ValueError(f"the prompt has {found} tokens of a clip where {blocks} belong")
+    each = long * high * wide // blocks
+    # told in words they would cost a tokenizer more than all else
+    whole = np.repeat(ids, np.where(ids == video, each, 1))
+    places = positions(whole, video, (high, wide), _steps(sight, times))
+    return Reading(whole.tolist(), places, np.flatnonzero(whole == video))
 
 
 def pairs(times: Sequence[float], depth: int) -> list[tuple[float, float]]:
@@ -52,11 +59,12 @@ def pairs(times: Sequence[float], depth: int) -> list[tuple[float, float]]:
     return list(zip(full[::depth], full[depth - 1 :: depth], strict=True))
 
 
-def _with_the_clip(chat: str, sight: Sight, shown: Sequence[tuple[float, float]], cells: int) -> str:
+def _with_the_clip(chat: str, sight: Sight, shown: Sequence[tuple[float, float]]) -> str:
+    """One token for each block of cells."""
     if sight.family == "qwen2_5_vl":
-        return chat.replace(VIDEO, VIDEO * cells * len(shown), 1)
+        return chat
     # each pair in marks of its own behind its time, and none around them all: so it was trained
-    told = "".join(f"<{(a + b) / 2:.1f} seconds>{START}{VIDEO * cells}{END}" for a, b in shown)
+    told = "".join(f"<{(a + b) / 2:.1f} seconds>{START}{VIDEO}{END}" for a, b in shown)
     whole = f"{START}{VIDEO}{END}"
     return chat.replace(whole if whole in chat else VIDEO, told, 1)
 
@@ -70,7 +78,7 @@ def _steps(sight: Sight, times: Sequence[float]) -> list[int]:
 
 
 def positions(
-    ids: Sequence[int], video: int, cells: tuple[int, int], steps: Sequence[int]
+    ids: Sequence[int] | npt.NDArray[np.int64], video: int, cells: tuple[int, int], steps: Sequence[int]
 ) -> npt.NDArray[np.int64]:
     """Words count on by one; a clip is a block of `steps` x `cells`, and what follows stands behind it all.
 
