@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +17,7 @@ from unittest.mock import patch
 from greenlet import getcurrent
 
 from tests.simulator import Died, Machine, Simulation, World
+from worker.device import Device
 from worker.errors import StoreAwayError
 from worker.items import Answer, Item
 from worker.looking import Looking
@@ -27,9 +28,6 @@ from worker.queue.claims import Claims
 from worker.queue.inbox import Inbox
 from worker.queue.text import decode
 from worker.tasks.task import MapTask, Params
-
-AHEAD = 4
-BATCH = 2
 
 
 class Bell:
@@ -123,11 +121,24 @@ class SimulatedClerk:
         self._bell.ring()
 
 
-class SimulatedPool:
-    """Two children that take a second or two an item."""
+class SimulatedThread:
+    """An executor of one worker: the thread of its device."""
 
     def __init__(self, world: World) -> None:
         self._world = world
+
+    def submit(self, call: Callable[..., object], *args: object) -> SimulatedFuture:
+        future = SimulatedFuture(self._world)
+        self._world.spawn(self._world.machine(), lambda: future.do(call, *args))
+        return future
+
+
+class SimulatedPool:
+    """Children that take so many seconds an item, from and to."""
+
+    def __init__(self, world: World, children: int, seconds: tuple[float, float], ahead: int) -> None:
+        self._world = world
+        self._children, self._seconds, self._ahead = children, seconds, ahead
         self._bell = Bell(world)
         self._rings = False
         self._items: list[tuple[float, Item]] = []
@@ -137,10 +148,10 @@ class SimulatedPool:
         return len(self._items)
 
     def submit(self, item: Item) -> None:
-        busy_until = sorted(until for until, _ in self._items)[-2:][:1] if len(self._items) > 1 else []
-        begins = max([self._world.time, *busy_until])
-        self._items.append((begins + self._world.random.uniform(0.5, 3.0), item))
-        assert len(self._items) <= AHEAD, "further ahead than the device needs"
+        busy_until = sorted(until for until, _ in self._items)[-self._children :]
+        begins = max([self._world.time, *busy_until[: len(busy_until) == self._children]])
+        self._items.append((begins + self._world.random.uniform(*self._seconds), item))
+        assert len(self._items) <= self._ahead, "further ahead than the device needs"
 
     def poll(self, timeout: float) -> list[Prepared]:
         until = self._world.time + timeout
@@ -149,7 +160,7 @@ class SimulatedPool:
             if ready or self._rings or self._world.time >= until:
                 self._rings = False
                 self._items = [one for one in self._items if one not in ready]
-                return [Prepared(item, item, 1.0) for _, item in ready]
+                return [Prepared(item, item, sum(self._seconds) / 2) for _, item in ready]
             soonest = min([until, *(at for at, _ in self._items)])
             self._bell.wait(soonest - self._world.time)
 
@@ -157,21 +168,12 @@ class SimulatedPool:
         self._rings = True
         self._bell.ring()
 
-    def going_on(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def finish(self) -> list[Prepared]:
-        return []
-
-    def close(self) -> None:
-        pass
-
     def drop(self) -> list[Item]:
         items, self._items = [item for _, item in self._items], []
         return items
 
 
-class Device(MapTask[Params, Item]):
+class Answers(MapTask[Params, Item]):
     name = "device"
     about = "for the simulator"
     takes = "values"
@@ -191,10 +193,16 @@ class LoopSimulation(Simulation):
 
     stop_every: float = 0.0
     """seconds between two stops of one worker, about; 0: never"""
+    batch: int = 2
+    ahead: int = 4
+    children: int = 2
+    prepare_s: tuple[float, float] = (0.5, 3.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.stops = 0
+        self.batches: list[tuple[float, float, int]] = []
+        """on a device: from when to when, and how many"""
 
     def run(self, until: float = 40_000.0) -> LoopSimulation:
         with self._virtual():
@@ -206,6 +214,8 @@ class LoopSimulation(Simulation):
         time = SimpleNamespace(monotonic=lambda: self.world.time, time=lambda: self.world.time)
         with (
             patch("worker.loop.time", time),
+            patch("worker.supply.time", time),
+            patch("worker.device.time", time),
             patch("worker.looking.time", time),
             patch("worker.loop.Clerk", lambda _: SimulatedClerk(self.world)),
         ):
@@ -214,14 +224,14 @@ class LoopSimulation(Simulation):
     def _work(self, claims: Claims) -> None:
         machine = self.world.machine()
         inbox = Inbox(self.store, self.shard_size, self.ttl, self.clock, lambda _: ([], []))  # type: ignore[arg-type]
+        task = Answers(lambda samples: self._answer(machine, samples))
         loop = Loop(
-            Device(lambda samples: self._answer(machine, samples)),
+            Device(task, self.batch, SimulatedThread(self.world)),  # type: ignore[arg-type]
             Looking(claims, inbox),
-            SimulatedPool(self.world),
+            SimulatedPool(self.world, self.children, self.prepare_s, max(self.ahead, 2 * self.batch)),
             lambda _: None,
             worker=machine.name,
-            batch=BATCH,
-            ahead=AHEAD,
+            ahead=self.ahead,
             flush_s=self.ttl / 4,
         )
         if self.stop_every:
@@ -251,6 +261,7 @@ class LoopSimulation(Simulation):
 
     def _answer(self, machine: Machine, samples: Sequence[Item]) -> list[Answer]:
         answers = []
+        begun = self.world.time
         for item in samples:
             self.ran[item.id] += 1
             self.clock.sleep(self.seconds_per_item * self.world.random.uniform(0.5, 1.5))
@@ -258,4 +269,11 @@ class LoopSimulation(Simulation):
                 self.world.kill(machine)
                 raise Died
             answers.append(Answer({"by": f"{machine.name}-{self.ran[item.id]}"}))
+        self.batches.append((begun, self.world.time, len(samples)))
         return answers
+
+    @property
+    def idle_share(self) -> float:
+        """Of one worker's device, from its first batch to its last."""
+        busy = sum(end - begin for begin, end, _ in self.batches)
+        return 1 - busy / (self.batches[-1][1] - self.batches[0][0])

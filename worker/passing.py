@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from contextlib import AbstractContextManager, nullcontext
 
 from worker.items import Item
 from worker.pool import Prepared
@@ -32,13 +31,6 @@ class Passing:
 
     def wake(self) -> None:
         self._woken.set()
-
-    def going_on(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def finish(self) -> list[Prepared]:
-        """Nothing is ever under way that another could not begin as well."""
-        return []
 
     def close(self) -> None:
         """There is no process to end."""

@@ -2,8 +2,7 @@
 
 Our own, because concurrent.futures gives up the whole pool when one process dies. Each child has one
 item at a time, so it is always known whose fault a death is. All work happens inside of submit and
-poll, in the caller's thread, and where that is busy for long in one of ours (going_on); at every moment an
-item is in one place: waiting, a child's, or finished.
+poll, in the caller's thread; at every moment an item is in one place: waiting, a child's, or finished.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection, forkserver, resource_tracker, util
 from multiprocessing.process import BaseProcess
@@ -27,7 +26,7 @@ from typing import Any, Protocol
 from worker import child
 from worker.child import Begun, OpenItem, Reply, Setup
 from worker.engines.choice import Choice
-from worker.items import Answer, Failure, Item, Json
+from worker.items import Failure, Item, Json
 from worker.signs import Stamp
 from worker.tasks import registry
 
@@ -36,8 +35,6 @@ START_S = 60.0
 RESTART_S = 5.0
 """how long the death of the fork server may take to be noticed"""
 TRIES = 2
-LET_IN_S = 0.02
-"""so long a thread that waits for the children stands aside for whoever rang"""
 PAUSE_S = 5.0
 """a look that comes so much too late: perhaps all of us were stopped, not the child alone"""
 
@@ -58,11 +55,6 @@ class Prepared:
     """the task's sample, or why there is none"""
     seconds: float
 
-    @property
-    def is_settled(self) -> bool:
-        """It needs no device: it was answered where it was prepared, or has failed there."""
-        return isinstance(self.outcome, Answer | Failure)
-
 
 class Preparing(Protocol):
     """Samples from items: a pool of child processes, or nothing to do (passing.py)."""
@@ -72,10 +64,7 @@ class Preparing(Protocol):
     def submit(self, item: Item) -> None: ...
     def poll(self, timeout: float) -> list[Prepared]: ...
     def wake(self) -> None: ...
-    def going_on(self) -> AbstractContextManager[None]: ...
-    def finish(self) -> list[Prepared]: ...
     def drop(self) -> list[Item]: ...
-    def close(self) -> None: ...
 
 
 class Pool:
@@ -141,41 +130,6 @@ class Pool:
         """From any thread: a waiting poll returns now, or else the next one does."""
         with suppress(OSError):  # it rings already, or the pool is closed
             self._bell.send(b"!")
-
-    @contextmanager
-    def going_on(self) -> Iterator[None]:
-        """While the caller's thread is busy for long: children are heard, and given their next items."""
-        done = threading.Event()
-        trouble: list[Exception] = []
-        rung = False
-
-        def go_on() -> None:
-            nonlocal rung
-            try:
-                while not done.is_set():
-                    with self._one_at_a_time:
-                        woken = self._step(time.monotonic() + 1.0)
-                    if woken and not done.wait(LET_IN_S):
-                        rung = True
-            except Exception as error:
-                trouble.append(error)
-
-        thread = threading.Thread(target=go_on, name="feeder", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            self.wake()
-            thread.join()
-        if rung:
-            self.wake()  # that was for the next poll
-        if trouble:
-            raise trouble[0]
-
-    def finish(self) -> list[Prepared]:
-        """What is finished, before all else is dropped."""
-        return self.poll(0.0)
 
     def drop(self) -> list[Item]:
         """Kills the children at once and gives back the items under way."""

@@ -8,17 +8,19 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from contextlib import nullcontext
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from worker import signs
 from worker.blame import in_one_line
 from worker.cli import logs
 from worker.clock import Clock
+from worker.device import Device
 from worker.errors import (
     MachineError,
     StoreAwayError,
@@ -34,14 +36,14 @@ from worker.looking import Looking
 from worker.loop import Loop
 from worker.models import choice_of
 from worker.passing import Passing
-from worker.pool import Pool, Preparing
+from worker.pool import Pool
 from worker.purse import END_S, NEEDS, Purse
 from worker.queue.claims import Claims
 from worker.queue.inbox import Inbox, Read, read_lines
 from worker.queue.intake import finish_retries, roots
 from worker.queue.recipe import Run, require
 from worker.queue.store import Store, open_store
-from worker.rolling import Rolling, asker
+from worker.rolling import Rolling
 from worker.scratch import hold
 from worker.settings import Settings
 from worker.tasks import params, registry
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
     from worker.jobs.loop import JobLoop
     from worker.viewing import Viewing
 
+AHEAD = 128
+"""items that nobody prepares"""
 SOCKET_FOLDER_MOST = 60
 """a socket's path has at most 108 characters, and the fork server's lies in the temporary folder"""
 
@@ -79,7 +83,8 @@ def main(pipe: Connection[Any, Any]) -> None:
         os._exit(error.exit_code)  # Python would wait for every write that a store which is away still owes
     except Exception as error:
         log.error("the worker fails: %s", in_one_line(error), exc_info=settings.debug)
-        sys.exit(1)  # without an End: a death, and its items are suspects
+        logging.shutdown()
+        os._exit(1)  # without an End: a death, and its items are suspects; a batch may still be there
     finally:
         shutil.rmtree(scratch, ignore_errors=True)  # the parent does that too, if it lives
 
@@ -116,24 +121,26 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
         follow=settings.follow,
         idle_exit_s=settings.idle_exit_s,
     )
-    pool: Preparing | None = None
+    pool: Pool | Passing | None = None
     loop: Loop | JobLoop
     if isinstance(task, JobTask):
         from worker.jobs.loop import JobLoop  # late: most workers do no jobs
 
         opening = open_input if task.takes == "files" else nullcontext
         loop = JobLoop(task, store, looking, opening, alive, worker=worker, scratch=scratch)
+        opened: Device | JobTask[Any] = task
     else:
         assert isinstance(task, MapTask)
         pool = _pool(task, open_input, settings)
+        opened = device = (Rolling if task.at_once > 1 else Device)(task, settings.batch)
+        signs.watch(device)
         loop = Loop(
-            task,
+            device,
             looking,
             pool,
             alive,
             worker=worker,
-            batch=settings.batch,
-            ahead=2 * settings.children,
+            ahead=AHEAD if isinstance(pool, Passing) else 2 * settings.children,
             flush_s=settings.flush_s,
         )
     stopped = threading.Event()
@@ -144,7 +151,7 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
         if not purse.has(0.0):
             raise purse.never_enough()
         purse.watch(stopped)
-    _open(task, settings.device)
+    _open(task.name, opened.open, settings.device)
     if purse.has_limit and not purse.is_priced:
         raise UsageError(NEEDS)
     alive({"state": "ready"})
@@ -166,7 +173,7 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
             viewing.kill()
         if pool:
             pool.close()
-        task.close()
+        opened.close()
 
 
 def _viewing(run: Run, settings: Settings) -> Viewing | None:
@@ -177,23 +184,18 @@ def _viewing(run: Run, settings: Settings) -> Viewing | None:
     return Viewing(run, settings)
 
 
-def _open(task: AnyTask, device: str) -> None:
+def _open(task: str, open_it: Callable[[str], None], device: str) -> None:
     """A model that does not load here will not load at the eighth try either."""
     try:
-        task.open(device)
+        open_it(device)
     except WorkerError:
         raise
     except Exception as error:
         log.debug("open failed", exc_info=True)
-        raise MachineError(f"task {task.name} cannot open {device}: {in_one_line(error)}") from error
+        raise MachineError(f"task {task} cannot open {device}: {in_one_line(error)}") from error
 
 
-def _pool(task: MapTask[Any, Any], open_input: OpenInput, settings: Settings) -> Preparing:
-    pool = _preparing(task, open_input, settings)
-    return Rolling(pool, asker(task), task.at_once) if task.at_once > 1 else pool
-
-
-def _preparing(task: MapTask[Any, Any], open_input: OpenInput, settings: Settings) -> Preparing:
+def _pool(task: MapTask[Any, Any], open_input: OpenInput, settings: Settings) -> Pool | Passing:
     if type(task).prepare is MapTask.prepare:
         return Passing()
     return Pool(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from tests.simulator import Faults, SimulatedStore, Simulation, World
@@ -29,8 +29,9 @@ ESTIMATES: Mapping[str, float] = {
     "10 times too low": SECONDS / 10,
     "10 times too high": SECONDS * 10,
 }
-AHEAD = 16
-"""samples that a worker prepares ahead: two a core, on a machine of eight"""
+CHILDREN = 8
+LOOK_S = 1.0
+"""a worker goes round so often while its device is busy"""
 
 
 def even(chance: random.Random) -> float:
@@ -92,30 +93,33 @@ class Tail(Simulation):
 
     def _work(self, claims: Claims) -> None:
         hands: deque[Holding] = deque()
-        appetite = Appetite(1, AHEAD, self.seconds_per_item)
-        take_at = 0.0
+        appetite = Appetite(CHILDREN, self.seconds_per_item)
         while not self._all_done():
-            if self._wants(hands, appetite) and self.clock.now() >= take_at:
-                if holding := claims.take():
-                    hands.append(holding)
-                    continue
-                take_at = self.clock.now() + claims.poll
             if hands:
-                appetite.answered(self._answer_one(hands))
-            else:
+                appetite.answered(self._answer_one(hands, claims, appetite))
+            elif not self._take(hands, claims, appetite):
                 self.clock.sleep(claims.poll)
 
-    def _wants(self, hands: Sequence[Holding], appetite: Appetite) -> bool:
-        waiting = sum(len(holding.left()) for holding in hands)
-        if not self.looks_ahead:
-            return not waiting
-        return appetite.wants(len(hands), max(0, waiting - AHEAD), waiting)
+    def _take(self, hands: deque[Holding], claims: Claims, appetite: Appetite) -> bool:
+        asked = self.clock.now()
+        if holding := claims.take():
+            hands.append(holding)
+            appetite.claimed(self.clock.now() - asked)
+        return bool(holding)
 
-    def _answer_one(self, hands: deque[Holding]) -> float:
+    def _answer_one(self, hands: deque[Holding], claims: Claims, appetite: Appetite) -> float:
         holding = hands[0]
         item = holding.left()[0]
         holding.begin([item])
-        self.clock.sleep(self.durations[item.id])
+        begun = self.clock.now()
+        take_at = begun if self.looks_ahead else math.inf
+        while (left := begun + self.durations[item.id] - self.clock.now()) > 0:
+            waiting = sum(len(holding.left()) for holding in hands) - 1
+            wants = appetite.wants(waiting, 1, 1, self.clock.now() - begun)
+            if not wants or self.clock.now() < take_at or self._take(hands, claims, appetite):
+                self.clock.sleep(min(left, LOOK_S))
+            else:
+                take_at = self.clock.now() + claims.poll
         holding.add([Result(item.id, item.input, Answer({}))])
         if holding.complete:
             holding.commit()

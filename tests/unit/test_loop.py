@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from tests.fakes import Bench, answered
-from tests.workers import PATIENCE_S
+from tests.workers import PATIENCE_S, eventually
+from worker import signs
 from worker.clock import Clock
-from worker.errors import ItemError, MachineError, StoreFullError
-from worker.items import Answer, Failure, Item, Result
+from worker.device import Device
+from worker.errors import ItemError, MachineError, StoreFullError, UnfinishedError
+from worker.items import UNANSWERED, Answer, Failure, Item, Result
 from worker.looking import Looking
 from worker.loop import Loop
 from worker.passing import Passing
@@ -49,16 +51,26 @@ def fine(item: Item) -> Answer:
 class Factory:
     """A loop over a bench's queue."""
 
-    def __init__(self, bench: Bench, task: Told, *, batch: int | None = 1, **settings: Any) -> None:
+    def __init__(
+        self,
+        bench: Bench,
+        task: Told,
+        *,
+        batch: int | None = 1,
+        pool: Passing | None = None,
+        device: Callable[[Told, int | None], Device] = Device,
+        **settings: Any,
+    ) -> None:
         self.bench, self.task = bench, task
-        self.pool = Passing()
+        self.pool = pool or Passing()
+        self.device = device(task, batch)
         claims = bench.worker("a")
         inbox = Inbox(bench.store, 4, bench.ttl, Clock(), lambda _: ([], []))  # type: ignore[arg-type]
         self.told: list[dict[str, Any]] = []
         looks = {name: settings.pop(name) for name in ("follow", "idle_exit_s") if name in settings}
         settings = {"ahead": 4, "flush_s": 5.0} | settings
         looking = Looking(claims, inbox, **looks)
-        self.loop = Loop(task, looking, self.pool, self.told.append, worker="a", batch=batch, **settings)
+        self.loop = Loop(self.device, looking, self.pool, self.told.append, worker="a", **settings)
 
     def run(self) -> dict[str, Result]:
         self.loop.run()
@@ -157,7 +169,7 @@ def test_an_item_that_stands_in_two_shards_in_hand_is_answered_once_for_both() -
     task = Told(fine)
     factory = Factory(bench, task)
     for _ in range(2):
-        factory.loop._taken(factory.loop._looking._claims.take_many(1))
+        factory.loop._supply.taken(factory.loop._looking._claims.take_many(1))
     assert set(factory.run()) == {"x", "y", "z"}
     assert sorted(input for batch in task.batches for input in batch) == ["x", "y", "z"]
 
@@ -173,16 +185,17 @@ def test_short_shards_are_taken_and_committed_together() -> None:
 
 def test_when_all_is_done_nobody_waits_for_another_look() -> None:
     factory = Factory(Bench(items=2, shard_size=2), Told(fine))
-    poll, waits = factory.pool.poll, []
+    poll, waits = factory.pool.poll, list[float]()
 
     def watched(timeout: float) -> list[Prepared]:
-        if not factory.loop._taking and not factory.loop._looking.goes_on(busy=False):
+        busy = factory.device.busy or factory.pool.under_way or factory.loop._supply.taking
+        if not factory.loop._looking.goes_on(busy=bool(busy)):
             waits.append(timeout)
         return poll(timeout)
 
     factory.pool.poll = watched  # type: ignore[method-assign]
     factory.run()
-    assert set(waits) == {0.0}
+    assert not any(waits)
 
 
 def test_what_is_answered_when_a_stop_comes_is_committed() -> None:
@@ -241,22 +254,25 @@ def test_results_are_written_behind_while_the_shard_goes_on() -> None:
 
 def test_nothing_is_begun_on_a_shard_that_was_taken_over_while_we_were_not_heard() -> None:
     bench = Bench(items=6, shard_size=6)
-    shard = bench.shards[0]
+    begun: list[list[str]] = []
 
-    def tell(item: Item) -> Answer:
-        if item.input == "001":
+    def poll(timeout: float) -> list[Prepared]:
+        if len(task.batches) == 2 and not begun:
+            eventually(lambda: not factory.device.is_silent(float("inf")))
+            begun.extend(task.batches)
             bench.clock.sleep(2 * bench.ttl)  # the machine slept
             heir = bench.wait(bench.worker("b"), 10 * bench.ttl)
             assert heir is not None
             heir.add([answered(one, "b") for one in heir.left()])
             heir.commit()
-        return fine(item)
+        return quiet_poll(timeout)
 
-    task = Told(tell)
-    Factory(bench, task, ahead=1).run()
-    begun = [input for batch in task.batches for input in batch]
-    assert len(begun) <= 4, "work went on after the shard was lost"
-    assert bench.store.head(layout.claim(shard.name, 2))
+    factory = Factory(bench, task := Told(fine), ahead=1)
+    quiet_poll = factory.pool.poll
+    factory.pool.poll = poll  # type: ignore[method-assign]
+    factory.run()
+    assert task.batches == begun != [], "work went on after the shard was lost"
+    assert bench.store.head(layout.claim(bench.shards[0].name, 2))
 
 
 def test_a_commit_that_fails_ends_the_worker_though_nothing_else_is_in_hand(
@@ -278,7 +294,7 @@ def test_a_commit_that_fails_ends_the_worker_though_nothing_else_is_in_hand(
 def test_a_careful_shard_takes_no_result_of_another_shard_for_its_own() -> None:
     bench = Bench(items=3, shard_size=3)
     factory = Factory(bench, Told(fine), batch=3)
-    factory.loop._taken([bench.take_carefully(factory.loop._looking._claims)])
+    factory.loop._supply.taken([bench.take_carefully(factory.loop._looking._claims)])
     factory.pool.submit(Item("foreign", "of a shard that was dropped"))
     assert set(factory.run()) == {"000", "001", "002"}
     assert factory.task.batches == [["000"], ["001"], ["002"]]
@@ -308,7 +324,7 @@ def test_what_was_taken_is_handed_back_though_an_earlier_write_failed() -> None:
     gate.set()
     factory.loop._clerk.start(lambda: None).result()  # behind it
     with pytest.raises(MachineError):
-        factory.loop._taken([whole, fresh])
+        factory.loop._supply.taken([whole, fresh])
     factory.loop.hand_back()
     assert bench.store.head(layout.released(fresh.shard.name, 1))
 
@@ -318,18 +334,50 @@ def test_idle_exit_ends_a_worker_that_follows_though_it_keeps_looking() -> None:
     assert len(factory.run()) == 1
 
 
-def test_each_item_that_is_tried_alone_is_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_item_that_is_tried_alone_is_a_sign_of_life() -> None:
     def tell(item: Item) -> Answer:
         if len(factory.task.batches[-1]) > 1:
             raise ValueError("together they are too much")
-        told.append(len(factory.told))
+        given.append(factory.device.value)
         return fine(item)
 
-    told: list[int] = []
+    given: list[float] = []
     factory = Factory(Bench(items=4, shard_size=4), Told(tell), batch=4)
-    monkeypatch.setattr("worker.loop.TICK_S", 0.0)
     assert set(kinds(factory.run()).values()) == {"ok"}
-    assert told == sorted(set(told)), "two items went by in silence"
+    assert given == sorted(set(given)), "two items went by in silence"
+
+
+@pytest.mark.parametrize("gets_on", [True, False])
+def test_a_long_answer_is_told_of_while_it_gets_on(gets_on: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who hangs is silent, and loses its shard (test_parent.py)."""
+    rounds, heard = 0, list[bool]()
+
+    def poll(timeout: float) -> list[Prepared]:
+        nonlocal rounds
+        rounds += 1
+        return quiet_poll(timeout)
+
+    def go_round() -> None:
+        until = rounds + 2
+        eventually(lambda: factory.pool.wake() or rounds >= until)
+
+    def tell(item: Item) -> Answer:
+        go_round()  # that it was begun is a sign
+        for _ in range(3):
+            before = len(factory.told)
+            if gets_on:
+                signs.give()
+            go_round()
+            heard.append(len(factory.told) > before)
+        return fine(item)
+
+    factory = Factory(Bench(items=1), Told(tell))
+    quiet_poll = factory.pool.poll
+    monkeypatch.setattr(factory.pool, "poll", poll)
+    monkeypatch.setattr(signs, "_watched", factory.device)
+    monkeypatch.setattr("worker.loop.TICK_S", 0.0)
+    factory.run()
+    assert heard == [gets_on] * 3
 
 
 class Settled(Passing):
@@ -345,8 +393,7 @@ class Settled(Passing):
 
 
 def test_what_is_settled_before_the_device_takes_no_place_in_a_batch() -> None:
-    factory = Factory(Bench(items=12, shard_size=12), task := Told(fine), batch=4, ahead=12)
-    factory.loop._pool = Settled()
+    factory = Factory(Bench(items=12, shard_size=12), task := Told(fine), batch=4, ahead=12, pool=Settled())
     results = factory.run()
     assert task.batches == [["000", "003", "006", "009"]]
     assert set(kinds(results).values()) == {"ok", "absent"}
@@ -364,8 +411,109 @@ def test_a_device_that_nothing_needs_does_not_wait() -> None:
     factory = Factory(Bench(items=3, shard_size=3), Told(fine), batch=4)
     factory.run()
     assert factory.told[-1]["waited_share"] is not None
-    factory = Factory(Bench(items=3, shard_size=3), Told(fine), batch=4)
-    factory.loop._pool = Settled()
-    factory.loop._pool.settle = lambda one: Prepared(one.item, fine(one.item), 0.0)  # type: ignore[method-assign]
+    settled = Settled()
+    settled.settle = lambda one: Prepared(one.item, fine(one.item), 0.0)  # type: ignore[method-assign]
+    factory = Factory(Bench(items=3, shard_size=3), Told(fine), batch=4, pool=settled)
     factory.run()
     assert factory.told[-1]["waited_share"] is None
+
+
+def test_a_batch_is_as_large_as_the_task_likes_at_the_moment() -> None:
+    def tell(item: Item) -> Answer:
+        task.batch = {"002": 1, "004": 3}.get(
+            item.input, task.batch
+        )  # memory ran out; and there is more again
+        return fine(item)
+
+    factory = Factory(Bench(items=8, shard_size=8), task := Told(tell), batch=None, ahead=8)
+    task.batch = 3
+    factory.run()
+    assert [len(batch) for batch in task.batches] == [3, 1, 1, 3]
+
+
+def test_what_a_stopped_engine_did_not_get_to_is_handed_back_and_no_failure() -> None:
+    def tell(item: Item) -> Answer | Failure:
+        if item.input == "002":
+            factory.loop.stop("SIGTERM")
+        return fine(item) if item.input < "003" else UNANSWERED
+
+    bench = Bench(items=8, shard_size=8)
+    factory = Factory(bench, Told(tell), batch=8, ahead=8)
+    factory.run()
+    assert factory.loop.counts.failed == 0
+    assert b'"SIGTERM"' in bench.store.get(layout.released(bench.shards[0].name, 1))
+    heir = bench.take(bench.worker("b"))
+    assert [item.input for item in heir.left()] == ["003", "004", "005", "006", "007"]
+
+
+def test_a_batch_of_which_nothing_is_answered_at_a_stop_is_handed_back_whatever_is_raised() -> None:
+    def tell(_: Item) -> Answer:
+        factory.loop.stop("SIGTERM")
+        raise UnfinishedError("stopped before this was asked")
+
+    bench = Bench(items=4, shard_size=4)
+    factory = Factory(bench, Told(tell), batch=4)
+    factory.run()
+    assert len(bench.take(bench.worker("b")).left()) == 4
+
+
+def test_after_a_stop_what_was_not_tried_alone_yet_is_not_tried() -> None:
+    def tell(item: Item) -> Answer:
+        if len(factory.task.batches) == 1:
+            raise ValueError("together they are too much")
+        factory.loop.stop("SIGTERM")
+        return fine(item)
+
+    bench = Bench(items=4, shard_size=4)
+    factory = Factory(bench, Told(tell), batch=4)
+    factory.run()
+    assert len(factory.task.batches) == 2
+    assert len(bench.take(bench.worker("b")).left()) == 3
+
+
+def test_while_a_batch_is_on_the_device_the_next_shards_are_taken_and_prepared() -> None:
+    def tell(item: Item) -> Answer:
+        if len(factory.task.batches) == 1:
+            eventually(lambda: factory.pool.wake() or len(factory.loop._supply._ready) >= 2)
+        return fine(item)
+
+    factory = Factory(Bench(items=8, shard_size=2), Told(tell), batch=2, ahead=4)
+    assert set(kinds(factory.run()).values()) == {"ok"}
+
+
+def test_what_is_settled_is_written_while_a_batch_is_on_the_device() -> None:
+    def tell(item: Item) -> Answer:
+        eventually(lambda: factory.loop.counts.answered == 2)
+        return fine(item)
+
+    factory = Factory(Bench(items=3, shard_size=3), Told(tell), ahead=3, pool=Settled())
+    assert kinds(factory.run())["000"] == "ok"
+
+
+def test_an_error_does_not_wait_long_for_a_batch_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def tell(item: Item) -> Answer:
+        gate.wait(PATIENCE_S)
+        return fine(item)
+
+    monkeypatch.setattr("worker.device.CLOSE_S", 0.05)
+    gate = threading.Event()
+    device = Device(Told(tell))
+    device.begin([Prepared(Item("x", "x"), Item("x", "x"), 0.0)], lambda: None)
+    begun = time.monotonic()
+    device.close()
+    assert time.monotonic() - begun < PATIENCE_S / 2
+    gate.set()
+
+
+def test_what_was_answered_before_the_machine_fell_ill_is_kept() -> None:
+    def tell(item: Item) -> Answer:
+        if item.input == "006":
+            raise MachineError("the endpoint denies us")
+        return fine(item)
+
+    bench = Bench(items=8, shard_size=8)
+    factory = Factory(bench, Told(tell), ahead=8)
+    with pytest.raises(MachineError):
+        factory.loop.run()
+    factory.loop.hand_back()
+    assert [item.input for item in bench.take(bench.worker("b")).left()] == ["006", "007"]

@@ -12,9 +12,8 @@ from tests.unit.test_loop import Factory, Told, fine, kinds
 from tests.workers import PATIENCE_S, eventually
 from worker.errors import MachineError, UnfinishedError
 from worker.items import Answer, Failure, Item
-from worker.passing import Passing
 from worker.pool import Prepared
-from worker.rolling import Rolling, asker
+from worker.rolling import Rolling
 
 
 class Endpoint:
@@ -48,112 +47,93 @@ def endpoint() -> Iterator[Endpoint]:
         event.set()
 
 
-def rolling(endpoint: Endpoint, count: int, at_once: int = 2) -> Rolling:
-    """With so many items begun."""
-    found = Rolling(Passing(), asker(Told(endpoint)), at_once)
-    for n in range(count):
-        found.submit(Item(f"id{n}", f"{n:03d}"))
-    assert found.poll(0.0) == []
-    eventually(lambda: len(endpoint.asked) == min(count, at_once))
-    return found
+class AtOnce(Told):
+    at_once = 2
 
 
-def answered(rolling: Rolling) -> list[str]:
-    found: list[Prepared] = []
-    eventually(lambda: found.extend(rolling.poll(0.1)) or found)
-    return sorted(one.item.input for one in found)
-
-
-def test_another_is_begun_as_one_ends_and_the_slowest_holds_nobody_up(endpoint: Endpoint) -> None:
-    pool = rolling(endpoint, 4)
-    assert endpoint.asked == ["000", "001"]
+def test_there_is_room_as_soon_as_one_is_answered(endpoint: Endpoint) -> None:
+    device = Rolling(AtOnce(endpoint))
+    rung = threading.Event()
+    for n in range(2):
+        assert not device.is_full
+        item = Item(f"id{n}", f"{n:03d}")
+        device.begin([Prepared(item, item, 0.0)], rung.set)
+    assert device.is_full
+    assert [one.item.input for one in device.hand] == ["000", "001"]
+    assert device.collect() == []
     endpoint.answers("001")
-    assert answered(pool) == ["001"]
-    eventually(lambda: endpoint.asked == ["000", "001", "002"])
-    endpoint.answers("002", "003")
-    eventually(lambda: "003" in endpoint.asked)
-    eventually(lambda: [pool.poll(0.1), pool.under_way == 1][1])
+    assert rung.wait(PATIENCE_S)
+    (batch,) = device.collect()
+    assert batch.outcomes == [Answer({"said": "001"})]
+    assert device.busy
+    assert not device.is_full
+    assert [one.item.input for one in device.hand] == ["000"]
     endpoint.answers("000")
-    assert answered(pool) == ["000"]
-    assert pool.under_way == 0
-
-
-def test_an_error_of_one_fails_it_alone_and_says_where(endpoint: Endpoint) -> None:
-    pool = rolling(endpoint, 1)
-    endpoint.raises["000"] = ValueError("no such colour")
-    endpoint.answers("000")
-    found: list[Prepared] = []
-    eventually(lambda: found.extend(pool.poll(0.1)) or found)
-    assert isinstance(found[0].outcome, Failure)
-    assert "ValueError: no such colour (test_loop.py:" in found[0].outcome.message
-
-
-def test_trouble_is_raised_when_all_who_were_asked_have_answered(endpoint: Endpoint) -> None:
-    pool = rolling(endpoint, 3)
-    endpoint.raises["000"] = endpoint.raises["002"] = MachineError("it does not let us in")
-    endpoint.answers("000", "002")
-    eventually(lambda: "002" in endpoint.asked)
-    assert pool.poll(0.1) == []
-    endpoint.answers("001")
-    assert answered(pool) == ["001"]
-    with pytest.raises(MachineError, match="let us in"):
-        pool.poll(0.0)
-    assert sorted(item.input for item in pool.drop()) == ["000", "002"]
-
-
-def test_what_is_begun_is_not_dropped_and_what_is_not_is_given_back(endpoint: Endpoint) -> None:
-    pool = rolling(endpoint, 4)
-    assert [item.input for item in pool.drop()] == ["002", "003"]
-    endpoint.answers("000", "001")
-    assert sorted(one.item.input for one in pool.finish()) == ["000", "001"]
-    assert endpoint.asked == ["000", "001"]
-
-
-def test_the_end_waits_for_what_is_begun_and_begins_nothing(endpoint: Endpoint) -> None:
-    pool = rolling(endpoint, 4)
-    threading.Timer(0.1, endpoint.answers, ["000", "001"]).start()
-    assert sorted(one.item.input for one in pool.finish()) == ["000", "001"]
-    assert endpoint.asked == ["000", "001"]
+    eventually(device.collect)
+    assert not device.busy
+    device.close()
 
 
 def rolled(endpoint: Endpoint, bench: Bench) -> Factory:
-    """A loop whose task's answers are waited for."""
-    factory = Factory(bench, Told(endpoint), batch=4)
-    factory.loop._pool = Rolling(factory.pool, asker(factory.task), 2)
-    return factory
+    return Factory(bench, AtOnce(endpoint), batch=None, device=Rolling)
 
 
-def test_all_of_a_queue_is_answered(endpoint: Endpoint) -> None:
+def begun(factory: Factory) -> threading.Thread:
+    def run() -> None:
+        """As the process does."""
+        try:
+            factory.loop.run()
+        except (MachineError, UnfinishedError) as error:
+            factory.told.append({"raised": str(error)})
+            factory.loop.hand_back()
+
+    loop = threading.Thread(target=run)
+    loop.start()
+    return loop
+
+
+def ended(loop: threading.Thread) -> bool:
+    loop.join(PATIENCE_S)
+    return not loop.is_alive()
+
+
+def test_the_slowest_holds_nobody_up_and_nobody_is_asked_twice(endpoint: Endpoint) -> None:
     bench = Bench(items=10, shard_size=4)
-    endpoint.answers(*(f"{n:03d}" for n in range(10)))
-    results = rolled(endpoint, bench).run()
-    assert len(results) == 10
+    factory = rolled(endpoint, bench)
+    endpoint.answers(*(f"{n:03d}" for n in range(1, 10)))
+    loop = begun(factory)
+    eventually(lambda: len(endpoint.asked) == 10)
+    endpoint.answers("000")
+    assert ended(loop)
+    results = factory.results()
+    assert sorted(endpoint.asked) == sorted(results)
     assert set(kinds(results).values()) == {"ok"}
-    assert sorted(endpoint.asked) == sorted(results), "nobody was asked twice"
+
+
+def test_an_error_of_one_fails_it_alone(endpoint: Endpoint) -> None:
+    endpoint.raises["001"] = ValueError("no such colour")
+    endpoint.answers(*(f"{n:03d}" for n in range(4)))
+    results = rolled(endpoint, Bench(items=4, shard_size=4)).run()
+    assert kinds(results) == {"000": "ok", "001": "error", "002": "ok", "003": "ok"}
 
 
 @pytest.mark.parametrize("by", ["stop", "trouble"])
-def test_what_was_paid_for_is_written_however_it_ends(endpoint: Endpoint, by: str) -> None:
-    bench = Bench(items=4, shard_size=4)
+def test_what_was_begun_is_written_however_it_ends_and_nothing_more_is_begun(
+    endpoint: Endpoint, by: str
+) -> None:
+    bench = Bench(items=6, shard_size=6)
     factory = rolled(endpoint, bench)
-    endpoint.raises["001"] = UnfinishedError("the money is spent")
-    loop = threading.Thread(target=run, args=(factory,))
-    loop.start()
+    loop = begun(factory)
     eventually(lambda: len(endpoint.asked) == 2)
     if by == "stop":
         factory.loop.stop("SIGTERM")
+    else:
+        endpoint.raises["001"] = UnfinishedError("the money is spent")
     endpoint.answers("001")
-    threading.Timer(0.2, endpoint.answers, ["000", "002", "003"]).start()
-    loop.join(PATIENCE_S)
-    assert not loop.is_alive()
-    left = [item.input for item in bench.take(bench.worker("b")).left()]
-    assert "000" not in left
-    assert "001" in left, "it raised"
-
-
-def run(factory: Factory) -> None:
-    """As the process does."""
-    try:
-        factory.loop.run()
-    except UnfinishedError:
-        factory.loop.hand_back()
+    eventually(lambda: len(factory.device.hand) == 1)
+    endpoint.answers("000", "002", "003", "004", "005")
+    assert ended(loop)
+    assert sorted(endpoint.asked) == ["000", "001"]
+    left = {item.input for item in bench.take(bench.worker("b")).left()}
+    assert left == {"002", "003", "004", "005"} | ({"001"} if by == "trouble" else set())
+    assert ({"raised": "the money is spent"} in factory.told) == (by == "trouble")

@@ -85,7 +85,7 @@ class OpenAi(VisionEngine):
         except ImportError as error:
             raise MachineError(f"engine openai needs {error.name}: pip install httpx") from None
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every call
-        self.batch = 2 * self.at_once  # as many again stand ready
+        self.batch = self.at_once  # as many again stand ready
         self._background = Background()
         self._calls = Calls(
             self._endpoint,

@@ -122,6 +122,7 @@ class GhostProbing(MapTask[GhostProbingParams, "Question"]):
         with self._counting:
             self._clips_asked += len(samples)
         said = asking.ask(self._vision, samples)
+        self.batch = self._vision.batch  # memory may have run out
         return [
             asking.answer(question, one, self._chosen, self._screened_by, KEY_FRAMES * self.params.pictures)
             for question, one in zip(samples, said, strict=True)
