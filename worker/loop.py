@@ -85,6 +85,7 @@ class Loop:
 
     def run(self) -> None:
         """Until there is nothing left to do, or until stop()."""
+        self._answered = time.monotonic()  # what opening took is no reason for a small batch
         while self._goes_on():
             settled = self._hear()
             answered = self._device.collect()

@@ -23,6 +23,7 @@ MEASUREMENTS = {
     "traffic": (),
     "memory": (),
     "tails": (),
+    "feeding": (),
     "video": (),
     "live": (),
     "ghosts": (),

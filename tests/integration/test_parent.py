@@ -65,6 +65,18 @@ def test_a_hung_worker_loses_its_shard_and_the_item_in_hand_is_named(
     assert len(record["in_hand"]) == 1
 
 
+def test_an_answer_that_takes_longer_than_the_limit_and_gets_on_is_waited_for(
+    tmp_path: Path, nursery: Nursery
+) -> None:
+    store = queue_of(tmp_path / "queue", "steady --set seconds=6", "long")
+    told: list[Alive] = []
+    with StopListener() as stop:
+        incarnation = Incarnation(nursery, 600.0, Settings(store.url), stop, told.append)
+        incarnation._limit = 4.0
+        assert incarnation.run() == Ending(0, progress=1)
+    assert len(told) > 3
+
+
 def test_a_worker_that_dies_is_replaced_until_it_has_died_too_often(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nursery: Nursery
 ) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from worker import signs
 from worker.errors import ItemError
 from worker.items import Answer, Failure, Item
 from worker.tasks.task import MapTask, Params
@@ -49,8 +50,21 @@ class Sleepy(MapTask[Seconds, Item]):
             ends = time.monotonic() + self.params_of(item).seconds
             while (left := ends - time.monotonic()) > 0 and not Path(os.environ.get(HASTE, "-")).exists():
                 time.sleep(min(left, 0.02))
+                self.get_on()
             answers.append(Answer({"slept": item.input}))
         return answers
+
+    def get_on(self) -> None:
+        """In silence."""
+
+
+class Steady(Sleepy):
+    """It takes as long, and shows that it gets on."""
+
+    name = "steady"
+
+    def get_on(self) -> None:
+        signs.give()
 
 
 class Seen(MapTask[Params, Item]):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.bench.feeding import LARGE
 from tests.simulated_loop import LoopSimulation
 from tests.simulator import Faults
 from worker import careful
@@ -50,19 +51,7 @@ def test_one_seed_is_one_history() -> None:
 
 def test_a_device_with_large_batches_of_small_shards_does_not_wait() -> None:
     """Clips cut into shards of 15 by an estimate of 4 s each, of which the device answers 64 in 8 s."""
-    simulation = LoopSimulation(
-        1,
-        Faults(),
-        items=1_920,
-        shard_size=15,
-        workers=1,
-        seconds_per_item=0.125,
-        batch=64,
-        children=16,
-        ahead=32,
-        prepare_s=(1.2, 1.4),
-    ).run()
-    assert simulation.idle_share < 0.05
+    assert LARGE.run().idle_share < 0.05
 
 
 # The simulation itself must be able to fail: each of these takes a decision out.

@@ -119,7 +119,8 @@ class VisionEngine(Engine):
         signs.give()
 
     def spent(self) -> Mapping[str, Json]:
-        """Since open(): tokens, seconds of prefill and of decoding, and the like, for performance.json.
+        """Since open(), from any thread: tokens, seconds of prefill and of decoding, and the like, for
+        performance.json.
 
         Numbers, which add up over workers; other values say what was chosen, and why."""
         return {}

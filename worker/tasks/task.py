@@ -84,8 +84,8 @@ class Task(Generic[P]):
         """From any thread: answer() shall end soon. What has no answer by then is UNANSWERED."""
 
     def spent(self) -> Mapping[str, Json]:
-        """Since open(): what the device did, in numbers that add up over workers; other values say what
-        was chosen."""
+        """Since open(), from any thread: what the device did, in numbers that add up over workers; other
+        values say what was chosen."""
         return {}
 
     def together(self, results: Iterable[Result]) -> Iterable[Result]:
