@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -161,27 +160,6 @@ def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(
     assert qwen.batch == 1
     assert "do not fit" in caplog.text
     assert Remembered().get(qwen._memory_key) == Size(1, 4)
-
-
-def test_the_fullest_card_decides_and_what_a_stop_cut_short_is_not_remembered(
-    folders: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    qwen = engine(folders["qwen2_5_vl"])
-    holds = {"one": 12, "other": 8}
-    asked: list[str] = []
-    monkeypatch.setattr(Qwen, "_device", SimpleNamespace(type="cuda"))
-    monkeypatch.setattr(Qwen, "_memory_key", "these cards")
-    monkeypatch.setattr(Qwen, "_fitting_on", lambda _, card: asked.append(card) or holds[card])
-    qwen._cards = list(holds)
-    qwen.stop()
-    assert qwen._fitting() == Size(1, 1)
-    assert Remembered().get("these cards") is None
-    qwen._stopped = False
-    assert qwen._fitting() == Size(8, 8)
-    assert Remembered().get("these cards") == Size(8, 8)
-    asked.clear()
-    assert qwen._fitting() == Size(8, 8)
-    assert asked == []
 
 
 @pytest.mark.parametrize("larger", [{"max_tokens": 513}, {"prompt": "? " * 1100}, {"frames": 33}])

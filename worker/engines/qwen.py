@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from worker.engines import flops
-from worker.engines.batching import Batches, Probe, Remembered, Size, fitting, probed
+from worker.engines import flops, measuring
+from worker.engines.batching import Batches, Remembered, Size
 from worker.engines.carrying import Carrier
 from worker.engines.decoding import Decoder, Prompt, Said, too_large
 from worker.engines.engine import Reply, Request, VisionEngine
@@ -25,8 +25,6 @@ from worker.items import UNANSWERED, Failure, Json
 
 FRAMES, WORDS, ANSWER = 32, 1024, 512
 """the longest request that is expected: its frames, and the tokens of its prompt and of its answer"""
-WITHOUT_A_GPU = 4
-"""requests at once where there is no memory of a device to measure"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +77,7 @@ class Qwen(VisionEngine):
         add_by_place(model.model.language_model)
         self._embed = model.get_input_embeddings()
         ends = model.generation_config.eos_token_id
-        self._cards = sorted({one.device for one in model.parameters()}, key=str)
+        cards = sorted({one.device for one in model.parameters()}, key=str)
         self._carrier = Carrier(self._device)
         ends = [ends] if isinstance(ends, int) else ends or []
         self._grammar = grammar_of(self._tokenizer, ends, len(self._embed.weight))
@@ -91,7 +89,9 @@ class Qwen(VisionEngine):
         self._requests = self._prompt_tokens = self._generated_tokens = 0
         self._flops = 0.0
         self._expected = True
-        size = self._fitting()
+        size = measuring.measured(
+            self._memory_key, cards, self._decoder, self._longest, lambda: self._stopped
+        )
         self.batch = size.batch
         self._decoder.begin_anew()
         self._batches = Batches(
@@ -162,37 +162,13 @@ class Qwen(VisionEngine):
 
     # memory
 
-    def _fitting(self) -> Size:
-        if self._device.type != "cuda":
-            return Size(WITHOUT_A_GPU, WITHOUT_A_GPU)
-        if (known := Remembered().get(self._memory_key)) is not None:
-            return known
-        fits = min(map(self._fitting_on, self._cards))
-        if self._stopped:  # what was tried was not gone through with
-            return Size(1, 1)
-        found = Size(fits, fits)
-        Remembered().put(self._memory_key, found)
-        return found
-
-    def _fitting_on(self, card: Any) -> int:
-        import torch
-
-        probes = probed(lambda count: self._probe(count, card))
-        self._decoder.release()
-        free, _ = torch.cuda.mem_get_info(card)
-        return fitting(probes, free + torch.cuda.memory_reserved(card))
-
-    def _probe(self, count: int, card: Any) -> Probe:
-        import torch
-
-        self._decoder.release()
-        torch.cuda.reset_peak_memory_stats(card)
+    def _longest(self, count: int) -> None:
+        """So many of the longest requests that are expected are asked."""
         width, height = self._sight.frame_size(1600, 900)
         frames = [np.zeros((height, width, 3), np.uint8)] * FRAMES
         asked = self._read(Request(frames, range(FRAMES), " ?" * WORDS, max_tokens=2))
         assert isinstance(asked, Asked)
         self._decoder.generate([self._prompt(asked, room=ANSWER)] * count)
-        return Probe(count, torch.cuda.max_memory_allocated(card), self._decoder.kept)
 
     def _remember(self, batch: int) -> None:
         if self._expected:
@@ -200,15 +176,8 @@ class Qwen(VisionEngine):
 
     @property
     def _memory_key(self) -> str:
-        """What the memory that a request takes depends on."""
-        import torch
-
-        card = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "cpu"
-        made = [self._about.get(one) for one in ("quantisation", "precision", "attention")]
-        tokens = f"{FRAMES} frames, {WORDS} + {ANSWER} tokens"
-        return " | ".join(
-            map(str, (card, self.choice.model, self.choice.revision, *made, tokens, torch.__version__))
-        )
+        longest = f"{FRAMES} frames, {WORDS} + {ANSWER} tokens"
+        return measuring.key(self._device, self.choice, self._about, longest)
 
     # figures
 
