@@ -79,6 +79,25 @@ class Device:
         return self._wanted_batch or self.task.batch
 
     @property
+    def takes(self) -> int:
+        """So many samples are answered together."""
+        return self.batch
+
+    @property
+    def at_once(self) -> int:
+        """So many batches may be there."""
+        return 1
+
+    @property
+    def hand(self) -> Sequence[Prepared]:
+        """What is there while there is room for more."""
+        return ()
+
+    @property
+    def is_full(self) -> bool:
+        return self.busy
+
+    @property
     def busy(self) -> bool:
         return self._answering is not None
 
@@ -117,7 +136,7 @@ class Device:
 
     def _answer(self, samples: Sequence[Prepared]) -> None:
         while samples:
-            size, begun = self.batch, time.monotonic()
+            size, begun = self.takes, time.monotonic()
             outcomes = self._outcomes(samples[:size])
             self._done.append(Batch(samples[:size], outcomes, time.monotonic() - begun))
             samples = samples[size:]

@@ -129,7 +129,7 @@ class Loop:
     def _hear(self) -> list[Prepared]:
         """Waits until a child, the device or the clerk has something for us."""
         begun = time.monotonic()
-        free, starved = not self._device.busy, bool(self._pool.under_way)
+        free, starved = not self._device.is_full, bool(self._pool.under_way)
         settled = self._supply.hear(self._patience(free, starved))
         if free and starved:
             self.counts.waited_s += time.monotonic() - begun
@@ -149,12 +149,11 @@ class Loop:
     # answer
 
     def _answer(self) -> None:
-        """The next samples, if the device is free."""
-        if self._device.busy:
-            return
+        """The next samples, while there is room for them."""
         is_due = time.monotonic() - self._answered >= self._flush_s  # samples are not kept waiting
-        if samples := self._supply.samples(self._device.batch, due=is_due):
-            self._clerk.later(begin, self._supply.of({one.item.id: one.item for one in samples}))
+        while not self._device.is_full and (samples := self._supply.samples(self._device.takes, due=is_due)):
+            there = {one.item.id: one.item for one in (*self._device.hand, *samples)}
+            self._clerk.later(begin, self._supply.of(there))
             self._device.begin(samples, self._pool.wake)
 
     def _results(self, batches: Sequence[Batch]) -> list[Result]:
@@ -162,7 +161,7 @@ class Loop:
             self._answered = time.monotonic()
             self.counts.uses_device = True
         for batch in batches:
-            self._appetite.answered(batch.each)
+            self._appetite.answered(batch.each / self._device.at_once)
         return [
             self._result(one, outcome, batch.each)
             for batch in batches

@@ -21,7 +21,14 @@ from worker.blame import in_one_line
 from worker.cli import logs
 from worker.clock import Clock
 from worker.device import Device
-from worker.errors import MachineError, StoreAwayError, StoreFullError, UnfinishedError, WorkerError
+from worker.errors import (
+    MachineError,
+    StoreAwayError,
+    StoreFullError,
+    UnfinishedError,
+    UsageError,
+    WorkerError,
+)
 from worker.inputs import OpenInput, present_roots
 from worker.items import Json
 from worker.link import Alive, End, Heard, Line, RemoteLife, Start, Stop
@@ -30,11 +37,13 @@ from worker.loop import Loop
 from worker.models import choice_of
 from worker.passing import Passing
 from worker.pool import Pool
+from worker.purse import END_S, NEEDS, Purse
 from worker.queue.claims import Claims
 from worker.queue.inbox import Inbox, Read, read_lines
 from worker.queue.intake import finish_retries, roots
 from worker.queue.recipe import Run, require
 from worker.queue.store import Store, open_store
+from worker.rolling import Rolling
 from worker.scratch import hold
 from worker.settings import Settings
 from worker.tasks import params, registry
@@ -93,11 +102,19 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
     most = None if settings.scratch_gb is None else int(settings.scratch_gb * 1e9)
     open_input = OpenInput(places, scratch, None if settings.root else settings.queue, most)
 
+    purse = Purse(store, worker, budget=settings.budget, per_hour=settings.price_per_hour)
+    task.purse = purse
+    spent_up = False
+
     def alive(info: dict[str, Json]) -> None:
+        nonlocal spent_up
         life.tell()
         device = settings.device_name or settings.device
         hw = {"hw": settings.hw} if settings.hw else {}
-        line.send(Alive({**info, **hw, "device": device, "host": os.uname().nodename}))
+        line.send(Alive({**purse.told(info), **hw, "device": device, "host": os.uname().nodename}))
+        if not spent_up and not purse.has(0.0):
+            spent_up = True
+            loop.stop(str(purse.over()), END_S)
 
     looking = Looking(
         Claims(store, life, clock, of_jobs=isinstance(task, JobTask)),
@@ -116,7 +133,7 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
     else:
         assert isinstance(task, MapTask)
         pool = _pool(task, open_input, settings)
-        opened = device = Device(task, settings.batch)
+        opened = device = (Rolling if task.at_once > 1 else Device)(task, settings.batch)
         signs.watch(device)
         loop = Loop(
             device,
@@ -130,11 +147,20 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
     stopped = threading.Event()
     threading.Thread(target=_listen, args=(line, life, loop, stopped), name="ear", daemon=True).start()
     finish_retries(store)
+    if purse.has_limit:
+        purse.look()
+        if not purse.has(0.0):
+            raise purse.never_enough()
+        purse.watch(stopped)
     _open(task.name, opened.open, settings.device)
+    if purse.has_limit and not purse.is_priced:
+        raise UsageError(NEEDS)
     alive({"state": "ready"})
     viewing = _viewing(run, settings)
     try:
         loop.run()
+        if spent_up:
+            raise purse.over()
         if viewing:
             viewing.end(stopped)
     except (StoreAwayError, StoreFullError):

@@ -31,6 +31,10 @@ class Settings:
     item_memory_gb: float | None = None
     scratch_gb: float | None = None
     """that inputs fetched from a blob store may take of the disk at once; None: what is free"""
+    budget: float | None = None
+    """USD that all workers of the queue may spend"""
+    price_per_hour: float | None = None
+    """USD of this worker's share of its machine"""
     ttl: float = 60.0
     follow: bool = False
     idle_exit_s: float | None = None

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -17,9 +18,13 @@ from worker.engines import calls, waiting
 from worker.engines.choice import Choice
 from worker.engines.engine import Reply, Request
 from worker.engines.openai import OpenAi
-from worker.errors import EndpointAwayError, MachineError, UnfinishedError, WorkerError
-from worker.items import Failure
+from worker.errors import EndpointAwayError, MachineError, UnfinishedError, UsageError, WorkerError
+from worker.items import UNANSWERED, Failure
 from worker.media.rgb import Rgb
+from worker.purse import Purse
+from worker.queue import layout
+from worker.queue.beat import Beat
+from worker.queue.store import open_store
 
 KEY = "s3cr3tV4lu3plain"
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}
@@ -43,12 +48,13 @@ def start(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
-    def start(patience: float = 20.0, **environment: str) -> OpenAi:
+    def start(patience: float = 20.0, purse: Purse | None = None, **environment: str) -> OpenAi:
         monkeypatch.setattr(waiting, "PATIENCE_S", patience)
         monkeypatch.setattr(calls, "BACKOFF", wait_random_exponential(0.2, max=1.0))
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         engine = OpenAi(Choice("openai", "gpt-test"))
+        engine.purse = purse
         begun.append(engine)
         engine.open("cpu")
         return engine
@@ -118,7 +124,7 @@ def test_answers_stand_in_the_order_of_the_questions(start: Start, server: Serve
 def test_no_more_than_so_many_are_asked_at_once(start: Start, server: Server) -> None:
     server.turns = [says(after=0.1) for _ in range(9)]
     engine = start(WORKER_CONCURRENCY="3")
-    assert engine.batch == 3
+    assert engine.at_once == 3
     engine.answer(requests(9))
     assert server.most_busy == 3
 
@@ -402,12 +408,18 @@ def test_a_stop_ends_the_waiting_and_keeps_what_is_paid_for(start: Start, server
     paid, *rest = sorted(engine.answer(requests(4)), key=lambda one: isinstance(one, Failure))
     assert time.monotonic() - begun < 5
     assert isinstance(paid, Reply)
-    for one in rest:
-        assert isinstance(one, Failure)
-        assert one.blames_machine
+    assert rest == [UNANSWERED] * 3
     assert len(server.asked) == 2
-    with pytest.raises(UnfinishedError, match="stopped"):
-        engine.answer([request()])
+    assert engine.answer([request()]) == [UNANSWERED]
+
+
+def test_threads_may_ask_beside_each_other(start: Start, server: Server) -> None:
+    server.turns = [says(after=0.3) for _ in range(4)]
+    engine = start(WORKER_CONCURRENCY="4")
+    with ThreadPoolExecutor(4) as threads:
+        told = list(threads.map(lambda n: engine.answer([request(f"q{n}")]), range(4)))
+    assert told == [[Reply(f"re: q{n}", 10)] for n in range(4)]
+    assert server.most_busy == 4
 
 
 # what it cost
@@ -456,3 +468,53 @@ def test_no_key_is_repeated(
     assert "you sent *** as" in everything
     assert KEY not in everything
     assert "pa55word-of-some-length" not in everything
+
+
+# a budget
+
+
+def with_purse(start: Start, budget: float, *, others: float = 0.0) -> tuple[OpenAi, Purse]:
+    """A question costs 0.0021 USD in truth, and its answer may cost up to 77 tokens."""
+    store = open_store("memory://budget")
+    info = {"paid_usd": others}
+    store.put(layout.worker("other"), Beat("other", 1, 60.0, info=info).encode())
+    purse = Purse(store, "mine", budget=budget, per_hour=None)
+    purse.look()
+    engine = start(purse=purse, WORKER_PRICE_IN="2", WORKER_PRICE_OUT="10", WORKER_CONCURRENCY="4")
+    return engine, purse
+
+
+def test_no_question_is_asked_that_could_exceed_the_budget(start: Start, server: Server) -> None:
+    engine, purse = with_purse(start, 0.05)
+    server.turns = [says(after=0.05) for _ in range(99)]
+    outcomes = engine.answer(requests(99))
+    replies = [one for one in outcomes if isinstance(one, Reply)]
+    assert [one for one in outcomes if one not in replies] == [UNANSWERED] * (99 - len(replies))
+    cost = engine.spent()["cost_usd"]
+    assert cost == pytest.approx(len(server.calls) * 0.0021)
+    assert 0.04 < cost <= 0.05
+    assert purse.of_calls == pytest.approx(cost)
+    with pytest.raises(UnfinishedError, match=r"--budget 0.05 USD: 0.0\d+ are spent, and the next question"):
+        engine.answer([request()])
+
+
+def test_what_others_spent_counts(start: Start, server: Server) -> None:
+    with pytest.raises(UsageError, match=r"--budget 5 USD: 4.999 are spent"):
+        with_purse(start, 5.0, others=4.999)
+    assert not server.calls
+
+
+def test_a_call_whose_answer_was_lost_counts_as_paid(start: Start, server: Server) -> None:
+    engine, purse = with_purse(start, 5.0)
+    server.turns = [server_says.hangs_up]
+    assert isinstance(engine.answer([request()])[0], Reply)
+    perhaps = engine.spent()["perhaps_usd"]
+    assert perhaps > 0.0021
+    assert purse.of_calls == pytest.approx(2 * 0.0021 + perhaps)
+
+
+def test_a_budget_needs_prices(start: Start, server: Server) -> None:
+    purse = Purse(open_store("memory://budget"), "mine", budget=5.0, per_hour=1.0)
+    with pytest.raises(UsageError, match="WORKER_PRICE_IN"):
+        start(purse=purse)
+    assert not server.calls

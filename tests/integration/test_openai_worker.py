@@ -102,3 +102,39 @@ def test_a_stop_while_everybody_waits_takes_no_longer_than_its_grace(queue: Path
     assert "SIGTERM" in said
     assert "Traceback" not in said
     assert_all_are_answered(queue, server)
+
+
+def test_a_budget_ends_the_work_and_all_is_handed_back(queue: Path, server: Server) -> None:
+    prices = {"WORKER_PRICE_IN": "2", "WORKER_PRICE_OUT": "10", "WORKER_BUDGET": "0.016"}
+    one = worker("run", queue, env=environment(server) | prices)
+    code, said = finish(one, timeout=60)
+    assert code == 75, said
+    assert "--budget 0.016 USD: 0.0" in said
+    answered = len(answers(queue))
+    assert 0 < len(server.asked) < len(ITEMS)
+    assert answered in (0, len(server.asked)), "a part, or nothing is done yet"
+    asked = len(server.asked)
+    code, said = finish(worker("run", queue, env=environment(server) | prices), timeout=60)
+    assert code == 2, said
+    assert "raise it to go on" in said
+    assert len(server.asked) == asked
+    assert_all_are_answered(queue, server)
+    assert len(server.asked) == len(ITEMS), "nothing was paid for twice"
+
+
+def test_a_budget_without_prices_is_refused(queue: Path, server: Server) -> None:
+    code, said = finish(worker("run", queue, "--budget", "5", env=environment(server)), timeout=60)
+    assert code == 2
+    assert said.startswith("worker: --budget needs prices")
+    assert not server.calls
+
+
+def test_a_machine_is_paid_by_the_hour(queue: Path, server: Server) -> None:
+    options = ("--budget", "5", "--price-per-hour", "270")
+    prices = {"WORKER_PRICE_IN": "2", "WORKER_PRICE_OUT": "10"}
+    server.turns = [says(after=4.0)] * 99
+    code, said = finish(worker("run", queue, *options, env=environment(server) | prices), timeout=60)
+    assert code == 75, said
+    assert "--budget 5 USD" in said
+    assert len(server.asked) < len(ITEMS)
+    assert_all_are_answered(queue, server)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from worker.items import Answer, Failure, Item
 from worker.tasks.task import MapTask, Params
+
+if TYPE_CHECKING:
+    from worker.engines.openai import OpenAi
 
 
 class Asking(MapTask[Params, Item]):
@@ -17,14 +21,22 @@ class Asking(MapTask[Params, Item]):
     takes = "values"
     engines: ClassVar = {"openai": "worker.engines.openai:OpenAi"}
     seconds_per_item = 4.0
-    batch = 4
 
-    def open(self, device: str) -> None:
+    @cached_property
+    def _engine(self) -> OpenAi:
         from worker.engines.openai import OpenAi
 
         assert self.choice
-        self._engine = OpenAi(self.choice)
+        return OpenAi(self.choice)
+
+    @property
+    def at_once(self) -> int:  # type: ignore[override]
+        return self._engine.at_once
+
+    def open(self, device: str) -> None:
+        self._engine.purse = self.purse
         self._engine.open(device)
+        self.batch = self._engine.batch
 
     def stop(self) -> None:
         self._engine.stop()

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from worker.engines.dialect import Dialect, Form, question
+from worker.engines.dialect import Dialect, Form, question, strict
 from worker.engines.engine import Request
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}
@@ -85,3 +85,15 @@ def test_who_takes_nothing_is_not_asked_for_ever() -> None:
         dialect, steps = after, steps + 1
     assert dialect == Dialect(Form.TEXT, "max_completion_tokens", temperature=False)
     assert steps == 4
+
+
+def test_limits_that_strict_schemas_do_not_know_stay_here() -> None:
+    limited = {
+        "type": "array",
+        "maxItems": 3,
+        "items": {"type": "object", "properties": {"pattern": {"type": "string", "maxLength": 9}}},
+    }
+    assert strict(limited) == {
+        "type": "array",
+        "items": {"type": "object", "properties": {"pattern": {"type": "string"}}},
+    }

@@ -58,11 +58,12 @@ class Factory:
         *,
         batch: int | None = 1,
         pool: Passing | None = None,
+        device: Callable[[Told, int | None], Device] = Device,
         **settings: Any,
     ) -> None:
         self.bench, self.task = bench, task
         self.pool = pool or Passing()
-        self.device = Device(task, batch)
+        self.device = device(task, batch)
         claims = bench.worker("a")
         inbox = Inbox(bench.store, 4, bench.ttl, Clock(), lambda _: ([], []))  # type: ignore[arg-type]
         self.told: list[dict[str, Any]] = []

@@ -31,6 +31,7 @@ from worker.evictions import events_url
 from worker.following import STILL_S, Following, followed
 from worker.nursery import Nursery
 from worker.parent import Ending, Parent
+from worker.purse import NEEDS
 from worker.queue import layout
 from worker.queue.progress import Watcher
 from worker.queue.recipe import require
@@ -98,6 +99,18 @@ log = logging.getLogger(__name__)
     help="a file in a followed folder is whole when it has not changed for so long",
 )
 @click.option("--idle-exit", type=Duration(), help="leave after so long without work")
+@click.option(
+    "--budget",
+    metavar="USD",
+    type=click.FloatRange(0, min_open=True),
+    help="stop before all workers of QUEUE have spent more",
+)
+@click.option(
+    "--price-per-hour",
+    metavar="USD",
+    type=click.FloatRange(0, min_open=True),
+    help="what this machine costs while it works",
+)
 @click.option("--stop-after", type=Duration(), help="stop early enough to be done by then: 90s, 15m, 12h")
 @click.option(
     "--grace", type=Duration(), default=GRACE_S, show_default=True, help="seconds left after SIGTERM"
@@ -139,6 +152,8 @@ def command(
     follow: bool,
     still: float,
     idle_exit: float | None,
+    budget: float | None,
+    price_per_hour: float | None,
     stop_after: float | None,
     grace: float,
     patience: float,
@@ -152,6 +167,8 @@ def command(
     trust.parse(allow_code)
     if on_done and not shutil.which(shlex.split(on_done)[0]):
         raise UsageError(f"--on-done {on_done}: no such program; it is started by itself, not by a shell")
+    if budget and price_per_hour is None and not os.environ.get("WORKER_PRICE_IN", "").strip():
+        raise UsageError(NEEDS)
     if hw:
         _compare(hw)
     cards = _cards(gpus) if gpus else []
@@ -194,6 +211,8 @@ def command(
         item_limit_s=item_limit,
         item_memory_gb=item_memory,
         scratch_gb=scratch,
+        budget=budget,
+        price_per_hour=price_per_hour and price_per_hour / workers,
         ttl=ttl,
         follow=follow,
         idle_exit_s=idle_exit,

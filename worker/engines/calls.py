@@ -15,10 +15,10 @@ from worker.engines.dialect import Dialect, Question, question
 from worker.engines.endpoint import Endpoint
 from worker.engines.engine import Reply, Request
 from worker.engines.gate import exhausted, retry_after
-from worker.engines.spending import Spent
-from worker.engines.waiting import Waiting
+from worker.engines.spending import Bill, Spent, Till
+from worker.engines.waiting import StoppedError, Waiting
 from worker.errors import MachineError, UnfinishedError, WorkerError
-from worker.items import Failure
+from worker.items import UNANSWERED, Failure
 
 TRIES = 6
 """of one question, while others are answered"""
@@ -54,9 +54,12 @@ class Rejected(Exception):
 class Calls:
     """Lives in one event loop."""
 
-    def __init__(self, endpoint: Endpoint, small: Request, *, at_once: int, limit_s: float) -> None:
+    def __init__(
+        self, endpoint: Endpoint, small: Request, *, at_once: int, limit_s: float, till: Till
+    ) -> None:
         self.dialect = Dialect()
         """the last that was understood"""
+        self.till = till
         self._spent = Spent()
         self._endpoint = endpoint
         self._small = question(small)
@@ -96,7 +99,8 @@ class Calls:
         for outcome in outcomes:
             if isinstance(outcome, WorkerError):
                 trouble.append(outcome)
-                answered.append(Failure("device", str(outcome)))
+                is_over = isinstance(outcome, UnfinishedError)
+                answered.append(UNANSWERED if is_over else Failure("device", str(outcome)))
             elif isinstance(outcome, Exception):
                 answered.append(failure_of(outcome))
             elif isinstance(outcome, BaseException):
@@ -121,6 +125,8 @@ class Calls:
         while True:
             try:
                 outcome = await self._persist(asked, dialect, ends)
+            except StoppedError:
+                return UNANSWERED
             except Rejected as error:
                 said = error.refusal
                 if said.is_filter:
@@ -161,11 +167,13 @@ class Calls:
             reraise=True,
         )
         try:
-            return await retrying(self._call, body, ends)
+            return await retrying(self._call, body, asked, ends)
         except Again as error:
             if is_to_blame():
                 why = f"{error}; others were answered meanwhile"
                 return Failure("no-answer", self._endpoint.says(why))
+            if self._waiting.was_heard_since(begun):
+                return Failure("device", self._endpoint.says(str(error)))
             raise self._waiting.away(str(error)) from None
 
     def _again(self, state: RetryCallState) -> None:  # noqa: ARG002
@@ -186,12 +194,17 @@ class Calls:
         except UnfinishedError:
             pass  # it is away, or we are stopped
 
-    async def _call(self, body: bytes, ends: float) -> Reply | Failure:
+    async def _call(self, body: bytes, asked: Question, ends: float) -> Reply | Failure:
         """One of them; Again, Rejected or what ails the machine otherwise."""
-        await self._waiting.until_open(ends)
-        if self._ill:
-            raise self._ill
+        async with self.till.bill(asked, small=asked is self._small) as bill:
+            await self._waiting.until_open(ends)
+            if self._ill:
+                raise self._ill
+            return await self._send(body, asked, bill)
+
+    async def _send(self, body: bytes, asked: Question, bill: Bill) -> Reply | Failure:
         self._spent.calls += 1
+        bill.paid = None
         try:
             async with asyncio.timeout(self._limit):
                 response = await self._client.post(
@@ -202,10 +215,13 @@ class Calls:
         except TimeoutError:
             raise self._lost(f"no answer within {self._limit:g} s") from None
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            bill.paid = 0.0
             raise Again(f"no connection: {_line(error)}", costs=1) from None
         except (httpx.TransportError, httpx.DecodingError) as error:
             raise self._lost(f"the connection broke: {_line(error)}") from None
         if response.status_code != 200:
+            if not self._refusal(response).perhaps_paid:
+                bill.paid = 0.0
             raise self._refused(response)
         if wait := exhausted(response.headers, self._largest):
             self._waiting.shut(wait)
@@ -213,7 +229,7 @@ class Calls:
         if completion is None:
             raise self._lost(f"no answer that can be read: {self._refusal(response).short}")
         self._waiting.heard()
-        self._count(completion)
+        bill.paid = self._count(completion, asked)
         return completion.outcome(self._endpoint.hide)
 
     def _refused(self, response: httpx.Response) -> Exception:
@@ -240,14 +256,18 @@ class Calls:
         self._spent.perhaps_paid += 1
         return Again(why, costs=LOST)
 
-    def _count(self, completion: Completion) -> None:
+    def _count(self, completion: Completion, asked: Question) -> float | None:
+        """What it cost."""
         usage = completion.usage
         if usage is None or usage.prompt_tokens is None or usage.completion_tokens is None:
             self._spent.unmetered += 1
-            return
+            return None
         self._spent.prompt_tokens += usage.prompt_tokens
         self._spent.generated_tokens += usage.completion_tokens
         self._largest = max(self._largest, usage.prompt_tokens + usage.completion_tokens)
+        if asked is not self._small:
+            self.till.learn(asked, usage.prompt_tokens)
+        return self.till.cost(usage.prompt_tokens, usage.completion_tokens)
 
 
 def _error(state: RetryCallState) -> BaseException | None:

@@ -17,7 +17,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from worker import signs
 from worker.engines import causal
@@ -26,6 +28,7 @@ from worker.engines.room import OVERFLOWED, Room, Slots
 from worker.items import Failure, Json
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
 ROWS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
@@ -39,6 +42,16 @@ SLOTS = 256
 log = logging.getLogger(__name__)
 
 
+class Constraint(Protocol):
+    """What may be said next, in one answer."""
+
+    def mask(self, words: NDArray[Any]) -> None:
+        """Sets the bits of the tokens that may come next, in 32-bit words."""
+
+    def accept(self, token: int) -> None:
+        """It was said."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prompt:
     length: int
@@ -46,6 +59,8 @@ class Prompt:
     """what the model's decoder takes: inputs_embeds [1, length, width], position_ids [1, length] or
     [axes, 1, length], and whatever else; asked for when it is this prompt's turn"""
     max_tokens: int
+    constraint: Constraint | None = None
+    """of its answer; None: anything may be said"""
     room: int = 0
     """tokens for which there shall be room behind it, if more than that: to see what a longer answer takes"""
 
@@ -171,8 +186,9 @@ class Decoder:
                 self._make_room(cache, inputs["position_ids"], self._rows(len(prompts)), slots)
                 assert self._room
                 self._room.clear(end)
+                self._hold(self._room, [one.constraint for one in prompts])
             assert self._room
-            first = self._choose(out.last_hidden_state)
+            first = self._choose(out.last_hidden_state, self._room.allowed_in(row, row + 1))
             self._room.put(row, cache, prompt.length, first, inputs["position_ids"].amax() + 1)
         return self._room
 
@@ -200,13 +216,15 @@ class Decoder:
         """which prompt stands in each row"""
         width = self._rows(len(rows))
         most = max(one.max_tokens for one in prompts)
+        held = any(one.constraint for one in prompts)
+        stride = 1 if held else self._stride
         told = 0
         count = 1  # the first token of each came with its prompt
         with _attending(self._text.config, causal.steps):
             while True:
                 for step in room.told(told, count, len(rows)):
                     for prompt, token in zip(rows, step, strict=True):
-                        said[prompt].add(token, self._stops, prompts[prompt].max_tokens)
+                        self._add(said[prompt], prompts[prompt], token)
                 told = count
                 going = [row for row, prompt in enumerate(rows) if not said[prompt].ended]
                 signs.give()
@@ -215,10 +233,34 @@ class Decoder:
                 if (narrower := self._rows(len(going))) < width:
                     room.keep(going)
                     rows, width = [rows[row] for row in going], narrower
-                for _ in range(min(self._stride, most - count)):
+                if held:
+                    self._hold(room, [None if said[row].ended else prompts[row].constraint for row in rows])
+                for _ in range(min(stride, most - count)):
                     self._run(room, width)
                     count += 1
                 self.steps += count - told
+
+    def _add(self, said: Said, prompt: Prompt, token: int) -> None:
+        if said.ended:
+            return
+        said.add(token, self._stops, prompt.max_tokens)
+        if prompt.constraint and not said.ended:
+            prompt.constraint.accept(token)
+
+    def _hold(self, room: Room, constraints: Sequence[Constraint | None]) -> None:
+        """What each row may say next."""
+        if not any(constraints):
+            if room.allowed is not None:
+                self._graphs.release()
+                room.allowed = None
+            return
+        masks = np.full((len(constraints), -(-len(self._embed.weight) // 32)), -1, np.int32)
+        for words, constraint in zip(masks, constraints, strict=True):
+            if constraint:
+                constraint.mask(words)
+        if room.allowed is None:
+            self._graphs.release()  # they know of no masks
+        room.allow(masks)
 
     def _rows(self, wanted: int) -> int:
         """How many rows a step has: some are empty where only some sizes are captured."""
@@ -246,12 +288,15 @@ class Decoder:
             past_key_values=Slots(room, rows),
             use_cache=True,
         )
-        room.go_on(rows, self._choose(out.last_hidden_state))
+        room.go_on(rows, self._choose(out.last_hidden_state, room.allowed_in(0, rows)))
 
-    def _choose(self, hidden: Tensor) -> Tensor:
+    def _choose(self, hidden: Tensor, allowed: Tensor | None) -> Tensor:
         """The likeliest token behind the last one of each row. Nothing is waited for."""
         likely = self._head(hidden[:, -1])
-        chosen: Tensor = likely.argmax(-1).masked_fill(~likely.amax(-1).isfinite(), OVERFLOWED)
+        overflowed = ~likely.amax(-1).isfinite()
+        if allowed is not None:
+            likely = likely.masked_fill(~bits(allowed.to(likely.device), likely.shape[-1]), float("-inf"))
+        chosen: Tensor = likely.argmax(-1).masked_fill(overflowed, OVERFLOWED)
         return chosen.to(self._device)
 
     def _for_prompts(self, chosen: str) -> str:
@@ -263,6 +308,14 @@ class Decoder:
 
             torch.cuda.synchronize(self._device)
         return time.perf_counter()
+
+
+def bits(words: Tensor, width: int) -> Tensor:
+    """Of 32-bit words, as many as there are scores."""
+    import torch
+
+    places = torch.arange(32, dtype=torch.int32, device=words.device)
+    return ((words[:, :, None] >> places) & 1).flatten(1)[:, :width].bool()
 
 
 @contextmanager

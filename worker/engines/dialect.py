@@ -16,6 +16,7 @@ from worker.media.rgb import Rgb
 
 QUALITY = 90
 """of the pictures that are sent"""
+_LIMITS = {"maxItems", "maxLength", "pattern"}
 _FORM = re.compile(r"(?i)response_format|json_schema|json_object|structured output|guided|grammar|schema")
 _NOT_TAKEN = re.compile(
     r"(?i)unsupported|not supported|not support|unrecogni[sz]ed|unknown|unexpected|not permitted|not allowed|"
@@ -57,10 +58,11 @@ class Dialect:
         prompt = question.prompt
         form: dict[str, Json] = {}
         if question.schema is not None:
+            schema = strict(question.schema)
             if self.form is not Form.SCHEMA:
-                prompt += f"\n\nAnswer with one JSON object of this JSON schema: {_dumps(question.schema)}"
+                prompt += f"\n\nAnswer with one JSON object of this JSON schema: {_dumps(schema)}"
             if self.form is not Form.TEXT:
-                form = {"response_format": _response_format(self.form, question.schema)}
+                form = {"response_format": _response_format(self.form, schema)}
         content = [*question.pictures, {"type": "text", "text": prompt}]
         body = {
             "model": model,
@@ -80,13 +82,28 @@ class Question:
     prompt: str
     schema: Json | None
     max_tokens: int
+    count: int
+    """of pictures"""
+    area: int
+    """of one, in pixels"""
 
 
 def question(request: Request) -> Question:
     pictures: list[Json] = []
     for time, frame in zip(request.times, request.frames, strict=True):
         pictures += [{"type": "text", "text": f"{time:.1f} s"}, _picture(frame)]
-    return Question(pictures, request.prompt, request.schema, request.max_tokens)
+    area = max((frame.shape[0] * frame.shape[1] for frame in request.frames), default=0)
+    return Question(pictures, request.prompt, request.schema, request.max_tokens, len(request.frames), area)
+
+
+def strict(schema: Json) -> Json:
+    """As OpenAI's structured outputs have it, which know no limits."""
+    if not isinstance(schema, dict):
+        return schema  # lists hold names and values here, no schemas
+    kept = {key: strict(value) for key, value in schema.items() if key not in _LIMITS}
+    if "properties" in kept:  # by names, whatever these are
+        kept["properties"] = {name: strict(one) for name, one in schema["properties"].items()}
+    return kept
 
 
 def _picture(frame: Rgb) -> Json:

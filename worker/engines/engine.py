@@ -6,13 +6,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from worker import signs
 from worker.engines.choice import Choice
 from worker.ghosts.incident import Incident
 from worker.items import Failure, Json
 from worker.media.rgb import Rgb
+
+if TYPE_CHECKING:
+    from worker.purse import Purse
 
 
 class Engine(ABC):
@@ -91,6 +94,10 @@ class VisionEngine(Engine):
     An instance lives in every process that prepares, for `frame_size`, and in the worker; only the
     worker's is opened."""
 
+    purse: Purse | None = None
+    """who pays for each answer asks it first; set before open()"""
+    at_once: int = 1
+    """so many requests it waits for at a time, each asked from a thread of its own. 1: it computes here"""
     batch: int = 1
     """so many requests it likes at once: open() may find out what this card holds"""
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import numpy as np
 
+from worker.engines.background import Background
 from worker.engines.endpoint import endpoint
 from worker.engines.engine import Reply, Request, VisionEngine
-from worker.engines.spending import Prices
+from worker.engines.spending import Prices, Till
 from worker.errors import MachineError, UsageError
 from worker.items import Failure, Json
 
@@ -62,21 +62,41 @@ class OpenAi(VisionEngine):
     )
     model: ClassVar[Literal["none", "file", "folder", "name"]] = "name"
     _calls: Calls | None = None
+    _stopped = False
+
+    @cached_property
+    def _terms(self) -> Terms:
+        return Terms.read(os.environ)
+
+    @property
+    def at_once(self) -> int:  # type: ignore[override]
+        return self._terms.at_once
 
     def open(self, device: str) -> None:  # noqa: ARG002
         if self.choice.model is None:
             raise UsageError("engine openai needs --model, the name that the endpoint knows it by")
         self._endpoint = endpoint(os.environ, self.choice.model)
-        self._terms = Terms.read(os.environ)
-        self.batch = self._terms.at_once
+        if self.purse and self.purse.has_limit and self._terms.prices is None:
+            raise UsageError("--budget with engine openai needs WORKER_PRICE_IN and WORKER_PRICE_OUT")
+        if self.purse and self._terms.prices:
+            self.purse.is_priced = True
         try:
             from worker.engines.calls import Calls  # late: it needs httpx
         except ImportError as error:
             raise MachineError(f"engine openai needs {error.name}: pip install httpx") from None
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every call
-        self._runner = asyncio.Runner()
-        self._calls = Calls(self._endpoint, SMALL, at_once=self._terms.at_once, limit_s=self._terms.limit_s)
-        said = self._runner.run(self._calls.ask_small())
+        self.batch = self.at_once  # as many again stand ready
+        self._background = Background()
+        self._calls = Calls(
+            self._endpoint,
+            SMALL,
+            at_once=self.at_once,
+            limit_s=self._terms.limit_s,
+            till=Till(self._terms.prices, self.purse),
+        )
+        if self._stopped:
+            self.stop()
+        said = self._background.run(self._calls.ask_small())
         if isinstance(said, Failure) and said.kind == "rejected":
             raise MachineError(
                 f"model {self.choice.model} does not take even a small picture: {said.message}"
@@ -84,14 +104,14 @@ class OpenAi(VisionEngine):
 
     def close(self) -> None:
         if self._calls:
-            self._runner.run(self._calls.close())
-            self._runner.close()
+            self._background.run(self._calls.close())
+            self._background.close()
             self._calls = None
 
     def stop(self) -> None:
+        self._stopped = True
         if calls := self._calls:
-            with suppress(RuntimeError):  # it is closed
-                self._runner.get_loop().call_soon_threadsafe(calls.stop)
+            self._background.tell(calls.stop)
 
     def frame_size(self, width: int, height: int) -> tuple[int, int]:
         scale = min(1.0, SIDE / max(width, height))
@@ -99,13 +119,14 @@ class OpenAi(VisionEngine):
 
     def answer(self, requests: Sequence[Request]) -> Sequence[Reply | Failure]:
         assert self._calls, "it is not open"
-        return self._runner.run(self._calls.answer(requests))
+        return self._background.run(self._calls.answer(requests))
 
     def spent(self) -> Mapping[str, Json]:
         if self._calls is None:
             return {}
         return {
-            **self._calls.spent.told(self._terms.prices),
+            **self._calls.spent.told(),
+            **self._calls.till.told(),
             "endpoint": self._endpoint.shown,
             "answers_as": self._calls.dialect.form.value,
         }

@@ -14,6 +14,7 @@ from worker.engines.batching import Batches, Remembered, Size
 from worker.engines.carrying import Carrier
 from worker.engines.decoding import Decoder, Prompt, Said, too_large
 from worker.engines.engine import Reply, Request, VisionEngine
+from worker.engines.grammar import grammar_of
 from worker.engines.loading import Loaded, load
 from worker.engines.qwen_prompt import Reading, read
 from worker.engines.qwen_sight import Sight
@@ -78,9 +79,11 @@ class Qwen(VisionEngine):
         ends = model.generation_config.eos_token_id
         cards = sorted({one.device for one in model.parameters()}, key=str)
         self._carrier = Carrier(self._device)
+        ends = [ends] if isinstance(ends, int) else ends or []
+        self._grammar = grammar_of(self._tokenizer, ends, len(self._embed.weight))
         self._decoder = Decoder(
             model,
-            [[one] for one in ([ends] if isinstance(ends, int) else ends or [])],
+            [[one] for one in ends],
             stopped=lambda: self._stopped,
         )
         self._requests = self._prompt_tokens = self._generated_tokens = 0
@@ -137,7 +140,9 @@ class Qwen(VisionEngine):
             return Failure("error", f"engine qwen cannot ask this: {error}")
 
     def _prompt(self, asked: Asked, room: int = 0) -> Prompt:
-        return Prompt(len(asked.reading.ids), lambda: self._inputs(asked), asked.request.max_tokens, room)
+        request = asked.request
+        held = self._grammar.of(request.schema) if self._grammar and request.schema is not None else None
+        return Prompt(len(asked.reading.ids), lambda: self._inputs(asked), request.max_tokens, held, room)
 
     def _inputs(self, asked: Asked) -> Mapping[str, Any]:
         """Bytes go to the device, all else is done there, and nothing is waited for."""
@@ -188,6 +193,7 @@ class Qwen(VisionEngine):
         figures: dict[str, Json] = {
             **self._about,
             "decoding": self._decoder.how,
+            "answers_as": "json_schema" if self._grammar else "text",
             "requests": self._requests,
             "prompt_tokens": self._prompt_tokens,
             "generated_tokens": self._generated_tokens,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from worker.engines.carrying import here, there
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
 
@@ -38,6 +39,8 @@ class Room:
         self._all = torch.arange(slots, device=device)
         self.end = 0
         """of the prompts"""
+        self.allowed: Tensor | None = None
+        """the bits of the tokens that each row may say next; None: any"""
 
     def clear(self, end: int) -> None:
         """For another batch. What it does not see is zero: infinity times nothing would be no number."""
@@ -86,6 +89,16 @@ class Room:
         self._positions[:rows] += 1
         self.slot += 1
         self.said[:, :rows].index_copy_(0, self.slot, tokens[None])
+
+    def allow(self, masks: NDArray[Any]) -> None:
+        """For the first rows; the others are empty."""
+        words = there(masks, self.tokens.device)
+        if self.allowed is None:
+            self.allowed = words.new_full((self.rows, words.shape[1]), -1)
+        self.allowed[: len(words)] = words
+
+    def allowed_in(self, since: int, until: int) -> Tensor | None:
+        return None if self.allowed is None else self.allowed[since:until]
 
     def told(self, since: int, until: int, rows: int) -> list[list[int]]:
         """What the first rows said from one step to another; waits for it."""

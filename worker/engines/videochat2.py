@@ -128,7 +128,7 @@ class VideoChat2(VisionEngine):
 
         places = torch.arange(len(row), device=row.device)
         read = {"inputs_embeds": row[None], "position_ids": places[None]}
-        return Prompt(len(row), lambda: read, min(max_tokens, MOST_TOKENS), room)
+        return Prompt(len(row), lambda: read, min(max_tokens, MOST_TOKENS), room=room)
 
     # memory
 

@@ -18,6 +18,10 @@ TELL_EVERY_S = 30.0
 log = logging.getLogger(__name__)
 
 
+class StoppedError(UnfinishedError):
+    """It is not asked any more."""
+
+
 class Waiting:
     def __init__(self, endpoint: Endpoint) -> None:
         self.seconds = 0.0
@@ -67,7 +71,7 @@ class Waiting:
                 raise self.away(f"{self._trouble}it wants us to wait for {left:.0f} s")
             await self.wait(left + random.uniform(0, min(1.0, left / 10)))  # not all in one moment
         if self._stopped.is_set():
-            raise UnfinishedError("stopped before this was asked")
+            raise StoppedError("stopped before this was asked")
 
     async def wait(self, seconds: float) -> None:
         """Or until the stop."""

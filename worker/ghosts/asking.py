@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from worker.blame import failure_of
 from worker.engines.engine import Reply, Request
-from worker.errors import WorkerError
+from worker.errors import UnfinishedError, WorkerError
 from worker.evaluation.verdicts import seconds
 from worker.ghosts import prompt
 from worker.ghosts.incident import Incident
 from worker.ghosts.reply import Said, UnreadableError, read_reply
 from worker.ghosts.words import KINDS, Lang
-from worker.items import Answer, Failure, Json
+from worker.items import UNANSWERED, Answer, Failure, Json
 
 if TYPE_CHECKING:
     from worker.engines.engine import VisionEngine
@@ -90,6 +90,8 @@ def _answers(engine: VisionEngine, requests: Sequence[Request]) -> Sequence[Repl
     """What was answered before is not lost when the machine falls ill now."""
     try:
         return engine.answer(requests)
+    except UnfinishedError:
+        return [UNANSWERED] * len(requests)
     except WorkerError as error:
         return [Failure("device", str(error))] * len(requests)
     except Exception as error:

@@ -11,6 +11,8 @@ from worker.items import Json
 
 TEXTS = ("start_time", "end_time", "object_type", "description", "risk_level", "impact")
 """keys of an incident"""
+TEXT_MOST, INCIDENTS_MOST = 400, 8
+"""letters of a text, and incidents of a clip"""
 
 
 def ask(lang: Lang, frames: int, duration_s: float) -> str:
@@ -24,15 +26,15 @@ def ask_again(lang: Lang, prompt: str, why: str) -> str:
 
 @cache
 def schema(lang: Lang) -> Json:
-    """Strict in the sense of OpenAI's structured outputs: every key is required, and there are no others."""
-    text = {"type": "string"}
-    of_incident: dict[str, Json] = dict.fromkeys(TEXTS, text)
+    """Every key is required, and there are no others; and no more is said than can be read."""
+    of_incident: dict[str, Json] = {key: {"type": "string", "maxLength": TEXT_MOST} for key in TEXTS}
+    of_incident["start_time"] = of_incident["end_time"] = {"type": "string", "pattern": r"^\d{1,4}(\.\d)?s$"}
     of_incident["object_type"] = {"type": "string", "enum": [KINDS[kind][lang] for kind in KINDS]}
     of_incident["risk_level"] = {"type": "string", "enum": [RISKS[risk][lang] for risk in RISKS]}
     return _object(
         {
             "ghost_probing_detected": {"type": "boolean"},
-            "incidents": {"type": "array", "items": _object(of_incident)},
+            "incidents": {"type": "array", "items": _object(of_incident), "maxItems": INCIDENTS_MOST},
         }
     )
 

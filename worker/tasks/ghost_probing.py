@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -80,11 +81,17 @@ class GhostProbing(MapTask[GhostProbingParams, "Question"]):
     seconds_per_item = 4.0
     batch = 16
     _clips_asked = 0
+    _counting = Lock()
+
+    @property
+    def at_once(self) -> int:  # type: ignore[override]
+        return self._vision.at_once if self._vision else 1
 
     def open(self, device: str) -> None:
         """Finders look at clips in the children; but a model that does not load must fail no clip."""
         assert self._finder or self._vision
         if self._vision:
+            self._vision.purse = self.purse
             self._vision.open(device)
             self.batch = self._vision.batch
 
@@ -115,7 +122,8 @@ class GhostProbing(MapTask[GhostProbingParams, "Question"]):
         from worker.ghosts import asking
 
         assert self._vision
-        self._clips_asked += len(samples)
+        with self._counting:
+            self._clips_asked += len(samples)
         said = asking.ask(self._vision, samples)
         self.batch = self._vision.batch  # memory may have run out
         return [

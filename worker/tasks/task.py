@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from worker.engines.choice import Choice
     from worker.jobs.stopping import StopFlag
     from worker.jobs.workspace import Workspace
+    from worker.purse import Purse
 
 
 class Params(BaseModel):
@@ -68,6 +69,8 @@ class Task(Generic[P]):
 
     def __init__(self, params: P, choice: Choice | None = None) -> None:
         self.params = params
+        self.purse: Purse | None = None
+        """set before open(), where there is a budget: for engines that pay for each answer"""
         self.choice = choice
         """the engine and its model; None: the task uses none, or only its results are looked at"""
 
@@ -122,6 +125,9 @@ class MapTask(Task[P], Generic[P, S]):
 
     item_memory_gb: ClassVar[float] = 4.0
     """a child may not take more memory than this"""
+    at_once: int = 1
+    """so many answers it waits for at a time, where somebody else gives them: `answer` is asked for one
+    sample, from several threads, and the next is begun as one ends. 1: it computes them, a batch at a time"""
     batch: int = 1
     """how many samples `answer` likes to see at once; open() may find out what the device holds"""
 
