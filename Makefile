@@ -91,7 +91,7 @@ format: .venv/dev.stamp ## put the code into its form
 	.venv/bin/ruff check --fix .
 
 clean: ## remove what setup and the tests made; answers stay
-	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache run/demo-* build *.egg-info
+	rm -rf .venv* .cache .mypy_cache .pytest_cache .ruff_cache run/demo-* build *.egg-info
 	find worker tests -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/core.stamp: env/locks/cpu.txt pyproject.toml

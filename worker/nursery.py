@@ -7,6 +7,7 @@ opened. It has no threads, and does nothing but fork and say how what it forked 
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -23,6 +24,7 @@ from worker.child import STOP_SIGNALS, name_process
 from worker.errors import MachineError, UnfinishedError
 
 FORK = multiprocessing.get_context("fork")
+PR_SET_CHILD_SUBREAPER = 36
 NUMBER = struct.Struct("!i")
 GONE = "the process that starts the others was killed"
 ANSWER_S = 10.0
@@ -118,6 +120,7 @@ class Nursery:
 def _serve(asked: socket.socket, asking: socket.socket, work: Work) -> None:
     asking.close()
     name_process("worker-nursery")
+    _adopt()
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # a Ctrl-C reaches the whole group; the parent decides
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
@@ -144,6 +147,7 @@ def _serve(asked: socket.socket, asking: socket.socket, work: Work) -> None:
             died.recv(4096)
             for one in [one for one in alive if not one.is_alive()]:
                 _write(alive.pop(one), one.exitcode or 0)
+            _bury_others({one.pid for one in alive})
         if asked in ready:
             try:
                 word, handles, _, _ = socket.recv_fds(asked, 1, 2)
@@ -163,6 +167,20 @@ def _serve(asked: socket.socket, asking: socket.socket, work: Work) -> None:
             os.close(pipe)
             with suppress(OSError), _handle(answer) as handles:  # it ended meanwhile: the next word is empty
                 socket.send_fds(asked, [NUMBER.pack(answer)], handles)
+
+
+def _adopt() -> None:
+    """What a process that died leaves behind is ours: a container has nobody else to bury it."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def _bury_others(ours: set[int | None]) -> None:
+    with suppress(ChildProcessError):
+        while (dead := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+            if dead.si_pid in ours:
+                return  # its own bell has rung, or will
+            os.waitpid(dead.si_pid, 0)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers import missing
+from worker.hardware.stacks import STACKS
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
@@ -97,3 +98,11 @@ def test_only_ampere_needs_an_index_that_pypi_is_not() -> None:
         stack(file) for file in FILES if re.search(r"^ARG TORCH_INDEX=", file.read_text(), re.MULTILINE)
     }
     assert indexed == {"ampere"}
+
+
+def test_the_page_of_images_names_each_with_its_torch() -> None:
+    page = (ROOT / "docs" / "images.md").read_text()
+    for file in FILES:
+        (row,) = re.findall(rf"^\| `docker/{file.name}` \|.*$", page, re.MULTILINE)
+        torch = STACKS[stack(file)].torch
+        assert (torch or "none").partition("+")[0] in row

@@ -89,9 +89,16 @@ def test_an_unknown_machine_is_refused_with_the_names_of_the_others(tmp_path: Pa
     (tmp_path / "env" / "a800.env").write_text(
         "# a card\nWORKER_HW=a800\nWORKER_STACK=ampere\nWORKER_DEVICE=cuda\n"
     )
-    assert read_profile(tmp_path, "a800") == A800
+    assert read_profile(tmp_path, "a800", {}) == A800
     with pytest.raises(UsageError, match="HW=b800 is unknown; choose one of: a800"):
-        read_profile(tmp_path, "b800")
+        read_profile(tmp_path, "b800", {})
+
+
+def test_a_stack_that_a_person_names_counts_for_the_machine_that_it_was_said_of() -> None:
+    said = {"WORKER_HW": "h100", "WORKER_STACK": "ampere", "WORKER_DEVICE": "cuda"}
+    assert read_profile(ROOT, "h100", said).stack == "ampere"
+    assert read_profile(ROOT, "h100", {}).stack == "hopper"
+    assert read_profile(ROOT, "cpu", said) == CPU
 
 
 def test_quantising_has_an_image_and_a_lock_of_its_own() -> None:

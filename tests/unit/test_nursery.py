@@ -112,6 +112,26 @@ def test_a_process_outlives_its_nursery_and_nothing_more_starts() -> None:
         pass
 
 
+def leave_one_behind(pipe: Any) -> None:
+    """Dies, and what it started lives on."""
+    if not (child := os.fork()):
+        signal.alarm(60)  # also of a test that fails
+        signal.pause()
+    pipe.send(child)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_a_dead_process_left_behind_is_buried() -> None:
+    ours, theirs = Pipe()
+    with Nursery(leave_one_behind) as nursery:
+        nursery.start(theirs)
+        left = ours.recv()
+        status = Path(f"/proc/{left}/status")
+        eventually(lambda: f"PPid:\t{nursery._process.pid}\n" in status.read_text())
+        os.kill(left, signal.SIGKILL)
+        eventually(lambda: not status.exists())
+
+
 def test_where_the_kernel_has_no_handles_a_process_ends_with_its_nursery(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked, inputs = _parser().parse_args(words[:end]), words[end + 1 :]
     try:
         order = Order(
-            read_profile(CHECKOUT, asked.hw),
+            read_profile(CHECKOUT, asked.hw, os.environ),
             asked.task,
             tuple(inputs),
             os.path.expanduser(asked.queue),  # noqa: PTH111

@@ -74,13 +74,16 @@ class Step:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_profile(checkout: Path, hw: str) -> Profile:
+def read_profile(checkout: Path, hw: str, environment: Mapping[str, str]) -> Profile:
+    """What a person says counts more: an H100 with an old driver takes WORKER_STACK=ampere."""
     file = checkout / "env" / f"{hw}.env"
     if not file.is_file():
         names = ", ".join(sorted(one.stem for one in file.parent.glob("*.env")))
         raise UsageError(f"HW={hw} is unknown; choose one of: {names}")
     lines = (line.partition("=") for line in file.read_text().splitlines() if not line.startswith("#"))
     values = {key: value for key, equals, value in lines if equals}
+    if environment.get("WORKER_HW", hw) == hw:
+        values = {name: environment.get(name) or value for name, value in values.items()}
     return Profile(hw, values["WORKER_STACK"], values["WORKER_DEVICE"])
 
 
