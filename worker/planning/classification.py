@@ -99,11 +99,10 @@ class ClassificationTrain(Work[ClassificationParams]):
             seen,
             tokens,
             asked.batch,
+            cards=machine.gpus,
             words=False,
             checkpointing=params.gradient_checkpointing,
         )
-        if machine.gpus > 1:
-            each = each.over(seconds.MANY_CARDS)
         pictures = PICTURES if asked.items is None else asked.items
         forward = seconds.prefill_flops(shape, tokens) + seconds.vision_flops(shape, seen.grid, seen.views)
         tested = exactly(forward / machine.gpu.flops).over(seconds.ASSUMED.prefill)

@@ -162,10 +162,9 @@ class PcbTrain(Board[TrainParams]):
             seen,
             tokens,
             asked.batch,
+            cards=machine.gpus,
             checkpointing=params.gradient_checkpointing,
         )
-        if machine.gpus > 1:
-            each = each.over(seconds.MANY_CARDS)
         # a step is as many samples as said, whatever fits at once
         samples = params.steps * params.batch_size * params.gradient_accumulation_steps
         stored = sum(weights(shape, "none").values())

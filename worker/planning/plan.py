@@ -73,6 +73,7 @@ class Plan:
             "gpu_room_gb": _gb(machine.room),
             "model": self.asked.shape.name if self.asked.shape else None,
             "parameters": self.asked.shape.parameters.total if self.asked.shape else None,
+            "model_source": self.asked.shape.source if self.asked.shape else None,
             "batch": self.asked.batch,
             "best_batch": self.best,
             "items": self.asked.items,

@@ -103,6 +103,7 @@ def learning(
     tokens: int,
     batch: int,
     *,
+    cards: int = 1,
     words: bool = True,
     checkpointing: bool = True,
     reached: Efficiency = ASSUMED,
@@ -116,10 +117,10 @@ def learning(
     sees = vision_flops(shape, seen.grid, seen.views) * (passes if method == "full" else 1)
     share = reached.train_nf4 if method == "qlora" else reached.train
     took = exactly((once * passes + head + sees) / gpu.flops).over(share)
-    if method != "qlora":
-        return took
-    unfolded = passes * shape.parameters.linear * (BYTES["nf4"] + 2 * HALF) / batch
-    return took + exactly(unfolded / (gpu.bandwidth * 1e9)).over(reached.decode)
+    if method == "qlora":
+        unfolded = passes * shape.parameters.linear * (BYTES["nf4"] + 2 * HALF) / batch
+        took += exactly(unfolded / (gpu.bandwidth * 1e9)).over(reached.decode)
+    return took.over(MANY_CARDS) if cards > 1 else took
 
 
 def loading(stored: float) -> Span:
