@@ -62,7 +62,8 @@ def test_three_workers_share_a_queue_and_one_that_is_killed_is_replaced(tmp_path
 
 
 def test_one_ctrl_c_hands_back_the_work_of_all(tmp_path: Path) -> None:
-    queue = queue_of(tmp_path, "sleepy", "--set", "seconds=1", *ITEMS)
+    many = map(str, range(400))  # enough for shards of several items
+    queue = queue_of(tmp_path, "sleepy", "--set", "seconds=1", *many)
     one = worker("run", queue, "--workers", 3, "--ttl", "2s")
     eventually(lambda: len(at_work(queue)) == 3)
     one.signal_group(signal.SIGINT)
