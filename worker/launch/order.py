@@ -83,7 +83,7 @@ def read_profile(checkout: Path, hw: str, environment: Mapping[str, str]) -> Pro
     lines = (line.partition("=") for line in file.read_text().splitlines() if not line.startswith("#"))
     values = {key: value for key, equals, value in lines if equals}
     if environment.get("WORKER_HW", hw) == hw:
-        values = {name: environment.get(name) or value for name, value in values.items()}
+        values["WORKER_STACK"] = environment.get("WORKER_STACK") or values["WORKER_STACK"]
     return Profile(hw, values["WORKER_STACK"], values["WORKER_DEVICE"])
 
 
