@@ -14,6 +14,7 @@ from worker.items import Json
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher
+    from llguidance._lib import JsonCompileOptions
     from numpy.typing import NDArray
 
 SPACES = r"[ \n]{0,16}"
@@ -37,7 +38,7 @@ class Grammar:
 
         text = json.dumps(schema)
         if text not in self._begun:
-            rules = {"whitespace_pattern": SPACES, "json_allowed_escapes": ESCAPES}
+            rules: JsonCompileOptions = {"whitespace_pattern": SPACES, "json_allowed_escapes": ESCAPES}
             grammar = LLMatcher.grammar_from_json_schema(text, overrides=rules)
             self._begun[text] = LLMatcher(self._tokens, grammar)
             if why := self._begun[text].get_error():
