@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from worker.engines.batching import SHARE
 from worker.hardware import gpus
-from worker.hardware.gpus import Gpu
+from worker.hardware.gpus import SHARE, Gpu
 from worker.planning.seconds import ASSUMED, Efficiency
 
 
