@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from worker.doctor import needs
 from worker.doctor.facts import (
     Disk,
     Facts,
     Gpus,
     Interface,
     Libraries,
-    Model,
     Network,
     Port,
     Queue,
@@ -60,8 +60,10 @@ def refusal(folder: str, mounts: str) -> str:
     raise AssertionError(f"{folder} is not refused")
 
 
-def absent(name: str) -> Model:
-    return Model(name, False, lying.by_name(name), remedy=lying.fetching(name))
+def meaning(task: str, facts: Facts) -> Facts:
+    """The same machine, for such work."""
+    wanted = replace(facts.wanted, task=task)
+    return replace(facts, wanted=wanted, need=needs.of(wanted, facts.gpus, facts.room, facts.model))
 
 
 def quiet() -> Facts:
@@ -84,29 +86,35 @@ def azure_a100() -> Facts:
     an Azure ML job in a container, its storage mounted by blobfuse."""
     torch = Torch("2.0.1+cu118", "11.8", ("sm_80", "sm_86", "sm_90"), 8700, "2.14.3", True, (True,))
     versions = {"torch": "2.0.1+cu118", "transformers": "4.35.0"}
-    return replace(
-        quiet(),
-        wanted=Wanted("a100", MOUNTED, "OpenGVLab/VideoChat2_HD_stage4_Mistral_7B_hf", "ghost-probing"),
-        queue=Queue(
-            MOUNTED, MOUNTED, "fuse.blobfuse2", wrong=refusal(MOUNTED, "blobfuse2 /mnt/azureml fuse rw 0 0")
+    return meaning(
+        "ghost-probing",
+        replace(
+            quiet(),
+            wanted=Wanted("a100", MOUNTED, "OpenGVLab/VideoChat2_HD_stage4_Mistral_7B_hf"),
+            queue=Queue(
+                MOUNTED,
+                MOUNTED,
+                "fuse.blobfuse2",
+                wrong=refusal(MOUNTED, "blobfuse2 /mnt/azureml fuse rw 0 0"),
+            ),
+            gpus=gpus("azure-a100"),
+            libraries=Libraries(versions, torch, {}),
+            room=Room(
+                ram=236,
+                limit=236,
+                cores=24,
+                shm=0.064,
+                disks=[
+                    Disk("cache", "/root/.cache/huggingface/hub", 60, 1, "overlay"),
+                    Disk("scratch", "/tmp", 60, 1, "overlay"),
+                ],
+            ),
+            network=Network(
+                [Interface("eth0", True, True, "10.0.0.4", 50_000)], [Port("mlx5_0/1", True, "Ethernet")]
+            ),
+            signals=Signals("bash -c …", "bash -c worker doctor; true", (), 0.1, 0.4),
+            model=lying.absent("OpenGVLab/VideoChat2_HD_stage4_Mistral_7B_hf"),
         ),
-        gpus=gpus("azure-a100"),
-        libraries=Libraries(versions, torch, {}),
-        room=Room(
-            ram=236,
-            limit=236,
-            cores=24,
-            shm=0.064,
-            disks=[
-                Disk("cache", "/root/.cache/huggingface/hub", 60, 1, "overlay"),
-                Disk("scratch", "/tmp", 60, 1, "overlay"),
-            ],
-        ),
-        network=Network(
-            [Interface("eth0", True, True, "10.0.0.4", 50_000)], [Port("mlx5_0/1", True, "Ethernet")]
-        ),
-        signals=Signals("bash -c …", "bash -c worker doctor; true", (), 0.1, 0.4),
-        model=absent("OpenGVLab/VideoChat2_HD_stage4_Mistral_7B_hf"),
     )
 
 
@@ -122,34 +130,37 @@ def autodl_a800() -> Facts:
     }
     archs = ("sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90")
     wrong = "ImportError: /lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.32' not found"
-    return replace(
-        quiet(),
-        wanted=Wanted(hw="a800", task="pcb", model="Qwen/Qwen3-VL-32B-Instruct"),
-        gpus=gpus("autodl-a800"),
-        libraries=Libraries(
-            versions,
-            Torch("2.7.1+cu118", "11.8", archs, 90100, "2.21.5", True, (True,)),
-            {
-                "flash-attn": Trial("2.8.3", wrong),
-                "bitsandbytes": Trial("0.50.2", None),
-                "autoawq": Trial("0.2.9", None),
-            },
+    return meaning(
+        "pcb",
+        replace(
+            quiet(),
+            wanted=Wanted(hw="a800", model="Qwen/Qwen3-VL-32B-Instruct"),
+            gpus=gpus("autodl-a800"),
+            libraries=Libraries(
+                versions,
+                Torch("2.7.1+cu118", "11.8", archs, 90100, "2.21.5", True, (True,)),
+                {
+                    "flash-attn": Trial("2.8.3", wrong),
+                    "bitsandbytes": Trial("0.50.2", None),
+                    "autoawq": Trial("0.2.9", None),
+                },
+            ),
+            room=Room(
+                ram=1082,
+                limit=107,
+                cores=112,
+                quota=14.0,
+                shm=53,
+                disks=[
+                    Disk("cache", "/root/.cache/huggingface/hub", 24, 1, "overlay"),
+                    Disk("scratch", "/tmp", 24, 1, "overlay"),
+                    Disk("checkpoints", "/root/work", 24, 1, "overlay"),
+                    Disk("data", "/root/autodl-tmp", 186, 2, "xfs"),
+                ],
+            ),
+            system=System("2.31", "3.11.9", CODECS),
+            model=lying.absent("Qwen/Qwen3-VL-32B-Instruct"),
         ),
-        room=Room(
-            ram=1082,
-            limit=107,
-            cores=112,
-            quota=14.0,
-            shm=53,
-            disks=[
-                Disk("cache", "/root/.cache/huggingface/hub", 24, 1, "overlay"),
-                Disk("scratch", "/tmp", 24, 1, "overlay"),
-                Disk("checkpoints", "/root/work", 24, 1, "overlay"),
-                Disk("data", "/root/autodl-tmp", 186, 2, "xfs"),
-            ],
-        ),
-        system=System("2.31", "3.11.9", CODECS),
-        model=absent("Qwen/Qwen3-VL-32B-Instruct"),
     )
 
 
@@ -157,24 +168,27 @@ def rtx2080() -> Facts:
     """16 × RTX 2080 in a plain server: no InfiniBand, Docker's bridge, somebody else's training on card 3."""
     versions = {"torch": "2.7.1", "transformers": "5.23.0", "bitsandbytes": "0.50.2"}
     archs = ("sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90")
-    return replace(
-        quiet(),
-        wanted=Wanted(hw="rtx2080", task="detection"),
-        gpus=gpus("rtx2080"),
-        libraries=Libraries(
-            versions,
-            Torch("2.7.1", "12.6", archs, 90501, "2.26.2", True, (False,) * 16),
-            {"bitsandbytes": Trial("0.50.2", None)},
-        ),
-        room=Room(
-            ram=270, cores=64, shm=135, disks=[Disk("cache", "/home/user/.cache/huggingface/hub", 900, 1)]
-        ),
-        network=Network(
-            [
-                Interface("eno1", True, True, "192.168.10.21", 10_000),
-                Interface("eno2", False, True),
-                Interface("docker0", True, False, "172.17.0.1"),
-                Interface("virbr0", True, False, "192.168.122.1"),
-            ]
+    return meaning(
+        "detection",
+        replace(
+            quiet(),
+            wanted=Wanted(hw="rtx2080"),
+            gpus=gpus("rtx2080"),
+            libraries=Libraries(
+                versions,
+                Torch("2.7.1", "12.6", archs, 90501, "2.26.2", True, (False,) * 16),
+                {"bitsandbytes": Trial("0.50.2", None)},
+            ),
+            room=Room(
+                ram=270, cores=64, shm=135, disks=[Disk("cache", "/home/user/.cache/huggingface/hub", 900, 1)]
+            ),
+            network=Network(
+                [
+                    Interface("eno1", True, True, "192.168.10.21", 10_000),
+                    Interface("eno2", False, True),
+                    Interface("docker0", True, False, "172.17.0.1"),
+                    Interface("virbr0", True, False, "192.168.122.1"),
+                ]
+            ),
         ),
     )

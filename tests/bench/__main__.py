@@ -18,6 +18,7 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 MACHINE = "machine"
 MEASUREMENTS = {
     "start": (),
+    "doctor": (),
     "stopping": (),
     "peers": (),
     "traffic": (),

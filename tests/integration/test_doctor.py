@@ -1,4 +1,4 @@
-"""The doctor on the machine that runs the tests: true answers, soon."""
+"""The doctor on the machine that runs the tests: true answers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ import pytest
 from tests import machines
 from tests.workers import ROOT
 from worker.doctor.examination import CHECKS
-from worker.hardware.cards import Machine, cards
 
 
 def doctor(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -39,17 +37,10 @@ def findings(done: subprocess.CompletedProcess[str]) -> dict[str, list[dict[str,
     return found
 
 
-def test_this_machine_is_examined_within_five_seconds(tmp_path: Path) -> None:
-    if cards(Machine()):
-        pytest.skip("five seconds are promised where there is no card to try libraries on")
-    took = []
-    while len(took) < 3 and min(took, default=5.0) >= 5.0:  # what else runs here does not count
-        began = time.monotonic()
-        done = doctor("--json", "--queue", tmp_path / "queue", TMPDIR=str(tmp_path))
-        took.append(time.monotonic() - began)
+def test_this_machine_is_examined_and_left_as_it_was(tmp_path: Path) -> None:
+    done = doctor("--json", "--queue", tmp_path / "queue", TMPDIR=str(tmp_path))
     told = json.loads(done.stdout)
     assert done.returncode == (0 if told["fits"] else 3), done.stderr
-    assert min(took) < 5.0
     found = findings(done)
     assert found.keys() <= CHECKS.keys()
     assert {"card", "ram", "cores", "disk", "codecs", "signals", "stopping", "race"} <= found.keys()
@@ -97,4 +88,21 @@ def test_the_profile_comes_from_its_variable_too_and_an_unknown_one_is_refused()
     refused = doctor(WORKER_HW="a1000")
     assert refused.returncode == 2
     assert "there are a10, a100" in refused.stderr
-    assert doctor("--for", "no-such-work").returncode == 2
+    refused = doctor("--for", "no-such-work")
+    assert refused.returncode == 2
+    assert "media-check" in refused.stderr
+    assert "pcb-train" in refused.stderr
+
+
+def test_what_is_meant_is_compared_as_planned_without_torch() -> None:
+    code = (
+        "import sys; from worker import cli\n"
+        "try: cli.main(['doctor', '--for', 'pcb', '--json'])\n"
+        "finally: print({'torch', 'transformers'} & {*sys.modules})"
+    )
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("WORKER_")}
+    said = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=clean, capture_output=True, text=True, check=False
+    )
+    assert said.stdout.endswith("set()\n"), said.stderr
+    assert "pcb-merge takes 153 GB of a disk" in said.stdout

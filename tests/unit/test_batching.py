@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from worker.engines.batching import GOOD, MOST, SHARE, Batches, Probe, Remembered, Size, fitting, probed
+from worker.engines.batching import GOOD, MOST, Batches, Probe, Remembered, Size, fitting, probed
+from worker.hardware.gpus import SHARE
 
 GB = 1e9
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests import machines
+from worker import cli
 from worker.doctor.checks import cards, libraries
 from worker.doctor.examination import CHECKS
 from worker.doctor.facts import (
@@ -27,7 +29,9 @@ from worker.doctor.facts import (
     Wanted,
 )
 from worker.doctor.finding import Finding
+from worker.doctor.probes import lying
 from worker.hardware import stacks
+from worker.planning import kinds
 
 AMPERE = ("sm_80", "sm_86", "sm_90")
 
@@ -43,6 +47,7 @@ def a100(**changes: Any) -> Facts:
         machines.azure_a100(),
         wanted=Wanted(),
         model=None,
+        need=None,
         room=machines.quiet().room,
         signals=machines.quiet().signals,
     )
@@ -234,9 +239,9 @@ def test_flash_attention_is_tried_and_not_believed() -> None:
 def test_bitsandbytes_that_does_not_work_blocks_only_work_in_four_bits() -> None:
     broken = with_trials(bitsandbytes="CUDA Setup failed")
     assert one("bitsandbytes", broken).level == "warning"
-    assert one("bitsandbytes", replace(broken, wanted=Wanted(task="pcb"))).level == "blocker"
+    assert one("bitsandbytes", machines.meaning("pcb", broken)).level == "blocker"
     assert one("bitsandbytes", a100()).level == "ok"
-    assert one("bitsandbytes", a100(wanted=Wanted(task="pcb"))).level == "blocker"
+    assert one("bitsandbytes", machines.meaning("pcb", a100())).level == "blocker"
 
 
 def test_libraries_of_awq_that_do_not_load_are_named() -> None:
@@ -326,9 +331,10 @@ def in_room(**changes: Any) -> Facts:
 
 
 def test_memory_is_what_the_container_may_have() -> None:
-    assert one("ram", in_room(ram=512, limit=16, cores=32)).remedy == "--children 10"
-    assert one("ram", in_room(ram=512, limit=16, cores=32, quota=4.0)).level == "ok"
-    assert one("ram", replace(in_room(ram=512, limit=16), wanted=Wanted(task="pcb"))).level == "blocker"
+    assert one("ram", in_room(ram=512, limit=3, cores=32)).remedy == "--children 10"
+    assert one("ram", in_room(ram=512, limit=3, cores=32, quota=4.0)).level == "ok"
+    assert one("ram", machines.meaning("pcb", in_room(ram=512, limit=64))).level == "blocker"
+    assert one("ram", machines.meaning("pcb-train", in_room(ram=512, limit=64))).level == "ok"
 
 
 def test_a_quota_of_time_gives_the_number_of_children() -> None:
@@ -351,19 +357,59 @@ def test_too_little_shared_memory_is_told_with_the_option_of_each_launcher() -> 
     assert one("shm", replace(machines.quiet(), room=in_room(shm=0.064).room)).level == "ok", "no card"
 
 
-def test_a_task_says_what_it_needs_and_what_is_there_already_is_not_counted_twice() -> None:
-    def pcb(**changes: Any) -> list[Finding]:
-        return list(CHECKS["task"](replace(in_room(**changes), wanted=Wanted(task="pcb"))))
+@pytest.mark.parametrize("task", kinds.KINDS)
+def test_what_work_takes_is_what_its_plan_says(task: str, capsys: pytest.CaptureFixture[str]) -> None:
+    need = machines.meaning(task, in_room(cores=16)).need
+    line = ["plan", task, "--hw", "a100", "--cores", "16", "--json"]
+    with pytest.raises(SystemExit):
+        cli.main([*line, "--engine", "motion"] if task == "ghost-probing" else line)
+    plan = json.loads(capsys.readouterr().out)
+    assert need
+    assert need.gpu.gigabytes == pytest.approx(plan["gpu_memory_gb"]["total"], abs=0.01)
+    assert need.ram.gigabytes == pytest.approx(plan["ram_gb"], abs=0.01)
+    assert need.disk.gigabytes == pytest.approx(plan["disk_gb"], abs=0.01)
 
-    assert [found.level for found in pcb()] == ["ok", "ok"]
-    assert [found.level for found in pcb(disks=[Disk("cache", "/", 180)])] == ["ok", "warning"]
-    assert [found.level for found in pcb(disks=[Disk("cache", "/", 150)])] == ["ok", "blocker"]
-    there = replace(in_room(disks=[Disk("cache", "/", 150)]), wanted=Wanted(task="pcb"))
-    there = replace(there, model=Model("Qwen/Qwen3-VL-32B-Instruct", True, 66.7))
-    assert [found.level for found in CHECKS["task"](there)] == ["ok", "ok"]
-    small = replace(machines.rtx2080(), wanted=Wanted(task="pcb"))
-    assert next(CHECKS["task"](small)).level == "blocker"
-    assert one("task", a100(wanted=Wanted(task="shout"))).found == "shout: what it needs is not known here"
+
+def levels(check: str, facts: Facts) -> list[str]:
+    return [found.level for found in CHECKS[check](facts)]
+
+
+def test_of_all_steps_together_the_one_that_takes_most_counts_and_what_is_here_already_does_not() -> None:
+    def pcb(free: float, model: Model | None = None, task: str = "pcb") -> list[str]:
+        facts = replace(in_room(disks=[Disk("cache", "/", free)]), model=model)
+        return levels("task", machines.meaning(task, facts))
+
+    assert pcb(500) == ["ok", "ok"]
+    assert pcb(160) == ["ok", "warning"], "until the base is deleted after the merge"
+    assert pcb(100) == ["ok", "blocker"]
+    assert pcb(100, task="pcb-train") == ["ok", "ok"]
+    here = Model("Qwen/Qwen3-VL-32B-Instruct", True, 66.7)
+    assert pcb(110, here) == ["ok", "ok"]
+    assert pcb(105, here) == ["ok", "warning"]
+    assert pcb(100, here) == ["ok", "blocker"], "at quantising, where the base may be gone"
+
+
+def test_a_card_that_is_too_small_is_told_with_the_plan_that_says_what_would_fit() -> None:
+    found = next(CHECKS["task"](machines.meaning("pcb", machines.rtx2080())))
+    assert found.level == "blocker"
+    assert found.remedy == "what would fit: worker plan pcb-train --hw rtx2080 --gpus 16"
+    nowhere = next(CHECKS["task"](machines.meaning("mlp-train", a100(gpus=Gpus()))))
+    assert nowhere.level == "ok", "a small net learns on a CPU"
+
+
+def test_a_model_decides_what_ghost_probing_takes() -> None:
+    def card(model: str | None) -> float:
+        need = machines.meaning("ghost-probing", a100(wanted=Wanted(model=model))).need
+        return need.gpu.gigabytes if need else -1
+
+    assert card(None) == 0
+    assert 0 < card("Qwen/Qwen3-VL-2B-Instruct") < card("OpenGVLab/VideoChat2_HD_stage4_Mistral_7B_hf") < 25
+    assert card("owner/unheard-of") == -1
+    strange = machines.meaning("ghost-probing", a100(wanted=Wanted(model="owner/unheard-of")))
+    assert one("task", strange).found == (
+        "ghost-probing: what it takes with owner/unheard-of is not known here"
+    )
+    assert one("task", a100(wanted=Wanted(task="shout"))).found == "shout: what it takes is not known here"
 
 
 # system
@@ -418,7 +464,7 @@ def test_a_store_on_which_two_win_blocks() -> None:
 
 
 def test_weights_that_are_not_here_block_with_the_command_that_fetches_them() -> None:
-    absent = one("weights", a100(model=machines.absent("Qwen/Qwen2.5-VL-7B-Instruct")))
+    absent = one("weights", a100(model=lying.absent("Qwen/Qwen2.5-VL-7B-Instruct")))
     assert absent.level == "blocker"
     assert absent.remedy.startswith("hf download Qwen/Qwen2.5-VL-7B-Instruct")
     assert one("weights", a100(model=Model("/models/x", True, 15.2))).level == "ok"

@@ -13,7 +13,6 @@ from tests import machines
 from worker.cli.findings import lines
 from worker.doctor.examination import CHECKS, judge
 from worker.doctor.facts import Facts
-from worker.doctor.needs import NEEDS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "doctor.md").read_text()
@@ -34,7 +33,3 @@ def test_the_page_has_each_check() -> None:
 @pytest.mark.parametrize("facts", [machines.azure_a100(), machines.autodl_a800(), machines.rtx2080()])
 def test_the_page_says_what_the_owner_hears(facts: Facts) -> None:
     assert f"```text\n{spoken(facts)}```" in PAGE
-
-
-def test_the_work_that_is_named_exists() -> None:
-    assert {"pcb", "detection"} <= set(NEEDS)

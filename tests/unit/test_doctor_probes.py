@@ -339,12 +339,19 @@ def test_how_much_of_a_card_a_model_takes_is_counted_from_its_tensors(tmp_path: 
     assert found.nf4 == pytest.approx(0.00052, rel=0.02)
 
 
-def test_a_name_of_the_hub_that_was_not_fetched_is_guessed_by_its_name(
+def test_a_name_of_the_hub_that_was_not_fetched_is_what_plans_know_or_guessed_by_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     found = lying.look("Qwen/Qwen2.5-VL-7B-Instruct")
-    assert (found.there, found.gigabytes) == (False, 14.0)
+    assert (found.there, found.gigabytes, found.nf4) == (
+        False,
+        pytest.approx(16.6, 0.01),
+        pytest.approx(6.9, 0.02),
+    )
     assert found.remedy.startswith("hf download Qwen/Qwen2.5-VL-7B-Instruct")
-    assert lying.look("OpenGVLab/VideoChat2_HD").gigabytes is None
+    in_four_bits = lying.look("Qwen/Qwen2.5-VL-7B-Instruct-AWQ").gigabytes
+    assert in_four_bits == pytest.approx(found.nf4, rel=0.02)
+    assert lying.look("owner/some-7B-Chat").gigabytes == 14.0
+    assert lying.look("owner/some-chat").gigabytes is None
     assert "owner/name" in lying.look("no such thing").remedy

@@ -74,9 +74,10 @@ def command(
     Without TASK: what there are plans for."""
     from worker.cli import plan_page
     from worker.errors import MachineError, UsageError
+    from worker.hardware.gpus import HARDWARE
     from worker.planning import kinds, money, plan
     from worker.planning.learnt import Learnt
-    from worker.planning.machine import Machine, names
+    from worker.planning.machine import Machine
     from worker.queue.text import dumps
     from worker.tasks.params import parse_settings
 
@@ -86,7 +87,7 @@ def command(
     kind = kinds.find(task)
     work = kind()
     if hw is None:
-        raise UsageError(f"--hw says for which machine: {', '.join(names())}")
+        raise UsageError(f"--hw says for which machine: {', '.join(sorted(HARDWARE))}")
     machine = Machine(hw, gpus, cores or 8 * gpus, ram, disk)
     reached, card = Learnt().of(machine.gpu)
     machine = replace(machine, reached=reached, reached_on=card)

@@ -12,13 +12,13 @@ from pathlib import Path
 from worker.doctor.checks import cards, libraries, model, network, queue, room, system
 from worker.doctor.facts import Facts, Wanted
 from worker.doctor.finding import Finding
-from worker.doctor.needs import NEEDS
 from worker.doctor.probes import libraries as libraries_probe
 from worker.doctor.probes import lying, racing, smi, stopping
 from worker.doctor.probes import network as network_probe
 from worker.doctor.probes import room as room_probe
 from worker.doctor.probes import system as system_probe
 from worker.engines import hub
+from worker.errors import UsageError
 from worker.hardware import gpus
 from worker.items import Json
 from worker.tasks import registry
@@ -83,8 +83,12 @@ def examine(wanted: Wanted) -> Examination:
 def refuse_unknown(wanted: Wanted) -> None:
     if wanted.hw is not None:
         gpus.of(wanted.hw)
-    if wanted.task is not None and wanted.task not in NEEDS:
-        registry.find(wanted.task)
+    if wanted.task is not None:
+        from worker.planning import kinds  # late: who means nothing need not wait for it
+
+        if not kinds.of(wanted.task) and wanted.task not in (tasks := registry.names()):
+            known = sorted({*tasks, *kinds.KINDS})
+            raise UsageError(f"--for {wanted.task}: there are {', '.join(known)}, and pcb for all of its own")
 
 
 def judge(facts: Facts) -> Examination:
@@ -102,7 +106,7 @@ def gather(wanted: Wanted) -> Facts:
         queue_ = pool.submit(racing.look, wanted.queue) if wanted.queue else None
         model_ = pool.submit(lying.look, wanted.model) if wanted.model else None
         libraries_ = pool.submit(libraries_probe.look, gpus.result().cards)
-    return Facts(
+    facts = Facts(
         wanted,
         gpus.result(),
         libraries_.result(),
@@ -113,6 +117,11 @@ def gather(wanted: Wanted) -> Facts:
         queue_.result() if queue_ else None,
         model_.result() if model_ else None,
     )
+    if wanted.task is None:
+        return facts
+    from worker.doctor import needs
+
+    return replace(facts, need=needs.of(wanted, facts.gpus, facts.room, facts.model))
 
 
 def places(wanted: Wanted) -> dict[str, Path]:

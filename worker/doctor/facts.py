@@ -215,6 +215,28 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
+class Amount:
+    work: str
+    """as plans call it"""
+    gigabytes: float
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What the work that is meant takes at the most, as it is planned for this machine."""
+
+    gpu: Amount
+    """of one card"""
+    ram: Amount
+    disk: Amount
+    """of one disk, without what is here already"""
+    at_last: float = 0.0
+    """GB of it, if nothing is deleted between its steps"""
+    four_bits: bool = False
+    """its base is quantised while it loads"""
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     wanted: Wanted
     gpus: Gpus
@@ -225,6 +247,8 @@ class Facts:
     signals: Signals
     queue: Queue | None = None
     model: Model | None = None
+    need: Need | None = None
+    """of the work that is meant; None: none is, or no plan knows it"""
 
     @property
     def card(self) -> Card | None:

@@ -12,11 +12,10 @@ from typing import TypeVar
 
 from worker.engines.decoding import ROWS
 from worker.engines.device import cache_folder
+from worker.hardware.gpus import SHARE
 
 MOST = 64
 """beyond so many a step of decoding costs more for each row, and people wait long for the first answer"""
-SHARE = 0.92
-"""of the memory may be used: what is freed leaves holes"""
 FEW, SOME, MANY = 1, 2, 4
 """requests that are tried: one, and many; or some, where many do not fit"""
 GOOD = 8

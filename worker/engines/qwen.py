@@ -43,6 +43,7 @@ def _is_expected(asked: Asked) -> bool:
 class Qwen(VisionEngine):
     about = "Qwen2.5-VL or Qwen3-VL: a vision language model that --model names, asked about frames"
     model: ClassVar[Literal["none", "file", "folder", "name"]] = "folder"
+    version: ClassVar[str] = "2"
     _stopped = False
 
     def frame_size(self, width: int, height: int) -> tuple[int, int]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from worker.errors import UsageError
 
 NO_GPU = "cpu"
+SHARE = 0.92
+"""of a card's memory may be used: what is freed leaves holes"""
 
 
 @dataclass(frozen=True, slots=True)

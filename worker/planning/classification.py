@@ -145,7 +145,7 @@ def _disk(shape: Shape, method: Method, lesson: Lesson, params: ClassificationPa
         checkpoint = adapters(shape, params.rank) * (4 + ADAM)
     return Disk(
         [
-            Kept("base, in the hub's cache", whole, ()),
+            Kept("base, in the hub's cache", whole, (), cached=True),
             Kept(
                 f"{params.keep} checkpoints, and one that is being written",
                 checkpoint * (params.keep + 1),

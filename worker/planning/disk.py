@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 ENVIRONMENT = 10e9
 """torch with CUDA, transformers and their friends, the code, a pip cache"""
@@ -15,6 +15,8 @@ class Kept:
     size: float
     steps: Sequence[str]
     """in which it is needed; empty: in all"""
+    cached: bool = False
+    """by the hub, which may hold it already"""
 
     def is_there(self, step: str) -> bool:
         return not self.steps or step in self.steps
@@ -37,6 +39,10 @@ class Disk:
     @property
     def now(self) -> float:
         return self.at(self.step)
+
+    def fetched(self) -> Disk:
+        """Where what comes from the hub lies in its cache already."""
+        return replace(self, kept=[one for one in self.kept if not one.cached])
 
     @property
     def most(self) -> float:

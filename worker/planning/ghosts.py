@@ -173,7 +173,12 @@ def _answered(asked: Asked[GhostParams]) -> Needs:
             "a file of weights": ram.SHARD * asked.machine.gpus,
             "children": asked.machine.cores * ram.CHILD,
         },
-        disk=Disk([Kept("weights, in the hub's cache", stored, ()), Kept("environment", ENVIRONMENT, ())]),
+        disk=Disk(
+            [
+                Kept("weights, in the hub's cache", stored, (), cached=True),
+                Kept("environment", ENVIRONMENT, ()),
+            ]
+        ),
         seconds=_time(asked, shape, kind, gpu, seen, question, stored) if gpu else {},
         notes=_notes(asked.machine),
     )

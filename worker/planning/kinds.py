@@ -22,6 +22,11 @@ KINDS = {
 }
 
 
+def of(work: str) -> list[str]:
+    """`pcb` is all that begins so: its training, merging and what else."""
+    return [name for name in KINDS if name == work or name.startswith(f"{work}-")]
+
+
 def find(name: str) -> type[Work[Any]]:
     if name not in KINDS:
         near = difflib.get_close_matches(name, KINDS, n=1)

@@ -75,6 +75,6 @@ def of_choice(choice: Choice) -> Shape:
 
 def _known(model: str) -> str | None:
     """`Qwen/Qwen3-VL-32B-Instruct`, `qwen3-vl-32b`: case, owner and what it was tuned for say nothing."""
-    plain = model.rpartition("/")[2].lower()
+    plain = model.rpartition("/")[2].lower().replace("_", "-")
     found = [name for name in names() if plain == name or plain.startswith(f"{name}-")]
     return max(found, key=len, default=None)

@@ -102,7 +102,7 @@ def disk(shape: Shape, step: str, rank: int, keep: int, asked: Form = "awq") -> 
     checkpoint = adapters(shape, rank) * (4 + ADAM)
     return Disk(
         [
-            Kept("base, in the hub's cache", whole, STEPS[:2]),
+            Kept("base, in the hub's cache", whole, STEPS[:2], cached=True),
             Kept(f"{keep} checkpoints, and one that is being written", checkpoint * (keep + 1), STEPS[:2]),
             Kept("merged weights", whole, STEPS[1:3] if asked == "awq" else STEPS[1:]),
             *([Kept("quantised weights", small, STEPS[2:])] if asked == "awq" else []),

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from worker.hardware import gpus
 from worker.items import Json
 from worker.planning import money
-from worker.planning.machine import CARDS, Machine
+from worker.planning.machine import Machine
 from worker.planning.money import Price
 from worker.planning.shape import Shape
 from worker.planning.span import Span, together
@@ -162,14 +163,14 @@ def _changes(work: Work[Any], asked: Asked[Any]) -> Iterator[Change]:
 
 
 def _cards(work: Work[Any], asked: Asked[Any]) -> Iterator[Change]:
-    """The smallest other cards that would do, one of each size."""
+    """The smallest other cards that would do, of each size the slowest."""
     sizes: set[float] = set()
-    for hw in CARDS:
-        other = replace(asked, machine=replace(asked.machine, hw=hw))
-        size = other.machine.gpu.gigabytes if other.machine.gpu else 0
-        if hw != asked.machine.hw and size not in sizes and _fits(work, other):
-            sizes.add(size)
-            yield Change(f"--hw {hw}", other)
+    cards = filter(None, map(gpus.of, gpus.HARDWARE))
+    for card in sorted(cards, key=lambda one: (one.gigabytes, one.half)):
+        other = replace(asked, machine=replace(asked.machine, hw=card.hw))
+        if card.hw != asked.machine.hw and card.gigabytes not in sizes and _fits(work, other):
+            sizes.add(card.gigabytes)
+            yield Change(f"--hw {card.hw}", other)
 
 
 def _pairs(work: Work[Any], asked: Asked[Any]) -> Iterator[Change]:

@@ -8,11 +8,11 @@ from math import ceil
 from pathlib import Path
 
 from worker import models
-from worker.engines.batching import SHARE
 from worker.engines.choice import Choice
 from worker.errors import MachineError, WorkerError
 from worker.hardware import cards
 from worker.hardware.cards import Card
+from worker.hardware.gpus import SHARE
 from worker.planning import known
 from worker.planning.ghosts import LOCAL, GhostParams, memory, params_of
 from worker.planning.shape import Shape

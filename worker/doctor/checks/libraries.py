@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 from worker.doctor.facts import Facts
 from worker.doctor.finding import Finding, blocker, ok, warning
-from worker.doctor.needs import NEEDS
 from worker.hardware import gpus, stacks
 
 LEAST = {"torch": "2.7", "transformers": "5.20", "accelerate": "1.10", "bitsandbytes": "0.48"}
@@ -66,8 +65,7 @@ def flash_attention(facts: Facts) -> Iterator[Finding]:
 def bitsandbytes(facts: Facts) -> Iterator[Finding]:
     if not facts.gpus.cards:
         return
-    need = NEEDS.get(facts.wanted.task or "")
-    level = blocker if need and need.quantises else warning
+    level = blocker if facts.need and facts.need.four_bits else warning
     trial = facts.libraries.trials.get("bitsandbytes")
     if trial is None and "bitsandbytes" not in facts.libraries.versions:
         if level is blocker:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from worker.doctor.facts import Disk, Facts
+from worker.doctor.facts import Amount, Disk, Facts, Need
 from worker.doctor.finding import Finding, blocker, ok, warning
-from worker.doctor.needs import NEEDS
+from worker.hardware import gpus
+from worker.planning.ram import CHILD
 
 SHM_GB = 1.0
 LEAST_GB = {"cache": 10.0, "checkpoints": 5.0, "scratch": 2.0}
 """below which a disk is full before long"""
 GIB = 1.0737
-A_CHILD = 1.5
-"""GB, for a process that decodes films"""
 
 
 def ram(facts: Facts) -> Iterator[Finding]:
@@ -22,11 +21,11 @@ def ram(facts: Facts) -> Iterator[Finding]:
     said = f"{usable:.0f} GB"
     if usable < room.ram:
         said += f", the container's limit: the machine's own {room.ram:.0f} do not count"
-    need = NEEDS.get(facts.wanted.task or "")
-    children = max(1, int(usable / A_CHILD))
-    if need and usable < need.ram:
+    need = facts.need
+    children = max(1, int(usable * 1e9 / CHILD))
+    if need and usable < need.ram.gigabytes:
         yield blocker(
-            f"{said}; {facts.wanted.task} needs {need.ram:g}", "take a machine or a limit with more"
+            f"{said}; {need.ram.work} takes {need.ram.gigabytes:.0f}", "take a machine or a limit with more"
         )
     elif children < (busy := int(min(room.cores, room.quota or room.cores))):
         yield warning(f"{said} for {busy} cores that all decode", f"--children {children}")
@@ -82,31 +81,49 @@ _MOVE = {
 
 
 def task(facts: Facts) -> Iterator[Finding]:
-    """What the work named with --for needs."""
-    name = facts.wanted.task
+    """What the work named with --for takes."""
+    name, need = facts.wanted.task, facts.need
     if name is None:
         return
-    if (need := NEEDS.get(name)) is None:
-        yield ok(f"{name}: what it needs is not known here")
+    if need is None:
+        with_it = f" with {facts.wanted.model}" if facts.wanted.model else ""
+        yield ok(f"{name}: what it takes{with_it} is not known here")
         return
-    if need.about:
-        yield ok(f"{name} {need.about}")
-    if need.gpu:
-        card = facts.card
-        has = card.gigabytes * GIB if card else 0.0
-        here = f"{card.name} has {has:.0f}" if card else "there is none"
-        said = f"{name} needs {need.gpu:g} GB of a card ({need.gpu_for}), {here}"
-        yield ok(said) if has >= need.gpu else blocker(said, "a larger card")
-    if need.disk:
-        base = facts.model.gigabytes or 0.0 if facts.model and facts.model.there else 0.0
-        most = max((one.free for one in facts.room.disks if one.use != "scratch"), default=0)
-        said = f"{name} needs {need.disk - base:.0f} GB of a disk ({need.disk_for}), {most:,.0f} are free"
-        if most >= need.disk - base:
-            yield ok(said)
-        elif most >= need.disk - base - need.spare:
-            yield warning(said, f"keep fewer checkpoints: {need.spare:g} GB of them can go before the merge")
-        else:
-            yield blocker(said, "a larger disk, or one of its own for the cache")
+    if need.gpu.gigabytes:
+        yield _card(facts, need.gpu)
+    yield _space(facts, need)
+
+
+def _card(facts: Facts, gpu: Amount) -> Finding:
+    said = f"{gpu.work} takes {gpu.gigabytes:.1f} GB of a card"
+    card = facts.card
+    if card is None:
+        return blocker(f"{said}, there is none", "a machine with one")
+    room = gpus.SHARE * card.gigabytes * GIB
+    said += f", {card.name} has room for {room:.1f}"
+    if gpu.gigabytes <= room:
+        return ok(said)
+    return blocker(said, f"what would fit: {_plan(facts, gpu)}")
+
+
+def _space(facts: Facts, need: Need) -> Finding:
+    disk = need.disk
+    free = max((one.free for one in facts.room.disks if one.use != "scratch"), default=0)
+    said = f"{disk.work} takes {disk.gigabytes:.0f} GB of a disk, {free:,.0f} are free"
+    if free < disk.gigabytes:
+        return blocker(said, f"a larger disk; what takes how much: {_plan(facts, disk)}")
+    if free < need.at_last:
+        return warning(
+            f"{said}; {need.at_last:.0f} if nothing is deleted between the steps",
+            f"delete what may go, and when: {_plan(facts, disk)}",
+        )
+    return ok(said)
+
+
+def _plan(facts: Facts, amount: Amount) -> str:
+    card = facts.card and gpus.find(facts.card.name)
+    cards = f" --gpus {len(facts.gpus.cards)}" if len(facts.gpus.cards) > 1 else ""
+    return f"worker plan {amount.work} --hw {card.hw if card else facts.wanted.hw or gpus.NO_GPU}{cards}"
 
 
 def shm(facts: Facts) -> Iterator[Finding]:

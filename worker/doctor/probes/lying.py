@@ -7,7 +7,7 @@ from pathlib import Path
 
 from worker.doctor.facts import Model
 from worker.engines import checkpoint, hub, quantisation, weights
-from worker.errors import WorkerError
+from worker.errors import UsageError, WorkerError
 
 
 def look(name: str) -> Model:
@@ -20,7 +20,7 @@ def look(name: str) -> Model:
         return Model(name, False, remedy="name a file, a folder, or a model of the hub as owner/name")
     commit = hub.commit(name, "main")
     if commit is None or (folder := hub.snapshot(name, commit)) is None:
-        return Model(name, False, by_name(name), remedy=fetching(name))
+        return absent(name)
     return _folder(name, folder, fetching(name))
 
 
@@ -42,7 +42,17 @@ def _folder(name: str, folder: Path, remedy: str) -> Model:
     return Model(name, True, as_it_is, in_four_bits, str(config.get("model_type", "")))
 
 
-def by_name(name: str) -> float | None:
-    """Two bytes for each of the billions that names tell: Qwen2.5-VL-7B."""
-    found = re.search(r"(?<![\d.])(\d+(?:\.\d+)?)B(?![a-z])", name)
-    return 2 * float(found[1]) if found else None
+def absent(name: str) -> Model:
+    """As plans know it; else two bytes for each of the billions that its name tells: owner/some-7B."""
+    from worker.planning import known, memory
+
+    remedy = fetching(name)
+    try:
+        shape = known.find(name)
+    except UsageError:
+        found = re.search(r"(?<![\d.])(\d+(?:\.\d+)?)B(?![a-z])", name)
+        return Model(name, False, 2 * float(found[1]) if found else None, remedy=remedy)
+    kept: memory.Form = "none" if shape.stored == "none" else "awq"
+    smaller: memory.Form = "nf4" if shape.stored == "none" else kept
+    as_it_is, in_four_bits = (sum(memory.weights(shape, form).values()) / 1e9 for form in (kept, smaller))
+    return Model(name, False, as_it_is, in_four_bits, shape.family, remedy)
