@@ -7,7 +7,7 @@ import pytest
 from worker.engines.choice import Choice
 from worker.engines.endpoint import endpoint
 from worker.engines.openai import OpenAi, Terms
-from worker.engines.spending import Spent
+from worker.engines.spending import Till
 from worker.errors import UsageError
 
 KEY = "s3cr3tV4lu3plain"
@@ -76,9 +76,10 @@ def test_a_key_is_hidden_wherever_it_stands() -> None:
 def test_the_price_is_what_tokens_cost() -> None:
     terms = Terms.read({"WORKER_PRICE_IN": "2.5", "WORKER_PRICE_OUT": "10", "WORKER_CONCURRENCY": "3"})
     assert terms.at_once == 3
-    spent = Spent(prompt_tokens=2_000_000, generated_tokens=100_000)
-    assert spent.told(terms.prices)["cost_usd"] == 6.0
-    assert "cost_usd" not in spent.told(Terms.read({}).prices)
+    assert terms.prices
+    assert terms.prices.cost(2_000_000, 100_000) == 6.0
+    assert Till(terms.prices, None).told() == {"cost_usd": 0.0, "perhaps_usd": 0.0}
+    assert Till(Terms.read({}).prices, None).told() == {}, "no prices, no costs"
 
 
 @pytest.mark.parametrize(

@@ -62,8 +62,8 @@ class Constraint:
 
 
 def grammar_of(tokenizer: Any, ends: Sequence[int], width: int) -> Grammar | None:
-    """None: there is nothing to make one with."""
+    """None: there is nothing to make one with, or answers of that model have no end."""
     try:
-        return Grammar(tokenizer, ends, width)
+        return Grammar(tokenizer, ends, width) if ends else None
     except ImportError:
         return None
