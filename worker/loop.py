@@ -260,4 +260,4 @@ class Loop:
     def _tell(self, state: str) -> None:
         self._ticked = time.monotonic()
         info = {**self.counts.info(state, self._supply.first_open()), **self._looking.info()}
-        self._say(info | ({"spent": dict(spent)} if (spent := self._device.task.spent()) else {}))
+        self._say(info | ({"spent": dict(spent)} if (spent := self._device.spent()) else {}))
