@@ -50,6 +50,8 @@ class Device:
         self.task = task
         self._wanted_batch = batch
         self.value = 0.0
+        self.free_since = 0.0
+        """when the last batch ended there"""
         self._file = inspect.getfile(type(task))
         self._thread = thread or ThreadPoolExecutor(1, thread_name_prefix="device")
         self._answering: Future[None] | None = None
@@ -141,11 +143,14 @@ class Device:
     # in its thread
 
     def _answer(self, samples: Sequence[Prepared]) -> None:
-        while samples:
-            size, begun = self.takes, time.monotonic()
-            outcomes = self._outcomes(samples[:size])
-            self._done.append(Batch(samples[:size], outcomes, time.monotonic() - begun))
-            samples = samples[size:]
+        try:
+            while samples:
+                size, begun = self.takes, time.monotonic()
+                outcomes = self._outcomes(samples[:size])
+                self._done.append(Batch(samples[:size], outcomes, time.monotonic() - begun))
+                samples = samples[size:]
+        finally:
+            self.free_since = time.monotonic()
 
     def _outcomes(self, samples: Sequence[Prepared]) -> list[Answer | Failure]:
         """The task's answers; when a batch fails as a whole each of its items is tried alone."""
