@@ -106,6 +106,14 @@ class Loop:
         self._device.stop()
         self._pool.wake()
 
+    def finish(self, reason: str, within: float) -> None:
+        """As stop(), but what is on the device may be answered, if that is done in time."""
+        self._stop = reason
+        self._pool.wake()
+        late = threading.Timer(within * self.share_of_time, self._device.stop)
+        late.daemon = True
+        late.start()
+
     def give_up(self) -> None:
         """Nothing can be handed back to a store that is away; what we hold is free after the TTL."""
         self._clerk.give_up()

@@ -171,3 +171,37 @@ def test_a_store_that_is_full_when_work_is_handed_back_is_told_as_that(
         factory.loop.run()
     factory.loop.give_up()
     assert bench.store.list(layout.CLAIMS)
+
+
+class Patient(Told):
+    """Answers when it may, unless it is stopped before."""
+
+    def __init__(self) -> None:
+        super().__init__(fine)
+        self.begun, self.may, self.stopped = threading.Event(), threading.Event(), threading.Event()
+
+    def stop(self) -> None:
+        self.stopped.set()
+        self.may.set()
+
+    def answer(self, samples: Sequence[Item]) -> Sequence[Answer | Failure]:
+        self.begun.set()
+        assert self.may.wait(PATIENCE_S)
+        return [UNANSWERED] * len(samples) if self.stopped.is_set() else super().answer(samples)
+
+
+@pytest.mark.parametrize("in_time", [True, False])
+def test_what_is_on_the_device_when_the_money_ends_is_answered_if_there_is_time(in_time: bool) -> None:
+    factory = Factory(bench := Bench(items=4, shard_size=4), task := Patient(), batch=2)
+    loop = threading.Thread(target=factory.loop.run)
+    loop.start()
+    assert task.begun.wait(PATIENCE_S)
+    factory.loop.finish("the money is spent", PATIENCE_S if in_time else 0.0)
+    if in_time:
+        assert not task.stopped.is_set()
+        task.may.set()
+    loop.join(PATIENCE_S)
+    assert not loop.is_alive()
+    left = [item.input for item in bench.take(bench.worker("b")).left()]
+    assert left == (["002", "003"] if in_time else ["000", "001", "002", "003"])
+    assert factory.loop.counts.failed == 0
