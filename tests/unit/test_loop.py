@@ -429,7 +429,12 @@ def test_a_device_waits_while_a_shard_is_taken_and_not_while_it_answers(
     factory = Factory(Bench(items=6, shard_size=1), Told(tell))
     looking = factory.loop._looking
     take = looking.take
-    monkeypatch.setattr(looking, "take", lambda _=1: time.sleep(claim) or take(1))
+
+    def slowly(_: int = 1) -> list[Any]:
+        time.sleep(claim)
+        return take(1)
+
+    monkeypatch.setattr(looking, "take", slowly)
     factory.run()
     assert (factory.told[-1]["waited_share"] > 0.5) == waits
 
