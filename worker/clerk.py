@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from typing import ParamSpec, TypeVar
 
 GIVE_UP_S = 2.0
@@ -23,8 +24,10 @@ class Clerk:
         self._waiting: deque[Future[object]] = deque()
 
     def later(self, call: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Hand over; waits only when the store is so far behind that memory would grow."""
-        self._waiting.append(self._thread.submit(call, *args, **kwargs))
+        """Hand over; waits only when the store is so far behind that memory would grow. Nothing, once closed:
+        another thread has handed back."""
+        with suppress(RuntimeError):
+            self._waiting.append(self._thread.submit(call, *args, **kwargs))
         self.check()
         while len(self._waiting) > self._most_waiting:
             patiently(self._waiting.popleft(), self._tick)
@@ -52,7 +55,8 @@ class Clerk:
         """The store is lost to us: nothing more is written, and what is being written has a moment to end."""
         for future in self._waiting:
             future.cancel()
-        wait([self._thread.submit(lambda: None)], timeout=GIVE_UP_S)
+        with suppress(RuntimeError):  # closed: it had its moment
+            wait([self._thread.submit(lambda: None)], timeout=GIVE_UP_S)
 
     def close(self) -> None:
         self._thread.shutdown(wait=True, cancel_futures=True)

@@ -19,7 +19,8 @@ class Counts:
     answered: int = 0
     failed: int = 0
     waited_s: float = 0.0
-    """the device was free, items were in hand, and no sample was ready"""
+    """the device had room while work was in hand or was being taken; what a task does in its thread beside
+    the model, such as drawing pictures, is none of it"""
     uses_device: bool = False
     """something was answered there, and not all of it where it was prepared"""
 

@@ -10,14 +10,14 @@ import inspect
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
 from worker.blame import failure_of
 from worker.errors import WorkerError
-from worker.items import UNANSWERED, Answer, Failure
+from worker.items import UNANSWERED, Answer, Failure, Json
 from worker.pool import Prepared
 from worker.tasks.task import MapTask
 
@@ -50,15 +50,23 @@ class Device:
         self.task = task
         self._wanted_batch = batch
         self.value = 0.0
+        self.free_since = 0.0
+        """when the last batch ended there"""
         self._file = inspect.getfile(type(task))
         self._thread = thread or ThreadPoolExecutor(1, thread_name_prefix="device")
         self._answering: Future[None] | None = None
         self._done: deque[Batch] = deque()
         self._begun, self._samples = 0.0, 0
+        self._is_open = False
         self._stopping = False
 
     def open(self, device: str) -> None:
         self._thread.submit(self.task.open, device).result()
+        self._is_open = True
+
+    def spent(self) -> Mapping[str, Json]:
+        """From any thread, also while it opens."""
+        return self.task.spent() if self._is_open else {}
 
     def close(self) -> None:
         """A batch that does not end is left to the end of the process."""
@@ -135,11 +143,14 @@ class Device:
     # in its thread
 
     def _answer(self, samples: Sequence[Prepared]) -> None:
-        while samples:
-            size, begun = self.takes, time.monotonic()
-            outcomes = self._outcomes(samples[:size])
-            self._done.append(Batch(samples[:size], outcomes, time.monotonic() - begun))
-            samples = samples[size:]
+        try:
+            while samples:
+                size, begun = self.takes, time.monotonic()
+                outcomes = self._outcomes(samples[:size])
+                self._done.append(Batch(samples[:size], outcomes, time.monotonic() - begun))
+                samples = samples[size:]
+        finally:
+            self.free_since = time.monotonic()
 
     def _outcomes(self, samples: Sequence[Prepared]) -> list[Answer | Failure]:
         """The task's answers; when a batch fails as a whole each of its items is tried alone."""
@@ -159,9 +170,11 @@ class Device:
             raise
         except Exception as error:
             log.debug("answer failed", exc_info=True)
-            if len(samples) > 1:
-                return [outcome for one in samples for outcome in self._one_by_one(one)]
-            return [failure_of(error, self._file)]
+            failure = failure_of(error, self._file)
+        # behind it: an exception in hand holds on to all that the batch had on the device
+        if len(samples) > 1:
+            return [outcome for one in samples for outcome in self._one_by_one(one)]
+        return [failure]
 
     def _one_by_one(self, one: Prepared) -> list[Answer | Failure]:
         self._alive()  # each may take as long as the batch

@@ -77,7 +77,7 @@ class Loop:
         self._full: list[Holding] = []
         """answered, and about to be committed together"""
         self._full_at = time.monotonic()
-        self._flushed = self._ticked = self._answered = time.monotonic()
+        self._flushed = self._ticked = self._answered = self._free_since = time.monotonic()
         self._faults = Faults()
         self._stop = ""
         self._handing_back = threading.Lock()
@@ -85,7 +85,8 @@ class Loop:
 
     def run(self) -> None:
         """Until there is nothing left to do, or until stop()."""
-        self._answered = time.monotonic()  # what opening took is no reason for a small batch
+        # what opening took is no reason for a small batch, and no waiting
+        self._answered = self._free_since = time.monotonic()
         while self._goes_on():
             settled = self._hear()
             answered = self._device.collect()
@@ -104,6 +105,14 @@ class Loop:
         self._stop = reason
         self._device.stop()
         self._pool.wake()
+
+    def finish(self, reason: str, within: float) -> None:
+        """As stop(), but what is on the device may be answered, if that is done in time."""
+        self._stop = reason
+        self._pool.wake()
+        late = threading.Timer(within * self.share_of_time, self._device.stop)
+        late.daemon = True
+        late.start()
 
     def give_up(self) -> None:
         """Nothing can be handed back to a store that is away; what we hold is free after the TTL."""
@@ -128,19 +137,21 @@ class Loop:
 
     def _hear(self) -> list[Prepared]:
         """Waits until a child, the device or the clerk has something for us."""
-        begun = time.monotonic()
-        free, starved = not self._device.is_full, bool(self._pool.under_way)
-        settled = self._supply.hear(self._patience(free, starved))
-        if free and starved:
-            self.counts.waited_s += time.monotonic() - begun
-        return settled
+        return self._supply.hear(self._patience())
 
-    def _patience(self, free: bool, starved: bool) -> float:
-        if not free or starved or self._supply.taking:
+    def _patience(self) -> float:
+        """All that is under way rings when it ends."""
+        if self._device.is_full or self._pool.under_way or self._supply.taking or self._is_last_there:
             return 1.0
         if self._supply.in_hand:
             return 0.0
         return self._nap()
+
+    @property
+    def _is_last_there(self) -> bool:
+        """The device has room, and there is nothing more to begin."""
+        is_all = not self._supply.unsent and not self._pool.under_way
+        return self._device.busy and (is_all or bool(self._stop))
 
     def _nap(self) -> float:
         """Nothing is in hand: until the next look at the queue, if there is one."""
@@ -150,11 +161,21 @@ class Loop:
 
     def _answer(self) -> None:
         """The next samples, while there is room for them."""
+        self._count_waiting()
         is_due = time.monotonic() - self._answered >= self._flush_s  # samples are not kept waiting
         while not self._device.is_full and (samples := self._supply.samples(self._device.takes, due=is_due)):
             there = {one.item.id: one.item for one in (*self._device.hand, *samples)}
             self._clerk.later(begin, self._supply.of(there))
             self._device.begin(samples, self._pool.wake)
+
+    def _count_waiting(self) -> None:
+        """The device has room, and there is, or is just coming, what it could answer."""
+        if self._device.is_full or (self._supply.taking and not self._supply.in_hand):
+            return  # not now, or nobody knows yet whether there was anything to take
+        now = time.monotonic()
+        if self._supply.in_hand and not self._is_last_there:
+            self.counts.waited_s += now - max(self._free_since, self._device.free_since)
+        self._free_since = now
 
     def _results(self, batches: Sequence[Batch]) -> list[Result]:
         if batches:
@@ -238,6 +259,7 @@ class Loop:
                 return results[0]
             samples = [] if self._device.busy else self._supply.samples(1, due=False)
             if samples and samples[0].item.id == item.id:
+                self._count_waiting()
                 self._device.begin(samples, self._pool.wake)
             self._tick()
         return None
@@ -260,4 +282,4 @@ class Loop:
     def _tell(self, state: str) -> None:
         self._ticked = time.monotonic()
         info = {**self.counts.info(state, self._supply.first_open()), **self._looking.info()}
-        self._say(info | ({"spent": dict(spent)} if (spent := self._device.task.spent()) else {}))
+        self._say(info | ({"spent": dict(spent)} if (spent := self._device.spent()) else {}))

@@ -37,7 +37,7 @@ class Standings(Collector):
             _counter(members, "deaths", "Working processes that died", lambda m: m.deaths),
             _gauge(members, "items_per_second", "Since the process started", _said("rate_per_s")),
             _gauge(
-                members, "device_wait_share", "Of the time, spent without a sample", _said("waited_share")
+                members, "device_wait_share", "Of the time: room, and work in hand", _said("waited_share")
             ),
             _gauge(members, "beat_age_seconds", "Since a beat reached the store", lambda m: m.silence_s),
             _up(members),

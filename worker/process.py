@@ -26,7 +26,6 @@ from worker.errors import (
     StoreAwayError,
     StoreFullError,
     UnfinishedError,
-    UsageError,
     WorkerError,
 )
 from worker.inputs import OpenInput, present_roots
@@ -37,7 +36,7 @@ from worker.loop import Loop
 from worker.models import choice_of
 from worker.passing import Passing
 from worker.pool import Pool
-from worker.purse import END_S, NEEDS, Purse
+from worker.purse import END_S, Purse, refuse_unpriced
 from worker.queue.claims import Claims
 from worker.queue.inbox import Inbox, Read, read_lines
 from worker.queue.intake import finish_retries, roots
@@ -114,7 +113,7 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
         line.send(Alive({**purse.told(info), **hw, "device": device, "host": os.uname().nodename}))
         if not spent_up and not purse.has(0.0):
             spent_up = True
-            loop.stop(str(purse.over()), END_S)
+            loop.finish(str(purse.over()), END_S)
 
     looking = Looking(
         Claims(store, life, clock, of_jobs=isinstance(task, JobTask)),
@@ -153,8 +152,7 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
             raise purse.never_enough()
         purse.watch(stopped)
     _open(task.name, opened.open, settings.device)
-    if purse.has_limit and not purse.is_priced:
-        raise UsageError(NEEDS)
+    refuse_unpriced(settings.budget, purse.is_priced)
     alive({"state": "ready"})
     viewing = _viewing(run, settings)
     try:

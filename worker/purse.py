@@ -24,12 +24,17 @@ LOOK_S = 60.0
 """between two looks at what others have spent"""
 END_S = 60.0
 """what a worker takes to end, paid by the hour"""
-NEEDS = (
-    "--budget needs prices: --price-per-hour of this machine, or WORKER_PRICE_IN and WORKER_PRICE_OUT "
-    "of the model that is asked"
-)
 
 log = logging.getLogger(__name__)
+
+
+def refuse_unpriced(budget: float | None, price: object) -> None:
+    """What costs nothing never uses up a budget."""
+    if budget is not None and not price:
+        raise UsageError(
+            "--budget needs prices: --price-per-hour of this machine; with engine openai "
+            "WORKER_PRICE_IN and WORKER_PRICE_OUT of the model"
+        )
 
 
 class Purse:
@@ -45,7 +50,7 @@ class Purse:
         """`per_hour`: USD of this worker's share of its machine."""
         self._store = store
         self._worker = worker
-        self._budget = budget
+        self.budget = budget
         self._per_hour = per_hour
         self._clock = clock
         self._begun = clock()
@@ -59,7 +64,7 @@ class Purse:
 
     @property
     def has_limit(self) -> bool:
-        return self._budget is not None
+        return self.budget is not None
 
     @property
     def of_time(self) -> float:
@@ -68,7 +73,7 @@ class Purse:
     def has(self, usd: float) -> bool:
         """So much more, and the time to end."""
         ending = (self._per_hour or 0.0) * END_S / 3600
-        return self._budget is None or self._spent + ending + usd <= self._budget
+        return self.budget is None or self._spent + ending + usd <= self.budget
 
     def over(self, usd: float = 0.0) -> UnfinishedError:
         """The reason to stop."""
@@ -80,7 +85,7 @@ class Purse:
 
     def _why(self, usd: float) -> str:
         costs = f", and the next question may cost {usd:.2g}" if usd else ""
-        return f"--budget {self._budget:g} USD: {self._spent:.4g} are spent{costs}; raise it to go on"
+        return f"--budget {self.budget:g} USD: {self._spent:.4g} are spent{costs}; raise it to go on"
 
     def told(self, info: Mapping[str, Json]) -> dict[str, Json]:
         """What a worker says of itself, with what its machine costs."""

@@ -103,6 +103,14 @@ def test_stop_after_ends_in_time_and_hands_back(queue: Path) -> None:
     assert_handed_back(queue, working(queue, "--stop-after", "2s"), "--stop-after")
 
 
+def test_a_machine_paid_by_the_hour_stops_when_the_money_ends_and_answers_what_is_in_hand(
+    queue: Path,
+) -> None:
+    """A dollar a second, of which sixty are kept for the end."""
+    one = worker("run", queue, "--price-per-hour", "3600", "--budget", "68")
+    assert_handed_back(queue, one, "--budget 68 USD")
+
+
 def test_an_eviction_notice_of_the_cloud_hands_the_work_back(queue: Path) -> None:
     notice: dict[str, object] = {"DocumentIncarnation": 1, "Events": []}
 

@@ -418,6 +418,42 @@ def test_a_device_that_nothing_needs_does_not_wait() -> None:
     assert factory.told[-1]["waited_share"] is None
 
 
+@pytest.mark.parametrize(("on_device", "claim", "waits"), [(0.0, 0.05, True), (0.05, 0.0, False)])
+def test_a_device_waits_while_a_shard_is_taken_and_not_while_it_answers(
+    on_device: float, claim: float, waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tell(item: Item) -> Answer:
+        time.sleep(on_device)
+        return fine(item)
+
+    factory = Factory(Bench(items=6, shard_size=1), Told(tell))
+    looking = factory.loop._looking
+    take = looking.take
+
+    def slowly(_: int = 1) -> list[Any]:
+        time.sleep(claim)
+        return take(1)
+
+    monkeypatch.setattr(looking, "take", slowly)
+    factory.run()
+    assert (factory.told[-1]["waited_share"] > 0.5) == waits
+
+
+def test_who_finds_nothing_to_take_has_no_waiting_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    factory = Factory(Bench(items=1), Told(fine), follow=True, idle_exit_s=1.0)
+    looking = factory.loop._looking
+    take = looking.take
+
+    def slowly(most: int = 1) -> list[Any]:
+        time.sleep(0.3 if factory.loop.counts.answered else 0.0)
+        return take(most)
+
+    monkeypatch.setattr(looking, "take", slowly)
+    monkeypatch.setattr("worker.queue.claims.Claims.poll", 0.01)
+    factory.run()
+    assert factory.told[-1]["waited_share"] < 0.5
+
+
 def test_a_batch_is_as_large_as_the_task_likes_at_the_moment() -> None:
     def tell(item: Item) -> Answer:
         task.batch = {"002": 1, "004": 3}.get(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from tests.fakes import HandClock, TalkativeStore
+from tests.workers import eventually
 from worker.errors import UnfinishedError, UsageError
-from worker.purse import END_S, Purse
+from worker.purse import END_S, Purse, refuse_unpriced
 from worker.queue import layout
 from worker.queue.beat import Beat
 
@@ -85,3 +88,29 @@ def test_whether_to_run_again_depends_on_whether_anything_was_done(store: Talkat
     assert str(mine.over(0.02)) == (
         "--budget 5 USD: 4.99 are spent, and the next question may cost 0.02; raise it to go on"
     )
+
+
+def test_what_others_spend_is_looked_at_now_and_then_though_the_store_was_away(
+    store: TalkativeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.purse.LOOK_S", 0.01)
+    mine = purse(store)
+    closed = threading.Event()
+    with store.outage():
+        mine.watch(closed)
+        eventually(lambda: ("list", layout.WORKERS) in store.calls)
+    assert mine.has(0.0)
+    beat(store, "other", paid_usd=5.5)
+    eventually(lambda: not mine.has(0.0))
+    closed.set()
+
+
+@pytest.mark.parametrize(("budget", "price"), [(None, None), (5.0, 0.9), (5.0, "2")])
+def test_a_budget_with_a_price_is_taken(budget: float | None, price: object) -> None:
+    refuse_unpriced(budget, price)
+
+
+@pytest.mark.parametrize("price", [None, "", False])
+def test_a_budget_without_any_is_refused(price: object) -> None:
+    with pytest.raises(UsageError, match="--budget needs prices"):
+        refuse_unpriced(5.0, price)

@@ -137,3 +137,38 @@ def test_what_was_begun_is_written_however_it_ends_and_nothing_more_is_begun(
     left = {item.input for item in bench.take(bench.worker("b")).left()}
     assert left == {"002", "003", "004", "005"} | ({"001"} if by == "trouble" else set())
     assert ({"raised": "the money is spent"} in factory.told) == (by == "trouble")
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_who_waits_for_the_last_answers_does_not_go_round_meanwhile(
+    endpoint: Endpoint, stopped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factory = rolled(endpoint, Bench(items=4, shard_size=4))
+    polled, waits = factory.pool.poll, list[float]()
+
+    def poll(timeout: float) -> list[Prepared]:
+        if len(factory.device.hand) == 1 and (stopped or len(endpoint.asked) == 4):
+            waits.append(timeout)
+            endpoint.answers(*(["000"] if len(waits) == 2 else []))
+        return polled(min(timeout, 0.05))
+
+    monkeypatch.setattr(factory.pool, "poll", poll)
+    loop = begun(factory)
+    eventually(lambda: len(endpoint.asked) == 2)
+    if stopped:
+        factory.loop.stop("SIGTERM")
+    endpoint.answers("001", "002", "003")
+    assert ended(loop)
+    assert len(endpoint.asked) == (2 if stopped else 4)
+    assert len(waits) >= 2
+    assert min(waits) > 0.0
+
+
+def test_all_that_is_asked_is_named_in_the_beat(endpoint: Endpoint) -> None:
+    bench = Bench(items=3, shard_size=3)
+    loop = begun(rolled(endpoint, bench))
+    eventually(lambda: set(bench.lives["a"].heart.hand) == {"id0", "id1"})
+    endpoint.answers("001")
+    eventually(lambda: set(bench.lives["a"].heart.hand) == {"id0", "id2"})
+    endpoint.answers("000", "002")
+    assert ended(loop)

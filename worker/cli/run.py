@@ -31,7 +31,7 @@ from worker.evictions import events_url
 from worker.following import STILL_S, Following, followed
 from worker.nursery import Nursery
 from worker.parent import Ending, Parent
-from worker.purse import NEEDS
+from worker.purse import refuse_unpriced
 from worker.queue import layout
 from worker.queue.progress import Watcher
 from worker.queue.recipe import require
@@ -167,8 +167,7 @@ def command(
     trust.parse(allow_code)
     if on_done and not shutil.which(shlex.split(on_done)[0]):
         raise UsageError(f"--on-done {on_done}: no such program; it is started by itself, not by a shell")
-    if budget and price_per_hour is None and not os.environ.get("WORKER_PRICE_IN", "").strip():
-        raise UsageError(NEEDS)
+    refuse_unpriced(budget, price_per_hour or os.environ.get("WORKER_PRICE_IN", "").strip())
     if hw:
         _compare(hw)
     cards = _cards(gpus) if gpus else []

@@ -17,6 +17,7 @@ from worker.engines.engine import Reply, Request, VisionEngine
 from worker.engines.spending import Prices, Till
 from worker.errors import MachineError, UsageError
 from worker.items import Failure, Json
+from worker.purse import refuse_unpriced
 
 if TYPE_CHECKING:
     from worker.engines.calls import Calls
@@ -76,10 +77,9 @@ class OpenAi(VisionEngine):
         if self.choice.model is None:
             raise UsageError("engine openai needs --model, the name that the endpoint knows it by")
         self._endpoint = endpoint(os.environ, self.choice.model)
-        if self.purse and self.purse.has_limit and self._terms.prices is None:
-            raise UsageError("--budget with engine openai needs WORKER_PRICE_IN and WORKER_PRICE_OUT")
-        if self.purse and self._terms.prices:
-            self.purse.is_priced = True
+        if self.purse:
+            refuse_unpriced(self.purse.budget, self._terms.prices)
+            self.purse.is_priced |= self._terms.prices is not None
         try:
             from worker.engines.calls import Calls  # late: it needs httpx
         except ImportError as error:

@@ -97,6 +97,10 @@ class JobLoop:
     def stop(self, reason: str, time_left: float) -> None:
         self._stop.set(reason, time_left * self.share_of_time)
 
+    def finish(self, reason: str, within: float) -> None:
+        """The last checkpoint is all that a job finishes."""
+        self.stop(reason, within)
+
     def give_up(self) -> None:
         self._clerk.give_up()
 
