@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -69,8 +69,10 @@ class Device:
     def release(self) -> None:
         self.released += 1
 
-    def batches(self, size: int, most: int | None = None) -> Batches:
-        return Batches(size, most=most, release=self.release, resized=self.told.append)
+    def batches(
+        self, size: int, most: int | None = None, expected: Callable[[], bool] = lambda: True
+    ) -> Batches:
+        return Batches(size, most=most, release=self.release, resized=self.told.append, expected=expected)
 
 
 def test_more_requests_than_fit_go_in_parts_and_their_order_stays() -> None:
@@ -156,6 +158,35 @@ def test_a_few_that_do_not_fit_say_nothing_of_the_others() -> None:
     device.holds = 8
     batches.answer(list("abcdefgh"), device.ask)
     assert (device.asked[-1], batches.size, device.told) == (8, 8, [])
+
+
+def test_one_that_was_not_expected_says_nothing_of_the_others() -> None:
+    device = Device(48)
+    huge = False
+
+    def ask(requests: Sequence[str]) -> list[str]:
+        nonlocal huge
+        if huge := "huge" in requests:
+            raise torch.OutOfMemoryError("no room")
+        return device.ask(requests)
+
+    batches = device.batches(48, expected=lambda: not huge)
+    with pytest.raises(torch.OutOfMemoryError):
+        batches.answer(["huge", *"a" * 47], ask)
+    assert (batches.size, device.told) == (48, [])
+
+
+def test_halves_are_soon_made_good() -> None:
+    """They are no tries of more that failed."""
+    device = Device(1)
+    batches = device.batches(48)
+    full(batches, device, 1)
+    device.holds = 48
+    clips = 0
+    while batches.size < 48:
+        clips += batches.size
+        full(batches, device, 1)
+    assert clips == GOOD * (2 + 4 + 8 + 12 + 16 + 24 + 32)
 
 
 def test_one_that_does_not_fit_alone_is_told_to_the_caller_and_frees_what_it_took() -> None:

@@ -163,7 +163,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(
 
 
 @pytest.mark.parametrize("larger", [{"max_tokens": 513}, {"prompt": "? " * 1100}, {"frames": 33}])
-def test_what_larger_requests_need_is_not_remembered(
+def test_what_larger_requests_need_says_nothing_of_others(
     folders: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, larger: dict[str, Any]
 ) -> None:
     monkeypatch.setenv("WORKER_CACHE", str(tmp_path))
@@ -174,7 +174,7 @@ def test_what_larger_requests_need_is_not_remembered(
     Small(3, monkeypatch)
     monkeypatch.setattr(Decoder, "_decode", lambda *_: None)  # nothing is said
     qwen.answer([usual, usual, usual, replace(usual, **larger)])
-    assert (qwen.batch, Remembered().get(qwen._memory_key)) == (2, None)
+    assert (qwen.batch, Remembered().get(qwen._memory_key)) == (4, None)
 
 
 @pytest.mark.parametrize(("name", "other"), [("WORKER_PRECISION", "bf16"), ("WORKER_ATTENTION", "eager")])

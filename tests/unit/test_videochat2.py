@@ -313,9 +313,9 @@ def test_less_is_asked_at_once_where_memory_runs_out(
         return usual(requests)
 
     monkeypatch.setattr(engine._sight, "rows", narrow)
-    replies = engine.answer([request(CLIPS[2], max_tokens=1)] * 16)
-    assert [one.tokens for one in replies if isinstance(one, Reply)] == [1] * 16
-    assert (sizes, engine.batch) == ([4, *[2] * 8], 2)
+    replies = engine.answer([request(CLIPS[2], max_tokens=1)] * 12)
+    assert [one.tokens for one in replies if isinstance(one, Reply)] == [1] * 12
+    assert (sizes, engine.batch) == ([4, *[2] * 6], 2)
 
 
 def test_what_is_tried_is_the_longest_that_is_expected(

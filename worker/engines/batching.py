@@ -114,8 +114,8 @@ class Remembered:
 
 class Batches:
     """Requests go in as many at a time as fit. Where memory runs out they go once more without what earlier
-    ones left there; then in halves: from then on, if they were as many as ever go. What ran out may have been
-    somebody else's for a while, so after many good batches a few more are tried again."""
+    ones left there; then in halves: from then on, if they were as many as ever go and as they were expected.
+    What ran out may have been somebody else's for a while, so after good batches a few more are tried again."""
 
     def __init__(
         self,
@@ -124,13 +124,14 @@ class Batches:
         release: Callable[[], None],
         resized: Callable[[int], None],
         most: int | None = None,
+        expected: Callable[[], bool] = lambda: True,
     ) -> None:
         """`release`: gives back what a batch left behind. `resized`: is told the new size. `most`: it never
-        grows beyond that."""
+        grows beyond that. `expected`: what was asked last tells how many others fit."""
         self.size, self.most = size, most or size
         self._asked_before = False
         """since memory was last given back"""
-        self._release, self._resized = release, resized
+        self._release, self._resized, self._expected = release, resized, expected
         self._went = 0
         """the size before it grew"""
         self._good, self._patience = 0, GOOD
@@ -169,12 +170,13 @@ class Batches:
         return None
 
     def _shrink(self, count: int) -> int:
-        if count < self.size:
+        if count < self.size or not self._expected():
             log.warning("%d requests do not fit into the device's memory: %d of these", count, count // 2)
             return count // 2
+        if self._went:
+            self._patience *= 2
         self.size = self._went or count // 2
         self._went = self._good = 0
-        self._patience *= 2
         log.warning("%d requests do not fit into the device's memory: %d for now", count, self.size)
         self._resized(self.size)
         return self.size

@@ -96,7 +96,11 @@ class Qwen(VisionEngine):
         self.batch = size.batch
         self._decoder.begin_anew()
         self._batches = Batches(
-            size.batch, most=size.most, release=self._decoder.release, resized=self._remember
+            size.batch,
+            most=size.most,
+            release=self._decoder.release,
+            resized=self._remember,
+            expected=lambda: self._expected,
         )
 
     def stop(self) -> None:
@@ -172,8 +176,7 @@ class Qwen(VisionEngine):
         self._decoder.generate([self._prompt(asked, room=ANSWER)] * count)
 
     def _remember(self, batch: int) -> None:
-        if self._expected:
-            Remembered().put(self._memory_key, Size(batch, self._batches.most))
+        Remembered().put(self._memory_key, Size(batch, self._batches.most))
 
     @property
     def _memory_key(self) -> str:

@@ -78,7 +78,11 @@ class VideoChat2(VisionEngine):
         self.batch = size.batch
         self._decoder.begin_anew()
         self._batches = Batches(
-            size.batch, most=size.most, release=self._decoder.release, resized=self._remember
+            size.batch,
+            most=size.most,
+            release=self._decoder.release,
+            resized=self._remember,
+            expected=lambda: self._expected,
         )
 
     def stop(self) -> None:
@@ -95,6 +99,7 @@ class VideoChat2(VisionEngine):
 
     def _ask(self, requests: Sequence[Request]) -> Sequence[Reply | Failure]:
         began = self._now()
+        self._expected = all(len(one.frames) <= FRAMES for one in requests)
         rows = self._sight.rows(requests, self._goes_on)
         self._spent["vision_s"] += self._now() - began
         if len(rows) < len(requests):
@@ -141,7 +146,7 @@ class VideoChat2(VisionEngine):
         self._decoder.generate([self._prompt(row, 2, room=MOST_TOKENS) for row in rows])
 
     def _remember(self, batch: int) -> None:
-        if self._expected and self._device.type == "cuda":
+        if self._device.type == "cuda":
             Remembered().put(self._memory_key, Size(batch, self._batches.most))
 
     @property
