@@ -336,6 +336,16 @@ def test_what_is_tried_is_the_longest_that_is_expected(
     assert not module._is_expected(Request([np.zeros(1)] * 3, [], "?"), row)
 
 
+def test_seconds_are_those_of_its_own_card(engine: VideoChat2, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    waited = list[object]()
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda *device: waited.extend(device))
+    monkeypatch.setattr(engine, "_device", card := torch.device("cuda:1"))
+    engine._now()
+    assert waited == [card]
+
+
 def test_what_it_spent_adds_up(engine: VideoChat2) -> None:
     engine.answer([request(CLIPS[2], max_tokens=3)])
     engine.answer([request(CLIPS[2], max_tokens=2)])

@@ -172,7 +172,7 @@ class VideoChat2(VisionEngine):
         if self._device.type == "cuda":
             import torch
 
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(self._device)
         return time.perf_counter()
 
     def _text(self, tokens: Sequence[int]) -> str:
