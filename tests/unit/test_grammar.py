@@ -84,6 +84,11 @@ def test_half_a_letter_and_endless_spaces_are_against_it(grammar: Grammar) -> No
     assert not accepts('{"word": "other order", "gray"')
 
 
+def test_a_schema_of_which_no_grammar_can_be_made_is_refused(grammar: Grammar) -> None:
+    with pytest.raises(ValueError, match="no grammar can be made of the schema"):
+        grammar.of({"type": "nothing that there is"})
+
+
 def _letter(byte: int) -> str:
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
