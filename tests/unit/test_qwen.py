@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -114,6 +115,17 @@ def test_a_request_that_cannot_be_asked_fails_alone(folders: Mapping[str, Path])
     assert [type(one) for one in replies] == [Failure, Reply, Failure, Failure]
     assert replies[1] == qwen.answer([good])[0]
     assert "10x10" in str(replies[2])
+
+
+@pytest.mark.parametrize("missing", ["tokenizer*", "chat_template*"])
+def test_a_folder_that_misses_its_words_fails_once_and_no_clip(
+    folders: Mapping[str, Path], tmp_path: Path, missing: str
+) -> None:
+    whole = folders["qwen2_5_vl"]
+    folder = shutil.copytree(whole, tmp_path / "model", ignore=shutil.ignore_patterns(missing))
+    assert len(list(folder.iterdir())) < len(list(whole.iterdir()))
+    with pytest.raises(UsageError, match="fetch the model again"):
+        engine(folder)
 
 
 def test_numbers_that_became_too_large_are_no_answer(folders: Mapping[str, Path]) -> None:

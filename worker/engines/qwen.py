@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -77,6 +78,7 @@ class Qwen(VisionEngine):
         self._tower = Tower(model.model.visual)
         add_by_place(model.model.language_model)
         self._embed = model.get_input_embeddings()
+        self._try_the_words(loaded.folder)
         ends = model.generation_config.eos_token_id
         cards = sorted({one.device for one in model.parameters()}, key=str)
         self._carrier = Carrier(self._device)
@@ -102,6 +104,13 @@ class Qwen(VisionEngine):
             resized=self._remember,
             expected=lambda: self._expected,
         )
+
+    def _try_the_words(self, folder: Path) -> None:
+        """A folder without tokenizer or template would fail every clip."""
+        width, height = self._sight.frame_size(64, 64)
+        read = self._read(Request([np.zeros((height, width, 3), np.uint8)], [0.0], "?"))
+        if isinstance(read, Failure):
+            raise UsageError(f"{folder} cannot be used: {read.message}; copy or fetch the model again")
 
     def stop(self) -> None:
         self._stopped = True
