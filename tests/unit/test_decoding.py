@@ -237,7 +237,7 @@ def test_few_long_prompts_behind_many_short_ones_need_room_for_few(
 def test_one_long_answer_does_not_make_the_steps_of_all_later_ones_slow(
     model: Any, questions: list[torch.Tensor]
 ) -> None:
-    """A step reads all slots of the room, so it is made anew; but not for every short one between long ones."""
+    """A step reads all slots of the room, so it is made anew; but not between long ones."""
     decoder = Decoder(model, [[alone(model, questions[3])[0]]])
 
     def slots(*mosts: int) -> list[int]:

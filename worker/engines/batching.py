@@ -114,7 +114,7 @@ class Remembered:
 
 class Batches:
     """Requests go in as many at a time as fit. Where memory runs out they go once more without what earlier
-    ones left there; then in halves: from then on, if they were as many as ever go and as they were expected.
+    ones left there; then in halves: from then on, if they were as many as ever go, and expected.
     What ran out may have been somebody else's for a while, so after good batches a few more are tried again."""
 
     def __init__(
