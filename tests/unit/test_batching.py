@@ -215,6 +215,7 @@ def test_a_size_is_remembered_for_each_card_and_model(tmp_path: Path) -> None:
         *('{"one": "12"}', '{"one": 12}', '{"one": {"batch": 12}}', '{"one": {"batch": 12, "most": 8}}'),
         *('{"one": {"batch": 0, "most": 8}}', '{"one": {"batch": 1, "most": true}}'),
         '{"one": {"batch": 1, "most": 1e9}}',
+        '{"one": {"batch": 1, "most": 1, "room": "40 GB"}}',
     ],
 )
 def test_a_bad_file_says_nothing_and_is_written_anew(tmp_path: Path, content: str) -> None:
@@ -222,7 +223,7 @@ def test_a_bad_file_says_nothing_and_is_written_anew(tmp_path: Path, content: st
     file.write_text(content, encoding="latin-1")
     assert Remembered(file).get("one") is None
     Remembered(file).put("one", Size(4, 4))
-    assert json.loads(file.read_text())["one"] == {"batch": 4, "most": 4}
+    assert json.loads(file.read_text())["one"] == {"batch": 4, "most": 4, "room": 0.0}
 
 
 def test_where_nothing_can_be_written_nothing_is_remembered(

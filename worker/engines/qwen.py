@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from worker.engines import flops, measuring
-from worker.engines.batching import Batches, Remembered, Size
 from worker.engines.carrying import Carrier
 from worker.engines.decoding import Decoder, Prompt, Said, too_large
 from worker.engines.engine import Reply, Request, VisionEngine
@@ -92,18 +91,16 @@ class Qwen(VisionEngine):
         self._requests = self._prompt_tokens = self._generated_tokens = 0
         self._flops = 0.0
         self._expected = True
-        size = measuring.measured(
-            self._memory_key, cards, self._decoder, self._longest, lambda: self._stopped
-        )
-        self.batch = size.batch
-        self._decoder.begin_anew()
-        self._batches = Batches(
-            size.batch,
-            most=size.most,
-            release=self._decoder.release,
-            resized=self._remember,
+        self._batches = measuring.batches(
+            self._memory_key,
+            cards,
+            self._decoder,
+            self._longest,
+            wanted=self.wanted_batch,
+            stopped=lambda: self._stopped,
             expected=lambda: self._expected,
         )
+        self.batch = self._batches.size
 
     def _try_the_words(self, folder: Path) -> None:
         """A folder without tokenizer or template would fail every clip."""
@@ -183,9 +180,6 @@ class Qwen(VisionEngine):
         asked = self._read(Request(frames, range(FRAMES), " ?" * WORDS, max_tokens=2))
         assert isinstance(asked, Asked)
         self._decoder.generate([self._prompt(asked, room=ANSWER)] * count)
-
-    def _remember(self, batch: int) -> None:
-        Remembered().put(self._memory_key, Size(batch, self._batches.most))
 
     @property
     def _memory_key(self) -> str:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from worker.engines import figures, flops, measuring, shims
-from worker.engines.batching import Batches, Remembered, Size
 from worker.engines.decoding import Decoder, Prompt, Said, too_large
 from worker.engines.engine import Reply, Request, VisionEngine
 from worker.engines.tiles import grid
@@ -74,16 +73,16 @@ class VideoChat2(VisionEngine):
         self._spent: dict[str, float] = defaultdict(int)
         self._expected = True
         cards = sorted({one.device for one in model.parameters()}, key=str)
-        size = measuring.measured(self._memory_key, cards, self._decoder, self._try, lambda: self._stopped)
-        self.batch = size.batch
-        self._decoder.begin_anew()
-        self._batches = Batches(
-            size.batch,
-            most=size.most,
-            release=self._decoder.release,
-            resized=self._remember,
+        self._batches = measuring.batches(
+            self._memory_key,
+            cards,
+            self._decoder,
+            self._try,
+            wanted=self.wanted_batch,
+            stopped=lambda: self._stopped,
             expected=lambda: self._expected,
         )
+        self.batch = self._batches.size
 
     def stop(self) -> None:
         self._stopped = True
@@ -144,10 +143,6 @@ class VideoChat2(VisionEngine):
         longest = Request(frames, [0.0] * FRAMES, " ?" * WORDS)
         rows = self._sight.rows([longest] * count)
         self._decoder.generate([self._prompt(row, 2, room=MOST_TOKENS) for row in rows])
-
-    def _remember(self, batch: int) -> None:
-        if self._device.type == "cuda":
-            Remembered().put(self._memory_key, Size(batch, self._batches.most))
 
     @property
     def _memory_key(self) -> str:
