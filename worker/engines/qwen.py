@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from worker.engines import flops, measuring
+from worker.engines import figures, flops, measuring
 from worker.engines.carrying import Carrier
 from worker.engines.decoding import Decoder, Prompt, Said, too_large
 from worker.engines.engine import Reply, Request, VisionEngine
@@ -20,7 +20,6 @@ from worker.engines.qwen_prompt import Reading, read
 from worker.engines.qwen_sight import Sight
 from worker.engines.qwen_tower import Grid, Tower, add_by_place
 from worker.errors import UsageError
-from worker.hardware import gpus
 from worker.items import UNANSWERED, Failure, Json
 
 FRAMES, WORDS, ANSWER = 32, 1024, 512
@@ -197,7 +196,7 @@ class Qwen(VisionEngine):
 
     def spent(self) -> Mapping[str, Json]:
         """`prefill_flops` / `prefill_flops_possible` is the share of the card's peak that prefill reached."""
-        figures: dict[str, Json] = {
+        return {
             **self._about,
             "decoding": self._decoder.how,
             "answers_as": "json_schema" if self._grammar else "text",
@@ -208,15 +207,8 @@ class Qwen(VisionEngine):
             "decode_s": round(self._decoder.decode_s, 3),
             "decode_steps": self._decoder.steps,
             "prefill_flops": self._flops,
+            **figures.of_card(self._device, self._decoder.prefill_s),
         }
-        if self._device.type == "cuda":
-            import torch
-
-            if gpu := gpus.find(torch.cuda.get_device_name(self._device)):
-                figures["prefill_flops_possible"] = self._decoder.prefill_s * gpu.flops
-            peak = torch.cuda.max_memory_allocated(self._device) / 1e9
-            figures["peak_memory"] = f"{peak:.1f} GB"
-        return figures
 
     @property
     def _device(self) -> Any:
