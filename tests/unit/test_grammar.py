@@ -118,6 +118,11 @@ def test_rows_are_held_beside_rows_that_are_free(grammar: Grammar) -> None:
     assert decoder.generate(asked) == free, "and free again"
 
 
+def test_a_model_that_knows_no_end_is_held_to_nothing() -> None:
+    pytest.importorskip("llguidance", reason="llguidance is not installed")
+    assert grammar_of(tiny_models.tokenizer(), [], tiny_models.VOCABULARY) is None
+
+
 def test_captured_steps_heed_it_too(grammar: Grammar, monkeypatch: pytest.MonkeyPatch) -> None:
     """A graph repeats what it saw when it was captured: masks that came later are none to it."""
 

@@ -60,7 +60,9 @@ class Constraint:
 
 
 def grammar_of(tokenizer: Any, ends: Sequence[int], width: int) -> Grammar | None:
-    """None: there is nothing to make one with."""
+    """None: there is nothing to make one with, or nothing that would end an answer."""
+    if not ends:
+        return None
     try:
         return Grammar(tokenizer, ends, width)
     except ImportError:
