@@ -48,7 +48,7 @@ class Device:
     ) -> None:
         """`batch`: None is what the task likes at the moment."""
         self.task = task
-        self._wanted_batch = batch
+        task.wanted_batch = batch
         self.value = 0.0
         self.free_since = 0.0
         """when the last batch ended there"""
@@ -84,7 +84,7 @@ class Device:
 
     @property
     def batch(self) -> int:
-        return self._wanted_batch or self.task.batch
+        return self.task.wanted_batch or self.task.batch
 
     @property
     def takes(self) -> int:

@@ -62,8 +62,19 @@ class Bench:
         name, gpu = card(self.device)
         loop = self._apart("loop")
         yield Figure(f"{name}: the loop (transformers, one clip at a time)", f"{loop['rate']:.2f} clips/s")
-        worker = self._worker()
+        for held in (True, False):
+            yield from self._of_worker(name, gpu, loop, held=held)
+        same = self._apart("batches")
+        told = ", ".join(f"{share:.0%} at {batch}" for batch, share in same["same"].items())
+        yield Figure(f"{name}: answers as at a batch of 1 ({same['of']} clips)", told, "100 % but for ties")
+
+    def _of_worker(
+        self, name: str, gpu: gpus.Gpu | None, loop: dict[str, Any], *, held: bool
+    ) -> Iterator[Figure]:
+        worker = self._worker(held=held)
         spent = worker["spent"]
+        is_held = held and spent["answers_as"] == "json_schema"
+        name = f"{name}, answers held to {'a JSON schema' if is_held else 'nothing'}"
         times = worker["rate"] / loop["rate"]
         yield Figure(
             f"{name}: a worker, {worker['batch']} clips at once",
@@ -80,14 +91,12 @@ class Bench:
                 f"{spent['decode_s'] / floor:.2f} times ({spent['decoding']})",
                 "2 times",
             )
-        same = self._apart("batches")
-        told = ", ".join(f"{share:.0%} at {batch}" for batch, share in same["same"].items())
-        yield Figure(f"{name}: answers as at a batch of 1 ({same['of']} clips)", told, "100 % but for ties")
 
-    def _worker(self) -> dict[str, Any]:
+    def _worker(self, *, held: bool) -> dict[str, Any]:
         """The whole way of a clip, in a real worker with its children."""
-        queue, out = self.folder / "queue", self.folder / "out"
-        settings = [f"{name}={value}" for name, value in (("folder", self.model), ("tokens", self.tokens))]
+        queue, out = (self.folder / f"{part}-{held}" for part in ("queue", "out"))
+        settings = [f"folder={self.model}", f"tokens={self.tokens}", f"held={held}"]
+        (self.model / SAID).unlink(missing_ok=True)
         where = () if self.tiny else ("--gpus", "0")
         must(
             *run(

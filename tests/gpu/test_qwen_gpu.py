@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -18,8 +19,10 @@ from tests import tiny_models
 from worker.engines.choice import Choice
 from worker.engines.decoding import Decoder, Prompt
 from worker.engines.engine import Reply, Request
+from worker.engines.grammar import Grammar
 from worker.engines.qwen import Qwen
-from worker.items import UNANSWERED
+from worker.ghosts.prompt import schema
+from worker.items import UNANSWERED, Json
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
 LENGTHS = (7, 30, 19, 1, 12)
@@ -77,6 +80,21 @@ def test_neither_prompts_nor_steps_write_out_every_score(kind: torch.dtype) -> N
     assert all(one.tokens for one in said)
 
 
+def test_captured_steps_heed_a_grammar() -> None:
+    pytest.importorskip("llguidance", reason="llguidance is not installed: nothing holds answers to a form")
+    model = tiny_models.mistral().cuda()
+    end = tiny_models.id_of(tiny_models.IM_END)
+    grammar = Grammar(tiny_models.tokenizer(), [end], tiny_models.VOCABULARY)
+    captured, plain = Decoder(model, [[end]]), Decoder(model, [[end]], graphs=False)
+
+    def held(form: Json) -> list[Prompt]:
+        return [replace(one, constraint=grammar.of(form) if form else None) for one in prompts(model)]
+
+    for form in (None, schema("en"), None, schema("en")):
+        assert captured.generate(held(form)) == plain.generate(held(form))
+    assert captured.how == "captured"
+
+
 @contextmanager
 def waiting_is_an_error() -> Iterator[None]:
     torch.cuda.set_sync_debug_mode("error")
@@ -86,11 +104,11 @@ def waiting_is_an_error() -> Iterator[None]:
         torch.cuda.set_sync_debug_mode("default")
 
 
-def clips(qwen: Qwen, count: int, most: int) -> list[Request]:
+def clips(qwen: Qwen, count: int, most: int, form: Json = None) -> list[Request]:
     draw = np.random.default_rng(0)
     columns, rows = qwen.frame_size(1280, 720)
     frames = [draw.integers(0, 256, (rows, columns, 3), dtype=np.uint8) for _ in range(32)]
-    return [Request(frames, range(32), f"{n}?", max_tokens=most) for n in range(count)]
+    return [Request(frames, range(32), f"{n}?", form, most) for n in range(count)]
 
 
 @pytest.fixture
@@ -101,9 +119,10 @@ def qwen(tmp_path: Path, family: str, monkeypatch: pytest.MonkeyPatch) -> Qwen:
     return made
 
 
+@pytest.mark.parametrize("form", [None, schema("en")], ids=["free", "held"])
 @pytest.mark.parametrize("family", tiny_models.FAMILIES)
-def test_nothing_waits_but_the_look_at_what_was_said(qwen: Qwen) -> None:
-    asked = clips(qwen, 5, 32)
+def test_nothing_waits_but_the_look_at_what_was_said(qwen: Qwen, form: Json) -> None:
+    asked = clips(qwen, 5, 32, form)
     expected = qwen.answer(asked)  # constants are made, and steps captured
     with waiting_is_an_error():
         assert qwen.answer(asked) == expected

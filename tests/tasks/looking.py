@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from worker.engines.choice import Choice
 from worker.engines.engine import Reply, Request
 from worker.errors import ItemError
-from worker.items import Answer, Failure, Item
+from worker.items import Answer, Failure, Item, Json
 from worker.media.rgb import Rgb
 from worker.media.sampling import sample
 from worker.tasks.task import MapTask, Params
@@ -21,6 +21,13 @@ from worker.tasks.task import MapTask, Params
 if TYPE_CHECKING:
     from worker.engines.qwen import Qwen
 
+FORM: Json = {
+    "type": "object",
+    "properties": {"text": {"type": "string", "minLength": 4096}},
+    "required": ["text"],
+    "additionalProperties": False,
+}
+"""it costs masks and looks, and no answer ends before its limit of tokens: who asks freely says as many"""
 SAID = "said.jsonl"
 """in its folder: when each batch was on the device, and at the end what was spent"""
 
@@ -30,6 +37,8 @@ class LookingParams(Params):
     """config and tokenizer of the model"""
     frames: int = 32
     tokens: int = 128
+    held: bool = True
+    """to a form, as production is where there is a grammar"""
     question: str = "Who comes suddenly into the car's path from behind something that hid them, and when?"
     prepare_s: float = 0.0
     answer_s: float = 0.0
@@ -56,6 +65,7 @@ class Looking(MapTask[LookingParams, Clip]):
 
         folder = Path(self.params.folder)
         model = tiny_models.random_model(folder, device)
+        model.generation_config.eos_token_id = tiny_models.id_of(tiny_models.IM_END)  # a grammar needs one
         self._qwen.use(Loaded(model, folder, False, {"precision": str(model.dtype).removeprefix("torch.")}))
 
     def close(self) -> None:
@@ -72,9 +82,8 @@ class Looking(MapTask[LookingParams, Clip]):
     def answer(self, samples: Sequence[Clip]) -> Sequence[Answer | Failure]:
         begun = time.monotonic()
         asked, most = self.params.question, self.params.tokens
-        replies = self._qwen.answer(
-            [Request(one.frames, one.times, asked, max_tokens=most) for one in samples]
-        )
+        form = FORM if self.params.held else None
+        replies = self._qwen.answer([Request(one.frames, one.times, asked, form, most) for one in samples])
         time.sleep(self.params.answer_s * len(samples))
         self._say({"clips": len(samples), "begun": begun, "ended": time.monotonic()})
         return [Answer({"text": one.text}) if isinstance(one, Reply) else one for one in replies]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -69,8 +69,10 @@ class Device:
     def release(self) -> None:
         self.released += 1
 
-    def batches(self, size: int, most: int | None = None) -> Batches:
-        return Batches(size, most=most, release=self.release, resized=self.told.append)
+    def batches(
+        self, size: int, most: int | None = None, expected: Callable[[], bool] = lambda: True
+    ) -> Batches:
+        return Batches(size, most=most, release=self.release, resized=self.told.append, expected=expected)
 
 
 def test_more_requests_than_fit_go_in_parts_and_their_order_stays() -> None:
@@ -158,6 +160,35 @@ def test_a_few_that_do_not_fit_say_nothing_of_the_others() -> None:
     assert (device.asked[-1], batches.size, device.told) == (8, 8, [])
 
 
+def test_one_that_was_not_expected_says_nothing_of_the_others() -> None:
+    device = Device(48)
+    huge = False
+
+    def ask(requests: Sequence[str]) -> list[str]:
+        nonlocal huge
+        if huge := "huge" in requests:
+            raise torch.OutOfMemoryError("no room")
+        return device.ask(requests)
+
+    batches = device.batches(48, expected=lambda: not huge)
+    with pytest.raises(torch.OutOfMemoryError):
+        batches.answer(["huge", *"a" * 47], ask)
+    assert (batches.size, device.told) == (48, [])
+
+
+def test_halves_are_soon_made_good() -> None:
+    """They are no tries of more that failed."""
+    device = Device(1)
+    batches = device.batches(48)
+    full(batches, device, 1)
+    device.holds = 48
+    clips = 0
+    while batches.size < 48:
+        clips += batches.size
+        full(batches, device, 1)
+    assert clips == GOOD * (2 + 4 + 8 + 12 + 16 + 24 + 32)
+
+
 def test_one_that_does_not_fit_alone_is_told_to_the_caller_and_frees_what_it_took() -> None:
     device = Device(0)
     with pytest.raises(torch.OutOfMemoryError):
@@ -184,6 +215,7 @@ def test_a_size_is_remembered_for_each_card_and_model(tmp_path: Path) -> None:
         *('{"one": "12"}', '{"one": 12}', '{"one": {"batch": 12}}', '{"one": {"batch": 12, "most": 8}}'),
         *('{"one": {"batch": 0, "most": 8}}', '{"one": {"batch": 1, "most": true}}'),
         '{"one": {"batch": 1, "most": 1e9}}',
+        '{"one": {"batch": 1, "most": 1, "room": "40 GB"}}',
     ],
 )
 def test_a_bad_file_says_nothing_and_is_written_anew(tmp_path: Path, content: str) -> None:
@@ -191,7 +223,7 @@ def test_a_bad_file_says_nothing_and_is_written_anew(tmp_path: Path, content: st
     file.write_text(content, encoding="latin-1")
     assert Remembered(file).get("one") is None
     Remembered(file).put("one", Size(4, 4))
-    assert json.loads(file.read_text())["one"] == {"batch": 4, "most": 4}
+    assert json.loads(file.read_text())["one"] == {"batch": 4, "most": 4, "room": 0.0}
 
 
 def test_where_nothing_can_be_written_nothing_is_remembered(

@@ -14,7 +14,7 @@ from worker import signs
 from worker.engines import causal
 from worker.engines.batching import Batches
 from worker.engines.capturing import Graphs
-from worker.engines.decoding import Decoder, Prompt, Said
+from worker.engines.decoding import SHORT, Decoder, Prompt, Said
 from worker.engines.room import Room
 
 LENGTHS = (7, 30, 19, 1, 12, 25, 40, 5)
@@ -232,6 +232,25 @@ def test_few_long_prompts_behind_many_short_ones_need_room_for_few(
     assert batches.answer(long[:1], decoder.generate) == alone[:1]
     assert made == [(3, 512), (8, 512), (8, 256), (1, 512)]
     assert (batches.size, told) == (8, [])
+
+
+def test_one_long_answer_does_not_make_the_steps_of_all_later_ones_slow(
+    model: Any, questions: list[torch.Tensor]
+) -> None:
+    """A step reads all slots of the room, so it is made anew; but not between long ones."""
+    decoder = Decoder(model, [[alone(model, questions[3])[0]]])
+
+    def slots(*mosts: int) -> list[int]:
+        found = []
+        for most in mosts:
+            decoder.generate([prompt(model, questions[3], most)])
+            assert decoder._room
+            found.append(decoder._room.slots)
+        return found
+
+    assert slots(5000, *[MOST] * SHORT) == [*[5120] * SHORT, 256]
+    assert slots(600, MOST, MOST, 600, *[MOST] * SHORT) == [*[768] * (SHORT + 3), 256]
+    assert slots(500, *[MOST] * 2 * SHORT) == [512] * (2 * SHORT + 1)
 
 
 def test_what_the_room_held_before_is_not_seen(model: Any, questions: list[torch.Tensor]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,11 +14,13 @@ import torch
 
 from tests import tiny_models
 from tests.unit.test_decoding import prompt
+from worker.engines.capturing import Graphs
 from worker.engines.choice import Choice
 from worker.engines.decoding import Decoder, bits
 from worker.engines.engine import Reply, Request
 from worker.engines.grammar import Grammar, grammar_of
 from worker.engines.qwen import Qwen
+from worker.engines.room import Room
 from worker.ghosts.prompt import schema
 from worker.ghosts.reply import read_reply
 from worker.ghosts.words import Lang
@@ -84,6 +87,11 @@ def test_half_a_letter_and_endless_spaces_are_against_it(grammar: Grammar) -> No
     assert not accepts('{"word": "other order", "gray"')
 
 
+def test_a_schema_of_which_no_grammar_can_be_made_is_refused(grammar: Grammar) -> None:
+    with pytest.raises(ValueError, match="no grammar can be made of the schema"):
+        grammar.of({"type": "nothing that there is"})
+
+
 def _letter(byte: int) -> str:
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
@@ -108,6 +116,35 @@ def test_rows_are_held_beside_rows_that_are_free(grammar: Grammar) -> None:
     ]
     assert said == alone
     assert decoder.generate(asked) == free, "and free again"
+
+
+def test_a_model_that_knows_no_end_is_held_to_nothing() -> None:
+    pytest.importorskip("llguidance", reason="llguidance is not installed")
+    assert grammar_of(tiny_models.tokenizer(), [], tiny_models.VOCABULARY) is None
+
+
+def test_captured_steps_heed_it_too(grammar: Grammar, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph repeats what it saw when it was captured: masks that came later are none to it."""
+
+    class Graph:
+        def __init__(self, step: Callable[[], None], room: Room) -> None:
+            self._step, self._room, self._allowed = step, room, room.allowed
+
+        def replay(self) -> None:
+            now, self._room.allowed = self._room.allowed, self._allowed
+            self._step()
+            self._room.allowed = now
+
+    model: Any = tiny_models.mistral()
+    torch.manual_seed(1)
+    free = [prompt(model, torch.randint(0, 256, (length,)), 90) for length in (7, 19, 12)]
+    plain = Decoder(model, [[END]], graphs=False)
+    monkeypatch.setattr(Graphs, "_captured", lambda _, step, room: Graph(step, room))
+    captured = Decoder(model, [[END]], graphs=True)
+    for wanted in (None, SMALL, None, SMALL):
+        asked = [[_held(one, grammar, wanted) for one in free] for _ in range(2)]
+        assert captured.generate(asked[0]) == plain.generate(asked[1])
+    assert captured.how == "captured"
 
 
 def _held(one: Any, grammar: Grammar, wanted: Json) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,6 @@ import pytest
 import torch
 
 from tests import plain_loop, tiny_models
-from worker.engines.batching import Remembered, Size
 from worker.engines.choice import Choice
 from worker.engines.decoding import Decoder, Prompt, Said
 from worker.engines.engine import Reply, Request
@@ -116,6 +116,17 @@ def test_a_request_that_cannot_be_asked_fails_alone(folders: Mapping[str, Path])
     assert "10x10" in str(replies[2])
 
 
+@pytest.mark.parametrize("missing", ["tokenizer*", "chat_template*"])
+def test_a_folder_that_misses_its_words_fails_once_and_no_clip(
+    folders: Mapping[str, Path], tmp_path: Path, missing: str
+) -> None:
+    whole = folders["qwen2_5_vl"]
+    folder = shutil.copytree(whole, tmp_path / "model", ignore=shutil.ignore_patterns(missing))
+    assert len(list(folder.iterdir())) < len(list(whole.iterdir()))
+    with pytest.raises(UsageError, match="fetch the model again"):
+        engine(folder)
+
+
 def test_numbers_that_became_too_large_are_no_answer(folders: Mapping[str, Path]) -> None:
     qwen = engine(folders["qwen2_5_vl"])
     good, bad = requests(qwen)[:2]
@@ -159,11 +170,10 @@ def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(
     assert small.tried == [4, 4, 2, 1, 1, 1, 1]  # once more without what the first ones left
     assert qwen.batch == 1
     assert "do not fit" in caplog.text
-    assert Remembered().get(qwen._memory_key) == Size(1, 4)
 
 
 @pytest.mark.parametrize("larger", [{"max_tokens": 513}, {"prompt": "? " * 1100}, {"frames": 33}])
-def test_what_larger_requests_need_is_not_remembered(
+def test_what_larger_requests_need_says_nothing_of_others(
     folders: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, larger: dict[str, Any]
 ) -> None:
     monkeypatch.setenv("WORKER_CACHE", str(tmp_path))
@@ -174,7 +184,7 @@ def test_what_larger_requests_need_is_not_remembered(
     Small(3, monkeypatch)
     monkeypatch.setattr(Decoder, "_decode", lambda *_: None)  # nothing is said
     qwen.answer([usual, usual, usual, replace(usual, **larger)])
-    assert (qwen.batch, Remembered().get(qwen._memory_key)) == (2, None)
+    assert qwen.batch == 4
 
 
 @pytest.mark.parametrize(("name", "other"), [("WORKER_PRECISION", "bf16"), ("WORKER_ATTENTION", "eager")])
@@ -219,6 +229,17 @@ def test_a_stop_before_it_is_open_is_heeded(folders: Mapping[str, Path]) -> None
     qwen.stop()
     qwen.open("cpu")
     assert qwen.answer(requests(qwen)) == [UNANSWERED] * 4
+
+
+def test_so_many_as_a_person_wants_are_asked_at_once(
+    folders: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    qwen = Qwen(Choice("qwen", "tiny", "tree:1", folders["qwen2_5_vl"]))
+    qwen.wanted_batch = 3
+    small = Small(3, monkeypatch)
+    qwen.open("cpu")
+    qwen.answer(requests(qwen))
+    assert (qwen.batch, small.tried) == (3, [3, 1])
 
 
 def test_what_does_not_fit_alone_is_the_callers(

@@ -313,9 +313,9 @@ def test_less_is_asked_at_once_where_memory_runs_out(
         return usual(requests)
 
     monkeypatch.setattr(engine._sight, "rows", narrow)
-    replies = engine.answer([request(CLIPS[2], max_tokens=1)] * 16)
-    assert [one.tokens for one in replies if isinstance(one, Reply)] == [1] * 16
-    assert (sizes, engine.batch) == ([4, *[2] * 8], 2)
+    replies = engine.answer([request(CLIPS[2], max_tokens=1)] * 12)
+    assert [one.tokens for one in replies if isinstance(one, Reply)] == [1] * 12
+    assert (sizes, engine.batch) == ([4, *[2] * 6], 2)
 
 
 def test_what_is_tried_is_the_longest_that_is_expected(
@@ -334,6 +334,16 @@ def test_what_is_tried_is_the_longest_that_is_expected(
     row = engine._sight.rows([request(CLIPS[1])])[0]
     assert module._is_expected(Request([np.zeros(1)] * 2, [], "?"), row)
     assert not module._is_expected(Request([np.zeros(1)] * 3, [], "?"), row)
+
+
+def test_seconds_are_those_of_its_own_card(engine: VideoChat2, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    waited = list[object]()
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda *device: waited.extend(device))
+    monkeypatch.setattr(engine, "_device", card := torch.device("cuda:1"))
+    engine._now()
+    assert waited == [card]
 
 
 def test_what_it_spent_adds_up(engine: VideoChat2) -> None:

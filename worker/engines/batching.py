@@ -80,33 +80,37 @@ class Size:
     batch: int
     most: int
     """that seemed to fit; the batch is smaller once memory ran out"""
+    room: float = 0.0
+    """bytes that were there for it on the card that had least"""
 
 
 class Remembered:
     """What was found out on this machine, in a file. It saves time, and nothing depends on it."""
 
     def __init__(self, file: Path | None = None) -> None:
-        self._file = file or cache_folder() / "batches.json"
+        self.file = file or cache_folder() / "batches.json"
 
     def get(self, key: str) -> Size | None:
         found = self._read().get(key)
-        batch, most = (found.get(one) for one in ("batch", "most")) if isinstance(found, dict) else (0, 0)
-        if type(batch) is int and type(most) is int and 1 <= batch <= most <= MOST:
-            return Size(batch, most)
+        if not isinstance(found, dict):
+            return None
+        batch, most, room = found.get("batch"), found.get("most"), found.get("room", 0.0)
+        if type(batch) is int and type(most) is int and 1 <= batch <= most <= MOST and type(room) is float:
+            return Size(batch, most, room)
         return None
 
     def put(self, key: str, size: Size) -> None:
         from worker.report.files import write_json
 
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            write_json(self._file, {**self._read(), key: asdict(size)})
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self.file, {**self._read(), key: asdict(size)})
         except OSError as error:
             log.warning("the batch that fits is not remembered: %s", error)
 
     def _read(self) -> dict[str, object]:
         try:
-            found = json.loads(self._file.read_bytes())
+            found = json.loads(self.file.read_bytes())
         except (OSError, ValueError):
             return {}
         return found if isinstance(found, dict) else {}
@@ -114,8 +118,8 @@ class Remembered:
 
 class Batches:
     """Requests go in as many at a time as fit. Where memory runs out they go once more without what earlier
-    ones left there; then in halves: from then on, if they were as many as ever go. What ran out may have been
-    somebody else's for a while, so after many good batches a few more are tried again."""
+    ones left there; then in halves: from then on, if they were as many as ever go, and expected.
+    What ran out may have been somebody else's for a while, so after some good batches more are tried."""
 
     def __init__(
         self,
@@ -124,13 +128,14 @@ class Batches:
         release: Callable[[], None],
         resized: Callable[[int], None],
         most: int | None = None,
+        expected: Callable[[], bool] = lambda: True,
     ) -> None:
         """`release`: gives back what a batch left behind. `resized`: is told the new size. `most`: it never
-        grows beyond that."""
+        grows beyond that. `expected`: what was asked last tells how many others fit."""
         self.size, self.most = size, most or size
         self._asked_before = False
         """since memory was last given back"""
-        self._release, self._resized = release, resized
+        self._release, self._resized, self._expected = release, resized, expected
         self._went = 0
         """the size before it grew"""
         self._good, self._patience = 0, GOOD
@@ -169,12 +174,13 @@ class Batches:
         return None
 
     def _shrink(self, count: int) -> int:
-        if count < self.size:
+        if count < self.size or not self._expected():
             log.warning("%d requests do not fit into the device's memory: %d of these", count, count // 2)
             return count // 2
+        if self._went:
+            self._patience *= 2
         self.size = self._went or count // 2
         self._went = self._good = 0
-        self._patience *= 2
         log.warning("%d requests do not fit into the device's memory: %d for now", count, self.size)
         self._resized(self.size)
         return self.size

@@ -38,6 +38,9 @@ STRIDE = 4
 and steps behind the last word of all are for nothing"""
 SLOTS = 256
 """the cache is made for a multiple of so many slots, so that batches of about one length share it"""
+SHORT = 4
+"""batches in a row that need less than half of the cache's slots before it is made anew: a step reads all
+of them, and graphs are made with it"""
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +126,8 @@ class Decoder:
         if on_cuda:
             causal.without_plans()
         self._room: Room | None = None
+        self._short = 0
+        """batches in a row that needed less than half of it"""
         self._graphs = Graphs(self._device)
         self.begin_anew()
         self.how = "captured" if self._captures else "step by step"
@@ -193,11 +198,14 @@ class Decoder:
         return self._room
 
     def _make_room(self, cache: Any, positions: Tensor, rows: int, slots: int) -> None:
+        slots = -(-slots // SLOTS) * SLOTS
         old = self._room
-        if old is None or old.rows < rows or old.slots < slots:
-            slots = -(-slots // SLOTS) * SLOTS
-            if old is not None:  # as long ones may come again; so many rows of that length never were there
+        self._short = self._short + 1 if old is not None and 2 * slots < old.slots else 0
+        if old is None or old.rows < rows or old.slots < slots or self._short == SHORT:
+            # as long ones may come again; so many rows of that length never were there
+            if old is not None and not self._short:
                 slots = max(slots, old.slots)
+            self._short = 0
             del old
             self.release()
             self._room = Room(cache, rows, slots, 0 if positions.ndim == 2 else len(positions))

@@ -96,6 +96,8 @@ class VisionEngine(Engine):
 
     purse: Purse | None = None
     """who pays for each answer asks it first; set before open()"""
+    wanted_batch: int | None = None
+    """a person's choice; None: as many as fit. Set before open()"""
     at_once: int = 1
     """so many requests it waits for at a time, each asked from a thread of its own. 1: it computes here"""
     batch: int = 1

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 SPACES = r"[ \n]{0,16}"
 """between words of JSON: a weak model would go on with them for ever"""
-ESCAPES = '"\\bfnrt'
-"""half a letter (\\ud83d) is none, and cannot be written"""
 
 
 class Grammar:
@@ -38,7 +36,7 @@ class Grammar:
 
         text = json.dumps(schema)
         if text not in self._begun:
-            rules: JsonCompileOptions = {"whitespace_pattern": SPACES, "json_allowed_escapes": ESCAPES}
+            rules: JsonCompileOptions = {"whitespace_pattern": SPACES}
             grammar = LLMatcher.grammar_from_json_schema(text, overrides=rules)
             self._begun[text] = LLMatcher(self._tokens, grammar)
             if why := self._begun[text].get_error():
@@ -62,8 +60,10 @@ class Constraint:
 
 
 def grammar_of(tokenizer: Any, ends: Sequence[int], width: int) -> Grammar | None:
-    """None: there is nothing to make one with, or answers of that model have no end."""
+    """None: there is nothing to make one with, or nothing that would end an answer."""
+    if not ends:
+        return None
     try:
-        return Grammar(tokenizer, ends, width) if ends else None
+        return Grammar(tokenizer, ends, width)
     except ImportError:
         return None

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from worker.engines import flops, measuring
-from worker.engines.batching import Batches, Remembered, Size
+from worker.engines import figures, flops, measuring
 from worker.engines.carrying import Carrier
 from worker.engines.decoding import Decoder, Prompt, Said, too_large
 from worker.engines.engine import Reply, Request, VisionEngine
@@ -20,7 +20,6 @@ from worker.engines.qwen_prompt import Reading, read
 from worker.engines.qwen_sight import Sight
 from worker.engines.qwen_tower import Grid, Tower, add_by_place
 from worker.errors import UsageError
-from worker.hardware import gpus
 from worker.items import UNANSWERED, Failure, Json
 
 FRAMES, WORDS, ANSWER = 32, 1024, 512
@@ -77,6 +76,7 @@ class Qwen(VisionEngine):
         self._tower = Tower(model.model.visual)
         add_by_place(model.model.language_model)
         self._embed = model.get_input_embeddings()
+        self._try_the_words(loaded.folder)
         ends = model.generation_config.eos_token_id
         cards = sorted({one.device for one in model.parameters()}, key=str)
         self._carrier = Carrier(self._device)
@@ -90,14 +90,23 @@ class Qwen(VisionEngine):
         self._requests = self._prompt_tokens = self._generated_tokens = 0
         self._flops = 0.0
         self._expected = True
-        size = measuring.measured(
-            self._memory_key, cards, self._decoder, self._longest, lambda: self._stopped
+        self._batches = measuring.batches(
+            self._memory_key,
+            cards,
+            self._decoder,
+            self._longest,
+            wanted=self.wanted_batch,
+            stopped=lambda: self._stopped,
+            expected=lambda: self._expected,
         )
-        self.batch = size.batch
-        self._decoder.begin_anew()
-        self._batches = Batches(
-            size.batch, most=size.most, release=self._decoder.release, resized=self._remember
-        )
+        self.batch = self._batches.size
+
+    def _try_the_words(self, folder: Path) -> None:
+        """A folder without tokenizer or template would fail every clip."""
+        width, height = self._sight.frame_size(64, 64)
+        read = self._read(Request([np.zeros((height, width, 3), np.uint8)], [0.0], "?"))
+        if isinstance(read, Failure):
+            raise UsageError(f"{folder} cannot be used: {read.message}; copy or fetch the model again")
 
     def stop(self) -> None:
         self._stopped = True
@@ -171,10 +180,6 @@ class Qwen(VisionEngine):
         assert isinstance(asked, Asked)
         self._decoder.generate([self._prompt(asked, room=ANSWER)] * count)
 
-    def _remember(self, batch: int) -> None:
-        if self._expected:
-            Remembered().put(self._memory_key, Size(batch, self._batches.most))
-
     @property
     def _memory_key(self) -> str:
         longest = f"{FRAMES} frames, {WORDS} + {ANSWER} tokens"
@@ -191,7 +196,7 @@ class Qwen(VisionEngine):
 
     def spent(self) -> Mapping[str, Json]:
         """`prefill_flops` / `prefill_flops_possible` is the share of the card's peak that prefill reached."""
-        figures: dict[str, Json] = {
+        return {
             **self._about,
             "decoding": self._decoder.how,
             "answers_as": "json_schema" if self._grammar else "text",
@@ -202,15 +207,8 @@ class Qwen(VisionEngine):
             "decode_s": round(self._decoder.decode_s, 3),
             "decode_steps": self._decoder.steps,
             "prefill_flops": self._flops,
+            **figures.of_card(self._device, self._decoder.prefill_s),
         }
-        if self._device.type == "cuda":
-            import torch
-
-            if gpu := gpus.find(torch.cuda.get_device_name(self._device)):
-                figures["prefill_flops_possible"] = self._decoder.prefill_s * gpu.flops
-            peak = torch.cuda.max_memory_allocated(self._device) / 1e9
-            figures["peak_memory"] = f"{peak:.1f} GB"
-        return figures
 
     @property
     def _device(self) -> Any:

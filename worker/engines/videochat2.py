@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from worker.engines import figures, flops, measuring, shims
-from worker.engines.batching import Batches, Remembered, Size
 from worker.engines.decoding import Decoder, Prompt, Said, too_large
 from worker.engines.engine import Reply, Request, VisionEngine
 from worker.engines.tiles import grid
@@ -74,12 +73,16 @@ class VideoChat2(VisionEngine):
         self._spent: dict[str, float] = defaultdict(int)
         self._expected = True
         cards = sorted({one.device for one in model.parameters()}, key=str)
-        size = measuring.measured(self._memory_key, cards, self._decoder, self._try, lambda: self._stopped)
-        self.batch = size.batch
-        self._decoder.begin_anew()
-        self._batches = Batches(
-            size.batch, most=size.most, release=self._decoder.release, resized=self._remember
+        self._batches = measuring.batches(
+            self._memory_key,
+            cards,
+            self._decoder,
+            self._try,
+            wanted=self.wanted_batch,
+            stopped=lambda: self._stopped,
+            expected=lambda: self._expected,
         )
+        self.batch = self._batches.size
 
     def stop(self) -> None:
         self._stopped = True
@@ -95,6 +98,7 @@ class VideoChat2(VisionEngine):
 
     def _ask(self, requests: Sequence[Request]) -> Sequence[Reply | Failure]:
         began = self._now()
+        self._expected = all(len(one.frames) <= FRAMES for one in requests)
         rows = self._sight.rows(requests, self._goes_on)
         self._spent["vision_s"] += self._now() - began
         if len(rows) < len(requests):
@@ -140,10 +144,6 @@ class VideoChat2(VisionEngine):
         rows = self._sight.rows([longest] * count)
         self._decoder.generate([self._prompt(row, 2, room=MOST_TOKENS) for row in rows])
 
-    def _remember(self, batch: int) -> None:
-        if self._expected and self._device.type == "cuda":
-            Remembered().put(self._memory_key, Size(batch, self._batches.most))
-
     @property
     def _memory_key(self) -> str:
         longest = f"{FRAMES} frames, {WORDS} + {MOST_TOKENS} tokens"
@@ -167,7 +167,7 @@ class VideoChat2(VisionEngine):
         if self._device.type == "cuda":
             import torch
 
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(self._device)
         return time.perf_counter()
 
     def _text(self, tokens: Sequence[int]) -> str:

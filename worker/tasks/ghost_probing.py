@@ -92,6 +92,7 @@ class GhostProbing(MapTask[GhostProbingParams, "Question"]):
         assert self._finder or self._vision
         if self._vision:
             self._vision.purse = self.purse
+            self._vision.wanted_batch = self.wanted_batch
             self._vision.open(device)
             self.batch = self._vision.batch
 

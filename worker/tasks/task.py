@@ -128,6 +128,8 @@ class MapTask(Task[P], Generic[P, S]):
     at_once: int = 1
     """so many answers it waits for at a time, where somebody else gives them: `answer` is asked for one
     sample, from several threads, and the next is begun as one ends. 1: it computes them, a batch at a time"""
+    wanted_batch: int | None = None
+    """a person's choice, which is there before open(); None: the task's own"""
     batch: int = 1
     """how many samples `answer` likes to see at once; open() may find out what the device holds"""
 
