@@ -128,7 +128,7 @@ class Seen:
 
     @property
     def seconds(self) -> float:
-        return self._watch.last - self._watch.first
+        return self._watch.end - self._watch.first
 
     def judged(self, rules: Any) -> Outcome:
         found = [scaled(one, self._watch.scale) for one in self._finder.judge(self._seen, rules)]

@@ -205,23 +205,49 @@ def test_who_always_fails_while_others_do_not_fails_alone(
     start: Start, server: Server, turn: server_says.Turn, perhaps_paid: int
 ) -> None:
     engine = start(WORKER_CONCURRENCY="1")
-    server.turns = [turn] * (2 if perhaps_paid else calls.TRIES)
-    failure, reply = engine.answer(requests(2))
+    server.turns = [says(), *[turn] * (2 if perhaps_paid else calls.TRIES)]
+    first, failure, reply = engine.answer(requests(3))
     assert isinstance(failure, Failure)
     assert failure.kind == "no-answer"
-    assert reply == Reply("re: q1", 10)
+    assert "a small question was answered meanwhile" in failure.message
+    assert (first, reply) == (Reply("re: q0", 10), Reply("re: q2", 10))
     assert engine.spent()["perhaps_paid"] == perhaps_paid
     assert sum(call.is_small for call in server.calls) == 2, "nobody else was there to tell whose fault it is"
 
 
 def test_many_in_doubt_ask_the_small_question_once(start: Start, server: Server) -> None:
     engine = start(WORKER_CONCURRENCY="4")
+    server.turns = [says()]
+    engine.answer([request()])
     server.turns = [refuses(500, "CUDA out of memory")] * 4 * calls.TRIES
     server.small = says('{"gray": true}', after=2.0)
     failures = engine.answer(requests(4))
     assert [one.kind for one in failures if isinstance(one, Failure)] == ["no-answer"] * 4
-    assert len(server.asked) == 4 * calls.TRIES
+    assert len(server.asked) == 1 + 4 * calls.TRIES
     assert sum(call.is_small for call in server.calls) <= 3
+
+
+def test_who_answers_small_questions_alone_is_ill(start: Start, server: Server) -> None:
+    engine = start(WORKER_CONCURRENCY="4")
+    server.turns = [refuses(500, "CUDA out of memory")] * 4 * calls.TRIES
+    failures = engine.answer(requests(4))
+    assert all(isinstance(one, Failure) and one.blames_machine for one in failures)
+    assert "has answered none of the work yet" in str(failures[0])
+
+
+def test_others_are_others_that_were_asked_as_well(start: Start, server: Server) -> None:
+    engine = start(WORKER_CONCURRENCY="2")
+
+    def first_alone_fails(call: server_says.Call, handler: server_says.Handler) -> None:
+        turn = refuses(500, "oops") if call.prompt == "q0" else says(after=0.5)
+        turn(call, handler)
+
+    server.turns = [first_alone_fails] * 99
+    failure, *replies = engine.answer(requests(4))
+    assert isinstance(failure, Failure)
+    assert failure.kind == "no-answer"
+    assert "others were answered meanwhile" in failure.message
+    assert replies == [Reply(f"re: q{n}", 10) for n in (1, 2, 3)]
 
 
 # what passes
@@ -328,6 +354,8 @@ def test_no_wait_is_longer_than_patience(start: Start, server: Server) -> None:
     [
         (refuses(401, f"Incorrect API key provided: {KEY}"), "does not let us in.*check OPENAI_BASE_URL"),
         (sends(403, ""), "does not let us in"),
+        (sends(200, "<h1>log in</h1>", "text/html"), "is no OpenAI endpoint.*log in.*check OPENAI_BASE_URL"),
+        (sends(200, "it works", "text/plain"), "is no OpenAI endpoint"),
         (refuses(404, "The model `gpt-test` does not exist"), "knows no model gpt-test.*check --model"),
         (sends(404, "<h1>Not Found</h1>", "text/html"), "is not there.*Not Found"),
         (sends(301, "", Location="https://elsewhere/"), "is not there"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.endpoint import Server, completion, limited, refuses, says, sends, serving
+from tests.endpoint import Server, completion, hangs_up, limited, refuses, says, sends, serving
 from tests.workers import Worker, answers, counts, eventually, finish, run, worker
 from worker.items import Answer, Failure
 
@@ -86,6 +86,15 @@ def test_a_key_that_is_taken_away_meanwhile_fails_nothing(queue: Path, server: S
     code, said = finish(working(queue, server), timeout=60)
     assert code == 3, said
     assert "does not let us in" in said
+    assert [one for one in answers(queue).values() if isinstance(one.outcome, Failure)] == [], said
+    assert_all_are_answered(queue, server)
+
+
+def test_an_endpoint_that_answers_small_questions_alone_fails_nothing(queue: Path, server: Server) -> None:
+    server.turns = [hangs_up] * 99
+    code, said = finish(working(queue, server), timeout=60)
+    assert code == 3, said
+    assert "has answered none of the work yet" in said
     assert [one for one in answers(queue).values() if isinstance(one.outcome, Failure)] == [], said
     assert_all_are_answered(queue, server)
 

@@ -70,7 +70,7 @@ def test_from_clips_to_a_report_with_a_model_that_sees(tmp_path: Path) -> None:
     queue, out = tmp_path / "queue", tmp_path / "out"
     code, said = run(
         *("run", queue, "--task", "ghost-probing", "--engine", "qwen", "--model", model),
-        *("--set", "frames=8", "--out", out, clips),
+        *("--device", "cpu", "--set", "frames=8", "--out", out, clips),
         timeout=110,
     )
     assert code == 1, said

@@ -23,6 +23,7 @@ from worker.cli.table import bar, cut, table, width
 from worker.errors import MachineError
 from worker.items import Failure
 from worker.queue import layout
+from worker.tasks.ghost_probing import GhostProbing
 
 BROKEN = Failure("broken", "it does not open")
 
@@ -291,6 +292,12 @@ def test_the_end_of_a_run_tells_what_the_task_counted() -> None:
     assert findings(own) == ["duration 61.5 s, with black 3", "kinds: picture 2, video 1,200"]
     assert findings({"sizes": dict.fromkeys("abcde", 1)}) == ["sizes: a 1, b 1, c 1, 2 more"]
     assert findings({}) == []
+
+
+def test_of_a_headline_zero_is_told() -> None:
+    own = {"success_rate": 1.0, "detected": 0, "detection_rate": 0.0, "screened_out": 0, "unknown": None}
+    told = findings(own, GhostProbing.headlines)
+    assert told == ["success rate 1.0, detected 0, detection rate 0.0"]
 
 
 def test_files_that_are_not_taken_are_told_with_their_endings(worker: Any, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,34 @@ def small_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith("WORKER_") or name.endswith("VISIBLE_DEVICES"):
             monkeypatch.delenv(name)
+
+
+@pytest.mark.usefixtures("small_card")
+@pytest.mark.parametrize(
+    ("visible", "given", "code", "says"),
+    [
+        ({}, [], 3, "of GPU memory, and NVIDIA Small has"),
+        ({"CUDA_VISIBLE_DEVICES": "0,1"}, [], 2, "shows 2 GPUs, and nothing says which.*--gpus all"),
+        ({"CUDA_VISIBLE_DEVICES": "0,1"}, ["--gpus", "0"], 3, "NVIDIA Small has"),
+        ({"CUDA_VISIBLE_DEVICES": "0,1"}, ["--device", "cpu"], 0, "onto cpu"),
+    ],
+)
+def test_a_model_takes_the_only_gpu_and_asks_which_of_several(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    visible: dict[str, str],
+    given: list[str],
+    code: int,
+    says: str,
+) -> None:
+    model = tiny_models.checkpoint(tmp_path / "model", "qwen3_vl")
+    queue = str(tmp_path / "queue")
+    agree(open_store(queue, make=True), Wanted("ghost-probing", "qwen", str(model)))
+    for name, value in visible.items():
+        monkeypatch.setenv(name, value)
+    command = [sys.executable, "-m", "worker", "run", queue, "--idle-exit", "1", "--ttl", "2", *given]
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (said.returncode, bool(re.search(says, said.stderr))) == (code, True), said.stderr
 
 
 @pytest.mark.usefixtures("small_card")

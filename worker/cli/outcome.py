@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from worker.cli.table import table
 from worker.harmless import harmless
@@ -10,6 +10,7 @@ from worker.items import Json
 from worker.redact import redact
 from worker.report.collect import Collected
 from worker.report.html import HEADLINES
+from worker.tasks import registry
 
 KINDS_MOST = 3
 
@@ -23,7 +24,8 @@ def outcome(collected: Collected) -> list[str]:
     if summary["superseded"]:
         rows.append(["superseded", f"{summary['superseded']:,}"])
     own = {key: value for key, value in summary.items() if key not in HEADLINES}
-    return [*_told(collected.rows), *table(rows), *findings(own), f"see {collected.report}"]
+    headlines = registry.find(summary["task"]).headlines
+    return [*_told(collected.rows), *table(rows), *findings(own, headlines), f"see {collected.report}"]
 
 
 def _told(rows: Sequence[Mapping[str, str]]) -> list[str]:
@@ -33,9 +35,14 @@ def _told(rows: Sequence[Mapping[str, str]]) -> list[str]:
     return [*table([columns, *([harmless(redact(row.get(c, ""))) for c in columns] for row in rows)]), ""]
 
 
-def findings(own: Mapping[str, Json]) -> list[str]:
-    """What the task itself counted: plain values in one line, how many of which kind in another."""
-    values = [_said(key, one) for key, one in own.items() if isinstance(one, str | int | float) and one]
+def findings(own: Mapping[str, Json], headlines: Collection[str] = ()) -> list[str]:
+    """What the task itself counted: plain values in one line, how many of which kind in another. Nothing is
+    said of zeros, but for its headlines: of these "none" is the news."""
+    values = [
+        _said(key, one)
+        for key, one in own.items()
+        if isinstance(one, str | int | float) and (one or key in headlines)
+    ]
     counts = [f"{_words(key)}: {_first(one)}" for key, one in own.items() if isinstance(one, dict) and one]
     return [harmless(redact(line)) for line in (", ".join(values), "; ".join(counts)) if line]
 

@@ -25,6 +25,7 @@ from worker.cli.options import Batch, Duration, recipe_options, settings_of
 from worker.clock import Clock
 from worker.crew import Crew, divide, together
 from worker.engines import trust
+from worker.engines.choice import LOCAL
 from worker.enqueue import Wanted, agree, enqueue
 from worker.errors import UnfinishedError, UsageError
 from worker.evictions import events_url
@@ -59,7 +60,7 @@ log = logging.getLogger(__name__)
 )
 @click.option("--workers", type=click.IntRange(1), help="workers on this machine  [default: 1, or one a GPU]")
 @click.option("--gpus", metavar="all|0,1|UUID", help="GPUs to work on, one for each worker in turn")
-@click.option("--device", help="what the task computes on  [default: cpu; with --gpus cuda, npu or xpu]")
+@click.option("--device", help="what the task computes on  [default: cpu; qwen and videochat2: the only GPU]")
 @click.option(
     "--batch", type=Batch(), default="auto", show_default=True, help="samples at once on the device"
 )
@@ -187,6 +188,8 @@ def command(
     if named := [path for path in paths if path not in folders]:
         tell(enqueue(store, wanted, named, root), store.url)
     run = agree(store, wanted)
+    if not gpus and not device:
+        cards = _untold(run.recipe.engine)
     if cards and not force:
         from worker.planning.refusal import refuse
 
@@ -247,6 +250,20 @@ def _cards(gpus: str) -> list[Card]:
     from worker.hardware.cards import Machine, cards, choose
 
     return choose(gpus, cards(Machine()))
+
+
+def _untold(engine: str | None) -> list[Card]:
+    """Where to work when nobody said: a model of billions on a CPU is what nobody means."""
+    if engine not in LOCAL:
+        return []
+    from worker.hardware.cards import Machine, cards, only
+
+    found = only(cards(Machine()))
+    for card in found:
+        log.info(
+            "engine %s works on %s, the only GPU here; --device cpu works without it", engine, card.label
+        )
+    return found
 
 
 def _measured(port: int | None, crew: Crew) -> AbstractContextManager[None]:

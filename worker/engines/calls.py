@@ -10,7 +10,7 @@ import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from worker.blame import failure_of
-from worker.engines.completion import REFUSED, Completion, Refusal, read, refusal
+from worker.engines.completion import REFUSED, Completion, Refusal, is_page, read, refusal
 from worker.engines.dialect import Dialect, Question, question
 from worker.engines.endpoint import Endpoint
 from worker.engines.engine import Reply, Request
@@ -170,11 +170,26 @@ class Calls:
             return await retrying(self._call, body, asked, ends)
         except Again as error:
             if is_to_blame():
-                why = f"{error}; others were answered meanwhile"
-                return Failure("no-answer", self._endpoint.says(why))
+                return self._given_up(str(error), begun)
             if self._waiting.was_heard_since(begun):
                 return Failure("device", self._endpoint.says(str(error)))
             raise self._waiting.away(str(error)) from None
+
+    def _given_up(self, why: str, begun: float) -> Failure:
+        """A small question that is answered puts the blame on this one, once work was ever answered."""
+        if self._waiting.was_heard_of_work_since(begun):
+            return Failure("no-answer", self._endpoint.says(f"{why}; others were answered meanwhile"))
+        if self._waiting.was_heard_of_work_since(0.0):
+            return Failure(
+                "no-answer", self._endpoint.says(f"{why}; a small question was answered meanwhile")
+            )
+        return Failure(
+            "device",
+            self._endpoint.says(
+                f"{why}; it answers a small question, and has answered none of the work yet: "
+                "see to its memory, and to its limits of size and time"
+            ),
+        )
 
     def _again(self, state: RetryCallState) -> None:  # noqa: ARG002
         self._spent.retries += 1
@@ -222,23 +237,26 @@ class Calls:
         if response.status_code != 200:
             if not self._refusal(response).perhaps_paid:
                 bill.paid = 0.0
-            raise self._refused(response)
+            raise self._refused(response, asked)
         if wait := exhausted(response.headers, self._largest):
             self._waiting.shut(wait)
         completion = read(response.content)
         if completion is None:
+            if asked is self._small and is_page(response.content) and not self._waiting.was_heard_since(0.0):
+                bill.paid = 0.0
+                raise self._refused(response, asked)
             raise self._lost(f"no answer that can be read: {self._refusal(response).short}")
-        self._waiting.heard()
+        self._waiting.heard(of_work=asked is not self._small)
         bill.paid = self._count(completion, asked)
         return completion.outcome(self._endpoint.hide)
 
-    def _refused(self, response: httpx.Response) -> Exception:
+    def _refused(self, response: httpx.Response, asked: Question) -> Exception:
         said = self._refusal(response)
         if said.is_about_us:
             self._ill = MachineError(self._endpoint.denies(said))
             return self._ill
         if not said.passes:
-            self._waiting.heard()
+            self._waiting.heard(of_work=asked is not self._small)
             return Rejected(said)
         if said.status in (429, 503):
             wait = retry_after(response.headers) or exhausted(response.headers, self._largest)

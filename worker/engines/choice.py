@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from worker.engines.engine import Engine
 
 
+LOCAL = ("qwen", "videochat2")
+"""engines that compute on a GPU of this machine"""
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     engine: str

@@ -60,6 +60,12 @@ def read(body: bytes) -> Completion | None:
         return None
 
 
+def is_page(body: bytes) -> bool:
+    """Somebody else answers there, and whole: no model's answer, cut or odd, begins like that."""
+    begins = body.lstrip()[:1]
+    return begins not in (b"", b"{")
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """An HTTP error: what it says, and what that is about."""

@@ -58,6 +58,8 @@ class Endpoint:
             why, remedy = "wants to be paid", "see to its quota and billing"
         elif said.status in (401, 403, 407):
             why, remedy = "does not let us in", f"check {self.variables}"
+        elif said.status == 200:
+            why, remedy = "is no OpenAI endpoint: it answers with a page", f"check {self.variables}"
         else:
             why = f"is not there, or knows no model {self.model}"
             remedy = f"check --model and {self.variables}"

@@ -32,6 +32,8 @@ class Waiting:
         self._stopped = asyncio.Event()
         self._heard = 0.0
         """when it last settled a question"""
+        self._heard_of_work = 0.0
+        """when it last settled one that was not asked to try it"""
         self._silent: float | None = None
         """since when it does not, though it was asked"""
         self._trouble = ""
@@ -42,11 +44,16 @@ class Waiting:
         """Nothing more is asked."""
         self._stopped.set()
 
-    def heard(self) -> None:
+    def heard(self, *, of_work: bool) -> None:
         self._heard, self._silent = time.monotonic(), None
+        if of_work:
+            self._heard_of_work = self._heard
 
     def was_heard_since(self, then: float) -> bool:
         return self._heard > then
+
+    def was_heard_of_work_since(self, then: float) -> bool:
+        return self._heard_of_work > then
 
     def failed(self, why: str) -> None:
         self._silent = self._silent or time.monotonic()

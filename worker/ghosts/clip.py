@@ -26,7 +26,7 @@ class Seen:
     incidents: Sequence[Incident]
     """boxes in pixels of the clip as shown"""
     duration_s: float
-    """from the first frame that was looked at until the last"""
+    """from its first frame until its last one ends"""
     size: tuple[int, int]
     partial: str | None
     """what could not be read, where that was allowed"""
@@ -51,7 +51,7 @@ def look(
         for number, incident in enumerate(incidents, 1)
         for at, picture in enumerate(_pictures(file, incident, watch.film_size, key_frames), 1)
     }
-    return Seen(incidents, watch.last - watch.first, watch.film_size, watch.partial, pictures)
+    return Seen(incidents, watch.end - watch.first, watch.film_size, watch.partial, pictures)
 
 
 class Watch:
@@ -61,7 +61,7 @@ class Watch:
         self, file: Path, finder: Finder, *, allow_partial: bool = False, from_s: float | None = None
     ) -> None:
         self.film_size = (0, 0)
-        self.first = self.last = 0.0
+        self.first = self.end = 0.0
         self._width = finder.width
         self._stream = Stream(
             file,
@@ -91,8 +91,9 @@ class Watch:
         first = None
         for time, frame in self._stream:
             first = time if first is None else first
-            self.first, self.last = first, time
+            self.first, self.end = first, time
             yield time, frame
+        self.end = self._stream.end_s
 
 
 def scaled(incident: Incident, by: float) -> Incident:

@@ -91,6 +91,18 @@ def choose(wanted: str, there: Sequence[Card]) -> list[Card]:
     return chosen
 
 
+def only(there: Sequence[Card]) -> list[Card]:
+    """What a model that computes here takes where nobody said on what. Of several a person says which: the
+    others may be somebody else's."""
+    found = [card for card in there if card.device == NVIDIA.device]
+    if len(found) > 1:
+        raise UsageError(
+            f"this machine shows {len(found)} GPUs, and nothing says which to work on: "
+            "--gpus all, or --gpus 0; --device cpu works without them"
+        )
+    return found
+
+
 def _card(name: str, there: Sequence[Card]) -> Card:
     if name.isdecimal():
         if int(name) < len(there):

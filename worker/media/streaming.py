@@ -54,7 +54,8 @@ class Stream:
         self._to_rgb = ToRgb(size, quick=quick)
         self._frames = 0
         """of the film, as far as it was read"""
-        self._end_s = 0.0
+        self.end_s = 0.0
+        """when the last frame ends; known behind it"""
 
     def __iter__(self) -> Iterator[tuple[float, Rgb]]:
         if self._from_s and (yield from self._pass(straight_to=self._from_s)):
@@ -98,7 +99,7 @@ class Stream:
         yield from _those(film, None, wanted)
         if wanted:  # what makes a packet show nothing is damage, if it was not told
             film.broken = film.broken or len(wanted)
-        self._frames, self._end_s = ahead.frames, ahead.end_s
+        self._frames, self.end_s = ahead.frames, ahead.end_s
 
     def _by_frames(self, film: Film, packets: Iterator[Packet[Any]]) -> Iterator[tuple[float, VideoFrame]]:
         """Each is held until the next one comes: only then is it clear how long it is shown."""
@@ -113,14 +114,14 @@ class Stream:
                 break
             self._frames += 1
         if held and points:
-            self._end_s = held[0] + 1 / film.rate
-            if points.hit(held[0], self._end_s):
+            self.end_s = held[0] + 1 / film.rate
+            if points.hit(held[0], self.end_s):
                 yield held
 
     def _look_back(self, film: Film, *, empty: bool) -> None:
         faults = []
         whole = self._from_s is None and math.isinf(self._to_s)
-        if whole and (truncation := film.truncation(self._frames, self._end_s)):
+        if whole and (truncation := film.truncation(self._frames, self.end_s)):
             faults.append(truncation)
         if film.broken:
             faults.append(ItemError("damaged", film.damage(self._frames)))

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from worker.engines.choice import LOCAL
 from worker.engines.qwen_sight import Sight
 from worker.engines.tiles import grid
 from worker.errors import UsageError
@@ -56,10 +57,6 @@ class GhostParams(GhostProbingParams):
     """of engine openai: USD a million tokens of question and of answer"""
     at_once: int = Field(default=8, ge=1)
     """of engine openai: questions under way"""
-
-
-LOCAL = ("qwen", "videochat2")
-"""engines that hold a language model themselves"""
 
 
 def params_of(engine: str, recipe: Mapping[str, Json]) -> GhostParams:

@@ -8,13 +8,13 @@ from math import ceil
 from pathlib import Path
 
 from worker import models
-from worker.engines.choice import Choice
+from worker.engines.choice import LOCAL, Choice
 from worker.errors import MachineError, WorkerError
 from worker.hardware import cards
 from worker.hardware.cards import Card
 from worker.hardware.gpus import SHARE
 from worker.planning import known
-from worker.planning.ghosts import LOCAL, GhostParams, memory, params_of
+from worker.planning.ghosts import GhostParams, memory, params_of
 from worker.planning.shape import Shape
 from worker.queue.recipe import Recipe
 from worker.queue.store import Store

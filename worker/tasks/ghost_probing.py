@@ -282,7 +282,8 @@ class GhostProbing(MapTask[GhostProbingParams, "Question"]):
     @cached_property
     def _planned(self) -> Planned | None:
         """What was expected of the language model, if it is on this machine."""
-        from worker.planning.ghosts import LOCAL, params_of
+        from worker.engines.choice import LOCAL
+        from worker.planning.ghosts import params_of
         from worker.planning.measured import Planned
 
         choice = self.choice
