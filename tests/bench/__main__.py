@@ -27,6 +27,7 @@ MEASUREMENTS = {
     "video": (),
     "live": (),
     "ghosts": (),
+    "pcb": (),
     "vlm": (),
     "plans": (),
     "million": ("1000000",),

@@ -95,6 +95,7 @@ def collect(store: Store, out: Path, labels: Path | None = None) -> Collected:
                 provenance=origin,
                 out=out,
                 headlines=task.headlines,
+                paretos=task.paretos,
                 notice=notice,
                 score=scored,
             ),

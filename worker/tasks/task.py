@@ -61,6 +61,9 @@ class Task(Generic[P]):
     headlines: ClassVar[Mapping[str, tuple[str, str]]] = {}
     """keys of its summary that stand large in the report: what they are called in English and in Chinese.
     A float is a share, and told in per cent"""
+    paretos: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    """keys of its summary that are counts, which the report draws from the largest on: what is counted, in
+    English and in Chinese"""
     notices: ClassVar[Mapping[str, tuple[str, str]]] = {}
     """by engine: what a reader of its answers must know first, in English and in Chinese"""
     item_limit_s: ClassVar[float] = 600.0
