@@ -150,8 +150,14 @@ def test_an_answer_names_types_and_what_to_do(folder: Path) -> None:
 def test_a_template_is_no_board_and_a_board_needs_one(folder: Path, tmp_path: Path) -> None:
     template = prepared(folder / "group00001/00001/00001000_temp.jpg")
     board = prepared(folder / "group00001/00001/00001000_test.jpg")
-    summary = PcbInspect(PcbInspectParams()).summarise([Result("1", "a", template), Result("2", "b", board)])
+    task, results = PcbInspect(PcbInspectParams()), [Result("1", "a", template), Result("2", "b", board)]
+    summary = task.summarise(results)
     assert (summary["boards"], summary["templates"], summary["defective"]) == (1, 1, 1)
+    coco = json.loads(task.exports(results)["coco.json"])
+    assert [one["file_name"] for one in coco["images"]] == ["b"]
+    found = [(one["category_id"], one["score"]) for one in coco["annotations"]]
+    told = [(TYPES.index(one["type"]) + 1, one["confidence"]) for one in board.keys["defects"]]
+    assert found == told
     alone = tmp_path / "a_test.jpg"
     alone.write_bytes((folder / "group00001/00001/00001000_test.jpg").read_bytes())
     with pytest.raises(ItemError, match="there is no a_temp"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -37,22 +37,48 @@ class Pair:
 
 def read(folder: Path) -> tuple[list[Pair], list[Odd]]:
     """All pairs below a folder, in the order of their names."""
-    odd: list[Odd] = []
-    pairs: list[Pair] = []
-    for tested in sorted(folder.rglob(f"*{TESTED}.jpg")):
-        template, labels = template_of(tested), labels_of(tested)
-        missing = next((file for file in (template, labels) if not file.is_file()), None)
-        if missing:
-            odd.append(Odd(str(tested.relative_to(folder)), 0, f"there is no {missing.name}"))
-            continue
-        name = str(labels.relative_to(folder))
-        defects, unread = parse(labels.read_text(encoding="utf-8-sig", errors="replace"), name)
-        odd += unread
-        pairs.append(Pair(tested, template, group(tested.as_posix()), defects))
+    tested = sorted(folder.rglob(f"*{TESTED}.jpg"))
+    pairs, odd = _gather(
+        folder, ((one, labels_of(one), one.relative_to(folder).as_posix(), 0) for one in tested)
+    )
     if not pairs:
         raise UsageError(
             f"{folder} holds no board with its template and labels: …{TESTED}.jpg is searched for"
         )
+    return pairs, odd
+
+
+def read_list(file: Path) -> tuple[list[Pair], list[Odd]]:
+    """The pairs that one of DeepPCB's lists names: `picture.jpg labels.txt` a line, where the picture's name
+    lacks what tells a board from its template."""
+    named: list[tuple[Path, Path, str, int]] = []
+    odd: list[Odd] = []
+    for number, line in enumerate(file.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
+        words = line.split()
+        if len(words) != 2:
+            if words:
+                odd.append(Odd(file.name, number, f"not a picture and its labels: {line[:60]!r}"))
+            continue
+        picture, labels = (file.parent / word for word in words)
+        named.append((picture.with_stem(picture.stem + TESTED), labels, file.name, number))
+    pairs, missing = _gather(file.parent, named)
+    return pairs, odd + missing
+
+
+def _gather(folder: Path, named: Iterable[tuple[Path, Path, str, int]]) -> tuple[list[Pair], list[Odd]]:
+    """`named`: the picture, its labels, and where it is named."""
+    odd: list[Odd] = []
+    pairs: list[Pair] = []
+    for tested, labels, where, line in named:
+        template = template_of(tested)
+        missing = next((file for file in (tested, template, labels) if not file.is_file()), None)
+        if missing:
+            odd.append(Odd(where, line, f"there is no {missing.name}"))
+            continue
+        text = labels.read_text(encoding="utf-8-sig", errors="replace")
+        defects, unread = parse(text, labels.relative_to(folder).as_posix())
+        odd += unread
+        pairs.append(Pair(tested, template, group(tested.as_posix()), defects))
     return pairs, odd
 
 

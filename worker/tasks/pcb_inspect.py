@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from worker.boards.deeppcb import TEMPLATE, TESTED, template_of
-from worker.boards.defect import HINTS, NAMES, TYPES, Defect
+from worker.boards.defect import HINTS, NAMES, TYPES, Box, Defect
 from worker.errors import ItemError
 from worker.items import Answer, Failure, Item, Json, Result
 from worker.tasks.task import MapTask, Params
@@ -86,6 +86,24 @@ class PcbInspect(MapTask[PcbInspectParams, Answer]):
             "defects": types.total(),
             "types": {kind: types[kind] for kind in TYPES},
         }
+
+    def exports(self, results: Iterable[Result]) -> Mapping[str, bytes]:
+        from worker.boards.conversion import Picture, coco
+
+        boards = (
+            Picture(
+                one.input,
+                one.outcome.keys["width"],
+                one.outcome.keys["height"],
+                [
+                    Defect(each["type"], Box(*each["box"]), each["confidence"])
+                    for each in one.outcome.keys["defects"]
+                ],
+            )
+            for one in results
+            if isinstance(one.outcome, Answer) and one.outcome.keys["role"] == "board"
+        )
+        return {"coco.json": coco(boards, scored=True)}
 
     def row(self, result: Result) -> Mapping[str, str]:
         assert isinstance(result.outcome, Answer)

@@ -101,6 +101,10 @@ class Task(Generic[P]):
         """The task's own keys of performance.json, from what all workers spent together."""
         return dict(spent)
 
+    def exports(self, results: Iterable[Result]) -> Mapping[str, bytes]:  # noqa: ARG002
+        """Files of its own, by name, that lie beside final_results.json."""
+        return {}
+
     def row(self, result: Result) -> Mapping[str, str]:
         """One line of the table that people read: column → text. Failed results never come here."""
         assert isinstance(result.outcome, Answer)
