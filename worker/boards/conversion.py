@@ -16,8 +16,8 @@ from worker.items import Json
 
 _TYPES = ", ".join(TYPES)
 PROMPTS: dict[Lang, str] = {
-    "en": 'List the defects of this printed circuit board as JSON: an array of {"type", "box"}, where type is '
-    f"one of {_TYPES} and box is [left, top, right, bottom]. Answer [] if there are none.",
+    "en": 'List the defects of this printed circuit board as JSON: an array of {"type", "box"}, '
+    f"where type is one of {_TYPES} and box is [left, top, right, bottom]. Answer [] if there are none.",
     "zh": '以 JSON 列出这块电路板的缺陷: 由 {"type", "box"} 组成的数组, type 取 '
     f"{_TYPES} 之一, box 为 [左, 上, 右, 下]。没有缺陷时回答 []。",
 }
