@@ -29,6 +29,7 @@ MEASUREMENTS = {
     "live": (),
     "ghosts": (),
     "openai": (),
+    "pcb": (),
     "vlm": (),
     "plans": (),
     "million": ("1000000",),

@@ -124,6 +124,16 @@ def test_a_hundred_thousand_results_make_a_page_that_still_opens(tmp_path: Path)
     assert "100,000: final_results.json" in text
 
 
+def test_counts_are_drawn_from_the_largest_on(tmp_path: Path) -> None:
+    one = report([result("a", Answer({}))], tmp_path)
+    summary = {**one.summary, "types": {"open": 1, "spur <i>": 3}}
+    page = render(replace(one, summary=summary, paretos={"types": ("defects by type", "缺陷")}))
+    section = page.partition('id="pareto"')[2].partition("</section>")[0]
+    assert section.index("spur &lt;i&gt;") < section.index("open")
+    assert re.findall(r"width:([\d.]+)%", section) == ["100.0", "33.3"]
+    assert re.findall(r"[\d.]+%(?=</td>)", section) == ["75.0%", "100.0%"]
+
+
 def test_what_a_task_calls_its_headlines_stands_large_and_once(tmp_path: Path) -> None:
     one = report([result("a", Answer({}))], tmp_path, found_rate=0.128, other=3)
     page = render(replace(one, headlines={"found_rate": ("found", "检出"), "absent": ("x", "x")}))

@@ -13,14 +13,26 @@ from worker.items import Json
 
 @click.command("evaluate")
 @click.argument("results", type=click.Path(path_type=Path))
-@click.option("--labels", required=True, metavar="CSV", type=click.Path(path_type=Path), help="what is true")
+@click.option(
+    "--labels",
+    required=True,
+    metavar="CSV|DIR",
+    type=click.Path(path_type=Path),
+    help="what is true: a CSV of clips, or a folder of boards with DeepPCB's labels",
+)
 @click.option("--json", "as_json", is_flag=True, help="for a machine")
 def command(results: Path, labels: Path, as_json: bool) -> int:
     """Score RESULTS, a folder that `worker collect` wrote or its final_results.json, against labels."""
+    from worker.cli import boxes
+    from worker.evaluation.boards import score_boards
     from worker.evaluation.score import score
     from worker.evaluation.verdicts import read_results
     from worker.queue.text import dumps
 
+    if labels.is_dir():
+        document = score_boards(results, labels).document()
+        click.echo(dumps(document) if as_json else "\n".join(boxes.lines(document)))
+        return 0
     document = score(labels, read_results(results)["results"]).document()
     click.echo(dumps(document) if as_json else "\n".join(lines(document)))
     return 0

@@ -21,7 +21,7 @@ from worker.launch.machine import Engine, Machine, look
 from worker.launch.order import Order, Step, read_profile, work_of
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-DEMOS = {"ghost-probing": "worker.ghosts.demo"}
+DEMOS = {"ghost-probing": "worker.ghosts.demo", "pcb-inspect": "worker.boards.demo"}
 DEMO = "worker.media.demo"
 """of use to all other tasks"""
 SOME_FAILED = 1

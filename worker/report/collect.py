@@ -82,6 +82,8 @@ def collect(store: Store, out: Path, labels: Path | None = None) -> Collected:
         _copy_files(store, out, results.with_files())
         head = {"task": run.recipe.task, "fingerprint": run.fingerprint}
         write_whole(out / "final_results.json", document(head, map(encoded, task.together(results))))
+        for name, content in task.exports(task.together(plain)).items():
+            write_whole(out / slug(name), [content])
         write_whole(out / f"{slug(task.name)}.log", log_lines(results.events(), beats, refused))
         write_json(out / "performance.json", went)
         write_json(out / "provenance.json", origin)
@@ -95,6 +97,7 @@ def collect(store: Store, out: Path, labels: Path | None = None) -> Collected:
                 provenance=origin,
                 out=out,
                 headlines=task.headlines,
+                paretos=task.paretos,
                 notice=notice,
                 score=scored,
             ),

@@ -18,6 +18,7 @@ from worker.items import Failure, Json, Result
 from worker.redact import redact
 from worker.report.files import shown
 from worker.report.moments import anchor, moments
+from worker.report.pareto import pareto
 from worker.report.pictures import Pictures
 from worker.report.scoring import scoring
 from worker.report.words import LANGUAGES, both, word
@@ -47,6 +48,8 @@ class Report:
     """where files/ lies already"""
     headlines: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """the task's keys of the summary that are cards, and what these are called in English and in Chinese"""
+    paretos: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """the task's keys of the summary that are drawn as bars"""
     notice: tuple[str, str] | None = None
     """what a reader must know first, in English and in Chinese"""
     score: Mapping[str, Json] | None = None
@@ -112,6 +115,12 @@ def _sections(report: Report) -> Iterator[tuple[str, str]]:
     told = {result.item: found for result in answered if (found := report.moments(result))}
     if report.score:
         yield "score", scoring(report.score, _text, _table)
+    if drawn := [
+        pareto(both(*names), report.summary[key], _text, _table)
+        for key, names in report.paretos.items()
+        if report.summary.get(key)
+    ]:
+        yield "pareto", "<br>".join(drawn)
     if answered:
         yield "rows", _rows(report, answered, told)
     if told:
@@ -123,7 +132,7 @@ def _sections(report: Report) -> Iterator[tuple[str, str]]:
             [_text(one["file"]), _text(one["line"]), _text(one["why"])] for one in report.summary["refused"]
         ]
         yield "refused", _table(map(word, ["file", "line", "why"]), lines)
-    known = HEADLINES | report.headlines.keys()
+    known = HEADLINES | report.headlines.keys() | report.paretos.keys()
     own = [[_text(key), _value(value)] for key, value in report.summary.items() if key not in known]
     if own:
         yield "summary", _table(map(word, ["what", "value"]), own)

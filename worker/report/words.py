@@ -17,6 +17,7 @@ WORDS = {
     "refused": ("Refused lines", "被拒绝的行"),
     "summary": ("Summary", "汇总"),
     "rows": ("Results", "结果"),
+    "pareto": ("By how often", "帕累托图"),
     "score": ("Against the labels", "与标注对照"),
     "said_yes": ("said yes", "判为是"),
     "said_no": ("said no", "判为否"),

@@ -62,6 +62,9 @@ class Task(Generic[P]):
     headlines: ClassVar[Mapping[str, tuple[str, str]]] = {}
     """keys of its summary that stand large in the report: what they are called in English and in Chinese.
     A float is a share, and told in per cent"""
+    paretos: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    """keys of its summary that are counts, which the report draws from the largest on: what is counted, in
+    English and in Chinese"""
     notices: ClassVar[Mapping[str, tuple[str, str]]] = {}
     """by engine: what a reader of its answers must know first, in English and in Chinese"""
     item_limit_s: ClassVar[float] = 600.0
@@ -100,6 +103,10 @@ class Task(Generic[P]):
     def figures(self, spent: Mapping[str, float], summary: Mapping[str, Json]) -> Mapping[str, Json]:  # noqa: ARG002
         """The task's own keys of performance.json, from what all workers spent together."""
         return dict(spent)
+
+    def exports(self, results: Iterable[Result]) -> Mapping[str, bytes]:  # noqa: ARG002
+        """Files of its own, by name, that lie beside final_results.json."""
+        return {}
 
     def row(self, result: Result) -> Mapping[str, str]:
         """One line of the table that people read: column → text. Failed results never come here."""

@@ -1,0 +1,1 @@
+"""Printed circuit boards: what is wrong with them, told by comparing each with its template."""
