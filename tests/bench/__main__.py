@@ -29,6 +29,7 @@ MEASUREMENTS = {
     "ghosts": (),
     "vlm": (),
     "plans": (),
+    "gpus": (),
     "million": ("1000000",),
 }
 """each is a module here that prints Markdown, with what it is given"""

@@ -87,7 +87,10 @@ def test_two_requests_never_get_the_same_card(office: Office) -> None:
     assert not {card.uuid for card in first.cards} & {card.uuid for card in second.cards}
     refused = office.refused(Request(1))
     assert refused.reason is Reason.BUSY
-    assert str(refused) == "1 GPU: not free now: 0 of 4 such cards are free"
+    assert (
+        str(refused)
+        == "1 GPU: not free now: 0 of 4 such cards are free, 0 in use by others, 0 requests wait in line"
+    )
 
 
 def test_what_no_node_can_run_is_refused_at_once_however_patient_one_is(office: Office) -> None:
@@ -183,7 +186,9 @@ def test_who_waits_gets_what_comes_back_and_under_the_name_of_the_ticket(office:
 def test_who_does_not_wait_does_not_overtake_who_does(office: Office) -> None:
     office.allocate(Request(2))
     office.allocate(Request(4), patience_s=60)
-    assert "2 of 4 such cards are free, 1 wait in line" in str(office.refused(Request(1)))
+    assert "2 of 4 such cards are free, 0 in use by others, 1 requests wait in line" in str(
+        office.refused(Request(1))
+    )
     office.passes(61)
     assert isinstance(office.allocate(Request(1)), Allocation)
 
@@ -336,7 +341,10 @@ class Happening(RuleBasedStateMachine):
         assert sorted(held) == written == sorted({*held})
         free = {card.uuid for node in ledger.nodes for card in self.office.free(node)}
         shelved = {
-            uuid for shelf in ledger._stock.shelves.values() for cards in shelf.values() for uuid in cards
+            uuid
+            for shelf in ledger._stock.shelves.values()
+            for cards in shelf.nodes.values()
+            for uuid in cards
         }
         assert free == shelved
         ill = {card.uuid for node in ledger.nodes for card in node.cards if card.trouble}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from worker.gpus.inventory import Card
@@ -58,7 +58,7 @@ class Request:
         )
 
     def encode(self) -> str:
-        return json.dumps(asdict(self))
+        return json.dumps({name: getattr(self, name) for name in self.__slots__})
 
     @classmethod
     def decode(cls, text: str) -> Request:
@@ -89,7 +89,7 @@ class Held:
 
     @classmethod
     def of(cls, card: Card) -> Held:
-        return cls(**{field.name: getattr(card, field.name) for field in fields(cls)})
+        return cls(card.node, card.index, card.uuid, card.kind, card.maker, card.memory_gb)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class Allocation:
 
 
 def encode_cards(cards: tuple[Held, ...]) -> str:
-    return json.dumps([asdict(card) for card in cards])
+    return json.dumps([{name: getattr(card, name) for name in Held.__slots__} for card in cards])
 
 
 def decode_cards(text: str) -> tuple[Held, ...]:

@@ -13,11 +13,12 @@ from typing import Any, TypeVar, cast
 
 from worker.gpus.allocation import Allocation, Request, Waiting
 from worker.gpus.ledger import Ledger
-from worker.gpus.refusals import Reason, Refusal
+from worker.gpus.refusals import Reason, Refusal, Said
 
 TICK_S = 1.0
 MOST = 256
 """questions in a turn"""
+IN_VAIN = Said("waited in vain", "等待超时")
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -33,8 +34,12 @@ class Clerk:
         self._thread = threading.Thread(target=self._work, name="ledger", daemon=True)
         self._thread.start()
 
-    def allocate(self, request: Request, key: str = "", patience_s: float = 0.0) -> Future[Allocation]:
-        return cast("Future[Allocation]", self.ask(lambda ledger: ledger.allocate(request, key, patience_s)))
+    def allocate(
+        self, request: Request, key: str = "", patience_s: float = 0.0, less: Request | None = None
+    ) -> Future[Allocation]:
+        return cast(
+            "Future[Allocation]", self.ask(lambda ledger: ledger.allocate(request, key, patience_s, less))
+        )
 
     def ask(self, question: Callable[[Ledger], T]) -> Future[T]:
         """A ticket is no answer: who gets one hears more once it is granted, or its patience ends."""
@@ -78,11 +83,11 @@ class Clerk:
         except Exception as error:  # the file, not a question: nothing of this turn happened
             log.exception("the ledger")
             told = [(answer, None, error) for _, answer in questions]
-        for answer, value, error in told:
+        for answer, value, refusal in told:
             if isinstance(value, Waiting):
                 self._waiters.setdefault(value.ticket, (value.request, []))[1].append(answer)
             else:
-                _tell(answer, value, error)
+                _tell(answer, value, refusal)
         self._look_after_waiters()
 
     def _look_after_waiters(self) -> None:
@@ -90,7 +95,7 @@ class Clerk:
             if ticket in self._ledger.waiting:
                 continue
             made = self._ledger.allocations.get(ticket)
-            error = None if made else Refusal(Reason.BUSY, wanted=request, why="waited in vain")
+            error = None if made else Refusal(Reason.BUSY, wanted=request, why=IN_VAIN)
             for answer in answers:
                 _tell(answer, made, error)
             del self._waiters[ticket]

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import pydantic
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from worker.gpus.kinds import AMD, ASCEND, INTEL, NVIDIA
@@ -49,6 +48,8 @@ class GpuConfig(BaseModel):
 def load(file: Path | None) -> GpuConfig:
     if file is None:
         return GpuConfig()
+    import yaml
+
     try:
         return GpuConfig.model_validate(yaml.safe_load(file.read_text("utf-8")) or {})
     except OSError as error:

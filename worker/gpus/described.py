@@ -14,7 +14,6 @@ from types import MappingProxyType
 from typing import Annotated, Literal
 
 import pydantic
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from worker.gpus.inventory import Card, Node
@@ -64,6 +63,8 @@ class DescribedCluster:
 
 
 def nodes(text: str, file: str, sizes: Mapping[str, float]) -> Sequence[Node]:
+    import yaml
+
     try:
         told = ClusterFile.model_validate(yaml.safe_load(text))
         found = [node for entry in told.nodes for node in _nodes(entry, sizes)]

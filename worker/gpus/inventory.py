@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,3 +46,17 @@ class Inventory(Protocol):
     def look(self) -> Sequence[Node]:
         """As it is now. Raises MachineError with the reason if nothing can be said."""
         ...
+
+
+def load(cards: Iterable[Card]) -> Mapping[str, float]:
+    """Shares of 1, as the wire calls them."""
+    busy = memory = used = number = 0.0
+    for card in cards:
+        number += 1
+        busy += card.busy
+        memory += card.memory_gb
+        used += card.used_gb
+    return {
+        "gpu_utilization": round(busy / number, 3) if number else 0.0,
+        "gpu_memory_usage": round(used / memory, 3) if memory else 0.0,
+    }

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 import uuid
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +16,10 @@ from pathlib import Path
 from worker.clock import Clock
 from worker.errors import MachineError
 from worker.gpus.allocation import Allocation, Held, Request, Waiting, decode_cards, encode_cards
-from worker.gpus.inventory import Card, Node
+from worker.gpus.inventory import Card, Node, load
 from worker.gpus.line import faded, settle
-from worker.gpus.placement import Stock, place, why_never
-from worker.gpus.refusals import Reason, Refusal
+from worker.gpus.placement import Shelf, Sort, Stock, place, why_never
+from worker.gpus.refusals import Reason, Refusal, Said
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS allocations (
@@ -55,7 +55,8 @@ class Ledger:
         self._holder: dict[str, str] = {}
         self._cards: dict[str, Card] = {}
         self._stock = self._capacity = Stock()
-        self._never: dict[Request, str] = {}
+        self._never: dict[Request, Said | None] = {}
+        self._loads: Mapping[str, Mapping[str, float]] = {}
         self._version = -1
         self._seen = 0.0
         try:
@@ -94,19 +95,38 @@ class Ledger:
         self._cards = {card.uuid: card for node in nodes for card in node.cards}
         self._capacity = Stock(card for card in self._cards.values() if not card.trouble)
         self._never.clear()
+        self._loads = {node.name: load(node.cards) for node in nodes}
         self._restock()
         self.settle()
 
     def free(self, node: Node) -> list[Card]:
         return [card for card in node.cards if self._is_free(card)]
 
+    @property
+    def shelves(self) -> Mapping[Sort, Shelf]:
+        """All free cards: not to be changed."""
+        return self._stock.shelves
+
+    def utilization(self, node: str) -> Mapping[str, float]:
+        return self._loads[node]
+
     def holder(self, card: Card) -> Allocation | None:
         return self.allocations.get(self._holder.get(card.uuid, ""))
 
-    def allocate(self, request: Request, key: str = "", patience_s: float = 0.0) -> Allocation | Waiting:
-        """What the key got before, a new allocation, or a ticket for the line."""
-        if key and (known := self._known(key, request)):
+    def allocate(
+        self, request: Request, key: str = "", patience_s: float = 0.0, less: Request | None = None
+    ) -> Allocation | Waiting:
+        """What the key got before, a new allocation, or a ticket for the line. `less`: what will do too."""
+        if key and (known := self._known(key, (request, less))):
             return known
+        try:
+            return self._allocate(request, key, patience_s)
+        except Refusal:
+            if less is None:
+                raise
+            return self._allocate(less, key, 0.0)
+
+    def _allocate(self, request: Request, key: str, patience_s: float) -> Allocation | Waiting:
         now = self._clock.now()
         asked = Waiting(uuid.uuid4().hex, request, key, now, now + patience_s)
         if self.waiting:
@@ -117,8 +137,7 @@ class Ledger:
             for card in cards:
                 self._stock.take(card)
             return self._grant(asked, cards)
-        if never := self._why_never(request):
-            raise Refusal(Reason.IMPOSSIBLE, wanted=request, why=never)
+        self.check(request)
         if not patience_s:
             raise Refusal(Reason.BUSY, wanted=request, why=self._why_busy(request))
         self.waiting[asked.ticket] = asked
@@ -139,6 +158,16 @@ class Ledger:
         if name not in self.allocations:
             raise Refusal(Reason.NO_ALLOCATION, said=name)
         return self.allocations[name]
+
+    def left(self, name: str) -> float:
+        """Seconds of its lease."""
+        return self.get(name).until - self._clock.now()
+
+    def check(self, request: Request) -> bool:
+        """Free now? Refused if it can never be."""
+        if never := self._why_never(request):
+            raise Refusal(Reason.IMPOSSIBLE, wanted=request, why=never)
+        return not self.waiting and place(self._stock, request) is not None
 
     def release(self, name: str, why: str = "released") -> Allocation:
         ended = self.get(name)
@@ -220,12 +249,12 @@ class Ledger:
             if (here := self._cards.get(card.uuid)) and self._is_free(here):
                 self._stock.put(here)
 
-    def _known(self, key: str, request: Request) -> Allocation | Waiting | None:
+    def _known(self, key: str, either: Collection[Request | None]) -> Allocation | Waiting | None:
         for table, name in (("allocations", "id"), ("waiting", "ticket")):
             row = self._db.execute(f"SELECT {name}, request FROM {table} WHERE key = ?", (key,)).fetchone()
             if row is None:
                 continue
-            if Request.decode(row[1]) != request:
+            if Request.decode(row[1]) not in either:
                 raise Refusal(Reason.KEY_REUSED, said=key)
             known = self.allocations.get(row[0]) or self.waiting.get(row[0])
             if known is None:
@@ -288,22 +317,24 @@ class Ledger:
     def _is_possible(self, request: Request) -> bool:
         return not self._why_never(request)
 
-    def _why_never(self, request: Request) -> str:
+    def _why_never(self, request: Request) -> Said | None:
         """A look at the whole cluster, once for all who ask alike."""
         alike = replace(request, owner="", priority=0, lease_s=0.0)
         if alike not in self._never:
             self._never[alike] = why_never(self._capacity, request)
         return self._never[alike]
 
-    def _why_busy(self, request: Request) -> str:
+    def _why_busy(self, request: Request) -> Said:
         suiting = [
             card for card in self._cards.values() if request.suits(card) and request.node in ("", card.node)
         ]
         free = sum(self._is_free(card) for card in suiting)
         foreign = sum(bool(card.processes) and card.uuid not in self._holder for card in suiting)
-        others = f", {foreign} in use by others" if foreign else ""
-        line = f", {len(self.waiting)} wait in line" if self.waiting else ""
-        return f"{free} of {len(suiting)} such cards are free{others}{line}"
+        numbers = free, len(suiting), foreign, len(self.waiting)
+        return Said(
+            "{} of {} such cards are free, {} in use by others, {} requests wait in line".format(*numbers),
+            "这样的卡空闲 {}/{}，{} 张被其他程序占用，{} 个请求在排队".format(*numbers),
+        )
 
 
 def _boot() -> str:

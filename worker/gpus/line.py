@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -15,7 +16,7 @@ HALF_LIFE_S = 3600.0
 
 
 def faded(gpu_seconds: float, passed: float) -> float:
-    return gpu_seconds * 0.5 ** (passed / HALF_LIFE_S)
+    return gpu_seconds * math.pow(0.5, passed / HALF_LIFE_S)
 
 
 def settle(

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import NamedTuple
 
 from worker.errors import WorkerError
+
+
+class Said(NamedTuple):
+    english: str
+    chinese: str
 
 
 class Reason(Enum):
@@ -65,4 +71,6 @@ class Refusal(WorkerError):
         super().__init__(self.text("en"))
 
     def text(self, language: str) -> str:
-        return self.reason.value[language == "zh"].format(**self.facts)
+        which = language == "zh"
+        facts = {name: fact[which] if isinstance(fact, Said) else fact for name, fact in self.facts.items()}
+        return self.reason.value[which].format(**facts)
