@@ -350,3 +350,11 @@ def test_what_a_program_holds_is_renewed_while_it_lives(here: GpuResourceManager
         threading.Event().wait(0.05)
     else:
         pytest.fail("its lease was not renewed")
+
+
+@pytest.mark.usefixtures("here")
+def test_the_example_of_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "gpu-manager.md").read_text()
+    exec(page.partition("```python\n")[2].partition("```")[0], {})
+    assert "{'a': {'CUDA_VISIBLE_DEVICES': '0,1'}}" in capsys.readouterr().out
+    assert len(library.get_available_gpu_nodes()) == 3

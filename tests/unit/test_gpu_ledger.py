@@ -367,7 +367,7 @@ class Happening(RuleBasedStateMachine):
 
 
 TestWhateverHappens = Happening.TestCase
-TestWhateverHappens.settings = settings(max_examples=25, stateful_step_count=25)
+TestWhateverHappens.settings = settings(max_examples=20, stateful_step_count=25)
 
 
 # many at once
