@@ -5,7 +5,6 @@ nobody can hold it twice, whoever writes. In memory lies a copy, read anew when 
 
 from __future__ import annotations
 
-import sqlite3
 import uuid
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -14,31 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from worker.clock import Clock
-from worker.errors import MachineError
-from worker.gpus.allocation import Allocation, Held, Request, Waiting, decode_cards, encode_cards
+from worker.gpus.allocation import Allocation, Held, Request, Waiting
 from worker.gpus.inventory import Card, Node, load
 from worker.gpus.line import faded, settle
 from worker.gpus.placement import Shelf, Sort, Stock, place, why_never
+from worker.gpus.records import Records
 from worker.gpus.refusals import Reason, Refusal, Said
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS allocations (
-    id TEXT PRIMARY KEY, request TEXT NOT NULL, cards TEXT NOT NULL, key TEXT UNIQUE,
-    made REAL NOT NULL, until REAL NOT NULL, ended REAL, why TEXT) STRICT;
-CREATE INDEX IF NOT EXISTS ended ON allocations (ended);
-CREATE TABLE IF NOT EXISTS held (card TEXT PRIMARY KEY, allocation TEXT NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS waiting (
-    ticket TEXT PRIMARY KEY, request TEXT NOT NULL, key TEXT UNIQUE,
-    asked REAL NOT NULL, until REAL NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS spent (owner TEXT PRIMARY KEY, gpu_seconds REAL NOT NULL, at REAL NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS clock (one INTEGER PRIMARY KEY CHECK (one = 1), boot TEXT, seen REAL) STRICT;
-"""
-BUSY_S = 30.0
-"""that another process may take for its turn"""
 SEEN_S = 1.0
 """how often it is written down that time passes"""
-GAP_S = 5.0
-"""without which a ledger counts as closed: leases stand still then, for nobody could renew them"""
 KEYS_S = 86400.0
 """that an idempotency key is remembered after its allocation has ended"""
 BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -58,39 +41,27 @@ class Ledger:
         self._never: dict[Request, Said | None] = {}
         self._loads: Mapping[str, Mapping[str, float]] = {}
         self._version = -1
-        self._seen = 0.0
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(file, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.executescript(SCHEMA)
-            with self.turn():
-                self._bridge(_boot() if boot is None else boot)
-        except sqlite3.Error as error:
-            raise MachineError(
-                f"{file}: {error}: is it a ledger of GPUs, on a disk of this machine?"
-            ) from error
+        self._seen = self._clock.now()
+        self._records = Records(file, self._seen, _boot() if boot is None else boot)
 
     def close(self) -> None:
-        self._db.close()
+        self._records.close()
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
         try:
-            if self._version != self._data_version():
-                self._read()
-            yield
-            self._db.execute("COMMIT")
+            with self._records.transaction():
+                if self._version != self._records.version:
+                    self._read()
+                yield
         except BaseException:
             self._version = -1  # what is in memory may be ahead of the file
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
             raise
 
     def supply(self, nodes: Sequence[Node]) -> None:
         """What there is now, in memory alone."""
+        if nodes == self.nodes:
+            return
         self.nodes = nodes
         self._cards = {card.uuid: card for node in nodes for card in node.cards}
         self._capacity = Stock(card for card in self._cards.values() if not card.trouble)
@@ -141,17 +112,14 @@ class Ledger:
         if not patience_s:
             raise Refusal(Reason.BUSY, wanted=request, why=self._why_busy(request))
         self.waiting[asked.ticket] = asked
-        self._db.execute(
-            "INSERT INTO waiting VALUES (?, ?, ?, ?, ?)",
-            (asked.ticket, request.encode(), key or None, asked.asked, asked.until),
-        )
+        self._records.enqueue(asked)
         return asked
 
     def renew(self, name: str) -> Allocation:
         held = self.get(name)
         renewed = replace(held, until=self._clock.now() + held.request.lease_s)
         self.allocations[name] = renewed
-        self._db.execute("UPDATE allocations SET until = ? WHERE id = ?", (renewed.until, name))
+        self._records.renew(renewed)
         return renewed
 
     def get(self, name: str) -> Allocation:
@@ -185,14 +153,6 @@ class Ledger:
         self.settle()
         return ended
 
-    def withdraw(self, ticket: str) -> None:
-        """Nobody waits for it any longer. What it got meanwhile goes back."""
-        if ticket in self.allocations:
-            self.release(ticket, "withdrawn")
-        elif self.waiting.pop(ticket, None):
-            self._db.execute("DELETE FROM waiting WHERE ticket = ?", (ticket,))
-            self.settle()
-
     def sweep(self) -> list[Allocation]:
         """Leases that ended, patience that ended; those whose lease ended."""
         now = self._clock.now()
@@ -201,11 +161,10 @@ class Ledger:
             self._end(one, "lease ended")
         for late in [one for one in self.waiting.values() if one.until <= now]:
             del self.waiting[late.ticket]
-            self._db.execute("DELETE FROM waiting WHERE ticket = ?", (late.ticket,))
+            self._records.dequeue(late.ticket)
         if now - self._seen >= SEEN_S:
             self._seen = now
-            self._db.execute("UPDATE clock SET seen = ?", (now,))
-            self._db.execute("DELETE FROM allocations WHERE ended < ?", (now - KEYS_S,))
+            self._records.tick(now, forget_before=now - KEYS_S)
         self.settle()
         return ended
 
@@ -221,28 +180,20 @@ class Ledger:
         for waiting, cards in list(settle(everyone, self._stock, held, spent, self._is_possible)):
             self._grant(waiting, cards)
 
-    # what is in the file
-
     def _grant(self, asked: Waiting, cards: Collection[Card]) -> Allocation:
         now = self._clock.now()
         held = tuple(Held.of(card) for card in cards)
         made = Allocation(asked.ticket, asked.request, held, asked.key, now, now + asked.request.lease_s)
-        self._db.execute(
-            "INSERT INTO allocations VALUES (?, ?, ?, ?, ?, ?, NULL, NULL)",
-            (made.id, made.request.encode(), encode_cards(held), made.key or None, made.made, made.until),
-        )
-        self._db.executemany("INSERT INTO held VALUES (?, ?)", [(card.uuid, made.id) for card in held])
+        self._records.begin(made)
         if self.waiting.pop(asked.ticket, None):
-            self._db.execute("DELETE FROM waiting WHERE ticket = ?", (asked.ticket,))
+            self._records.dequeue(asked.ticket)
         self._note(made)
         return made
 
     def _end(self, one: Allocation, why: str) -> None:
-        now, owner = self._clock.now(), one.request.owner
-        spent = self._spent(owner) + len(one.cards) * (now - one.made)
-        self._db.execute("UPDATE allocations SET ended = ?, why = ? WHERE id = ?", (now, why, one.id))
-        self._db.execute("DELETE FROM held WHERE allocation = ?", (one.id,))
-        self._db.execute("INSERT OR REPLACE INTO spent VALUES (?, ?, ?)", (owner, spent, now))
+        now = self._clock.now()
+        spent = self._spent(one.request.owner) + len(one.cards) * (now - one.made)
+        self._records.end(one, now, why, spent)
         del self.allocations[one.id]
         for card in one.cards:
             del self._holder[card.uuid]
@@ -250,58 +201,30 @@ class Ledger:
                 self._stock.put(here)
 
     def _known(self, key: str, either: Collection[Request | None]) -> Allocation | Waiting | None:
-        for table, name in (("allocations", "id"), ("waiting", "ticket")):
-            row = self._db.execute(f"SELECT {name}, request FROM {table} WHERE key = ?", (key,)).fetchone()
-            if row is None:
-                continue
-            if Request.decode(row[1]) not in either:
-                raise Refusal(Reason.KEY_REUSED, said=key)
-            known = self.allocations.get(row[0]) or self.waiting.get(row[0])
-            if known is None:
-                raise Refusal(Reason.KEY_ENDED, said=key)
-            return known
-        return None
+        known = self._records.asked_with(key)
+        if known is None:
+            return None
+        name, request = known
+        if request not in either:
+            raise Refusal(Reason.KEY_REUSED, said=key)
+        if name in self.waiting:
+            return self.waiting[name]
+        if name not in self.allocations:
+            raise Refusal(Reason.KEY_ENDED, said=key)
+        return self.allocations[name]
 
     def _spent(self, owner: str) -> float:
-        row = self._db.execute("SELECT gpu_seconds, at FROM spent WHERE owner = ?", (owner,)).fetchone()
-        return faded(row[0], self._clock.now() - row[1]) if row else 0.0
-
-    def _data_version(self) -> int:
-        return int(self._db.execute("PRAGMA data_version").fetchone()[0])
+        gpu_seconds, at = self._records.spent(owner)
+        return faded(gpu_seconds, self._clock.now() - at)
 
     def _read(self) -> None:
         self.allocations.clear()
         self._holder.clear()
-        for name, request, cards, key, made, until in self._db.execute(
-            "SELECT id, request, cards, key, made, until FROM allocations WHERE ended IS NULL"
-        ):
-            held = decode_cards(cards)
-            self._note(Allocation(name, Request.decode(request), held, key or "", made, until))
-        self.waiting = {
-            ticket: Waiting(ticket, Request.decode(request), key or "", asked, until)
-            for ticket, request, key, asked, until in self._db.execute("SELECT * FROM waiting ORDER BY rowid")
-        }
+        for one in self._records.allocations():
+            self._note(one)
+        self.waiting = {one.ticket: one for one in self._records.waiting()}
         self._restock()
-        self._version = self._data_version()
-
-    def _bridge(self, boot: str) -> None:
-        """The time in which no process had the ledger open is taken out of every lease."""
-        now = self._clock.now()
-        row = self._db.execute("SELECT boot, seen FROM clock").fetchone()
-        gap = now - row[1] if row else 0.0
-        if row and (row[0] != boot or gap > GAP_S):
-            for table, columns in (
-                ("allocations", ("made", "until", "ended")),
-                ("waiting", ("asked", "until")),
-                ("spent", ("at",)),
-            ):
-                moved = ", ".join(f"{column} = {column} + :gap" for column in columns)
-                self._db.execute(f"UPDATE {table} SET {moved}", {"gap": gap})
-            self._read()
-        self._seen = now
-        self._db.execute("INSERT OR REPLACE INTO clock VALUES (1, ?, ?)", (boot, now))
-
-    # what is in memory
+        self._version = self._records.version
 
     def _note(self, one: Allocation) -> None:
         self.allocations[one.id] = one
