@@ -32,6 +32,7 @@ MEASUREMENTS = {
     "pcb": (),
     "vlm": (),
     "plans": (),
+    "gpus": (),
     "million": ("1000000",),
 }
 """each is a module here that prints Markdown, with what it is given"""

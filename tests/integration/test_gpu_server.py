@@ -1,0 +1,206 @@
+"""The GPU manager as a process: its page's commands, and what a kill leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("uvicorn", reason="the extra gpus is not installed")
+
+import httpx
+
+from tests.servers import free_port
+from worker.gpus.ledger import Ledger
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "gpu-manager.md").read_text()
+API = "api/v1/gpu"
+KILLS = 4
+
+
+class Server:
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.port = free_port()
+        self._command = [sys.executable, "-m", "worker", "gpus", "serve", "--port", str(self.port), *options]
+        self._folder = folder
+        self._env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        self.url = f"http://127.0.0.1:{self.port}/{API}"
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            self._command, cwd=self._folder, env=self._env, stderr=subprocess.PIPE, text=True
+        )
+
+    def wait(self, seconds: float = 60) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            assert self.process.poll() is None, self.process.communicate()
+            try:
+                if httpx.get(f"{self.url}/health").status_code == 200:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.05)
+        pytest.fail("the server did not become ready")
+
+    def stop(self, how: int = signal.SIGTERM) -> int:
+        self.process.send_signal(how)
+        self.process.communicate(timeout=30)
+        return self.process.returncode
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[list[Server]]:
+    (cluster,) = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    (tmp_path / "cluster.yaml").write_text(cluster)
+    started: list[Server] = []
+    yield started
+    for server in started:
+        if server.process.poll() is None:
+            server.stop(signal.SIGKILL)
+
+
+def start(servers: list[Server], folder: Path, *options: str) -> Server:
+    servers.append(Server(folder, "--cluster", "cluster.yaml", "--ledger", "gpus.sqlite", *options))
+    return servers[-1]
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl")
+def test_the_curl_lines_of_the_page_do_what_it_says(servers: list[Server], tmp_path: Path) -> None:
+    server = start(servers, tmp_path)
+    server.wait()
+    lines = [line for line in PAGE.splitlines() if line.startswith("curl ")]
+    told: dict[str, dict[str, Any]] = {}
+    for line in lines:
+        command = shlex.split(line.replace(":8000", f":{server.port}"))
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        url = next(word for word in command if word.startswith("http"))
+        told[url.partition(f"{API}/")[2].partition("?")[0]] = json.loads(ended.stdout)
+    assert {name.partition("/")[0] for name in told} == {
+        *("status", "nodes", "validate", "allocate", "monitoring", "health"),
+        *("setup-pytorch", "setup-tensorflow", "cleanup"),
+    }
+    assert all(answer.get("success", True) for answer in told.values()), told
+    assert told["allocate"]["node_name"] == "gpu-0"
+    assert told["allocate"]["allocation_id"] in told["cleanup/gpu-0"]["released"]
+    assert server.stop() == 0
+    assert "ready" in (tmp_path / "logs" / "gpu_resource_manager.log").read_text()
+
+
+def test_others_are_not_listened_to_without_a_token(servers: list[Server], tmp_path: Path) -> None:
+    server = start(servers, tmp_path, "--host", "0.0.0.0")
+    _, said = server.process.communicate(timeout=60)
+    assert server.process.returncode == 2
+    assert "others could take GPUs: set WORKER_TOKEN" in said
+
+
+def test_a_server_that_is_killed_again_and_again_gives_no_card_twice_and_loses_none(
+    servers: list[Server], tmp_path: Path
+) -> None:
+    server = start(servers, tmp_path)
+    server.wait()
+    clients = [Client(server.url, number) for number in range(12)]
+    threads = [threading.Thread(target=client.run) for client in clients]
+    for thread in threads:
+        thread.start()
+    luck = random.Random(7)
+    for _ in range(KILLS):
+        time.sleep(luck.uniform(0.2, 1.5))
+        server.stop(signal.SIGKILL)
+        server.start()
+        server.wait()
+    time.sleep(1)
+    for client in clients:
+        client.stopping.set()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert sum(client.served for client in clients) > 50
+    assert not overlaps([one for client in clients for one in client.held])
+
+    end = time.monotonic() + 60
+    while (told := httpx.get(f"{server.url}/status").json())["allocations"] and time.monotonic() < end:
+        time.sleep(0.2)
+    assert (told["allocations"], told["available_gpus"]) == (0, told["total_gpus"] - 1)
+    server.stop(signal.SIGKILL)
+    ledger = Ledger(tmp_path / "gpus.sqlite")
+    with ledger.turn():
+        assert not ledger.allocations
+    ledger.close()
+
+
+class Client:
+    """Allocates, renews, and gives back or dies; asks again under the same key when the server was away."""
+
+    def __init__(self, url: str, number: int) -> None:
+        self._url = url
+        self._luck = random.Random(number)
+        self._number = number
+        self.stopping = threading.Event()
+        self.held: list[tuple[str, float, float]] = []
+        """(card, from, until): it surely was ours"""
+        self.served = 0
+
+    def run(self) -> None:
+        with httpx.Client(timeout=30) as client:
+            while not self.stopping.is_set():
+                self._serve(client)
+
+    def _serve(self, client: httpx.Client) -> None:
+        key = f"{self._number}-{self.served}"
+        asked = {"gpu_count": self._luck.randint(1, 4), "lease_s": 4, "wait_s": 20}
+        made = self._ask(client, "POST", "allocate", json=asked, headers={"Idempotency-Key": key})
+        self.served += 1
+        if made is None:
+            return
+        name, cards = made["allocation_id"], made["gpu_config"]["cards"]
+        began = time.monotonic()
+        time.sleep(self._luck.uniform(0.0, 0.2))
+        if self._luck.random() < 0.3:
+            self._ask(client, "POST", f"allocations/{name}/renew")
+        until = time.monotonic()
+        if self._ask(client, "GET", f"allocations/{name}"):
+            self.held += [(card["uuid"], began, until) for card in cards]
+        if self._luck.random() < 0.9:
+            self._ask(client, "DELETE", f"allocations/{name}")
+
+    def _ask(self, client: httpx.Client, method: str, path: str, **more: Any) -> dict[str, Any] | None:
+        while True:
+            try:
+                answer = client.request(method, f"{self._url}/{path}", **more)
+            except httpx.TransportError:
+                time.sleep(0.05)
+                continue
+            if answer.status_code != 503:
+                told: dict[str, Any] = answer.json()
+                return told if answer.status_code == 200 else None
+            time.sleep(0.05)
+
+
+def overlaps(held: Sequence[tuple[str, float, float]]) -> list[tuple[str, float]]:
+    found = []
+    last: dict[str, float] = {}
+    for card, began, until in sorted(held, key=lambda one: one[1]):
+        if began < last.get(card, 0.0):
+            found.append((card, began))
+        last[card] = max(until, last.get(card, 0.0))
+    return found
+
+
+def test_overlaps_are_seen() -> None:
+    assert overlaps([("a", 0, 2), ("b", 1, 2), ("a", 1, 3)]) == [("a", 1)]
+    assert not overlaps([("a", 0, 1), ("a", 1, 2)])

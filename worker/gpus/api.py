@@ -1,0 +1,171 @@
+"""The REST interface. Who may ask is decided in gate.py, what is answered in manager.py and reports.py."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Header, Path, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+
+from worker import __version__
+from worker.gpus import forms, frameworks, reports
+from worker.gpus.allocation import Allocation
+from worker.gpus.allocation import Request as Wanted
+from worker.gpus.forms import TrainingGPUConfig
+from worker.gpus.gate import Gate
+from worker.gpus.manager import GpuResourceManager
+from worker.gpus.refusals import Reason, Refusal
+from worker.gpus.wanted import gpu_type as read_type
+
+PREFIX = "/api/v1/gpu"
+STATUS = {
+    Reason.BUSY: 409,
+    Reason.KEY_ENDED: 409,
+    Reason.NOT_READY: 503,
+    Reason.NO_ALLOCATION: 404,
+    Reason.NO_NODE: 404,
+    Reason.UNAUTHORISED: 401,
+}
+"""of all others 422"""
+ERRORS: dict[int | str, dict[str, Any]] = {
+    code: {"model": forms.ErrorTold} for code in (401, 404, 409, 422, 503)
+}
+
+Name = Annotated[str, Path(max_length=253)]
+Key = Annotated[
+    str, Header(alias="Idempotency-Key", max_length=200, description="the same key, the same answer")
+]
+
+
+def create_app(manager: GpuResourceManager, token: str = "", hosts: Sequence[str] = ()) -> FastAPI:
+    app = FastAPI(title="GPU resource manager", version=__version__, responses=ERRORS)
+    app.add_middleware(Gate, prefix=PREFIX, open_paths=(f"{PREFIX}/health",), token=token, hosts=hosts)
+    app.add_exception_handler(Refusal, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    _looking(app, manager)
+    _holding(app, manager)
+    return app
+
+
+def _looking(app: FastAPI, manager: GpuResourceManager) -> None:
+    @app.get(f"{PREFIX}/status", response_model=forms.StatusTold)
+    async def status() -> Response:
+        return _json(await asyncio.wrap_future(manager.ask(reports.status)))
+
+    @app.get(f"{PREFIX}/nodes", response_model=forms.NodesTold)
+    async def nodes(
+        gpu_type: str = "", min_memory_gb: Annotated[float, Query(ge=0, allow_inf_nan=False)] = 0.0
+    ) -> Response:
+        wanted = read_type(gpu_type)
+        memory = max(min_memory_gb, wanted.memory_gb or 0.0)
+        suiting = Wanted(kind=wanted.kind, maker=wanted.maker, memory_gb=memory)
+        found = await asyncio.wrap_future(
+            manager.ask(lambda ledger: list(reports.available(ledger, suiting)))
+        )
+        return _json({"nodes": found})
+
+    @app.get(f"{PREFIX}/health")
+    async def health() -> forms.HealthTold:
+        manager.check_ready()
+        return forms.HealthTold(status="ready")
+
+    @app.get(f"{PREFIX}/monitoring", response_model=forms.MonitoringTold)
+    async def monitoring() -> Response:
+        return _json(await asyncio.wrap_future(manager.ask(reports.monitoring)))
+
+
+def _holding(app: FastAPI, manager: GpuResourceManager) -> None:
+    @app.post(f"{PREFIX}/allocate")
+    async def allocate(asked: TrainingGPUConfig, request: Request, key: Key = "") -> forms.AllocateTold:
+        if not asked.enabled:
+            return forms.cpu_told(asked, "no GPU was asked for")
+        try:
+            made = await asyncio.wrap_future(manager.allocate(asked, key))
+        except Refusal as refused:
+            if forms.will_do_without(asked, refused):
+                return forms.cpu_told(asked, str(refused))
+            raise
+        if asked.wait_s and not key and await request.is_disconnected():
+            await asyncio.wrap_future(manager.release(made.id))
+        return forms.allocate_told(asked, made)
+
+    @app.post(f"{PREFIX}/validate")
+    async def validate(asked: TrainingGPUConfig, request: Request) -> forms.ValidateTold:
+        try:
+            return forms.ValidateTold(
+                valid=True, available_now=await asyncio.wrap_future(manager.validate(asked))
+            )
+        except Refusal as refused:
+            if refused.reason is Reason.NOT_READY:
+                raise
+            message = refused.text(_language(request))
+            return forms.ValidateTold(
+                valid=False, available_now=False, code=refused.reason.code, message=message
+            )
+
+    @app.post(f"{PREFIX}/setup-pytorch")
+    async def setup_pytorch(asked: frameworks.SetupForm) -> frameworks.PyTorchSettings:
+        return frameworks.pytorch(asked.gpu_config, await held(asked.allocation_id))
+
+    @app.post(f"{PREFIX}/setup-tensorflow")
+    async def setup_tensorflow(asked: frameworks.SetupForm) -> frameworks.TensorFlowSettings:
+        return frameworks.tensorflow(asked.gpu_config, await held(asked.allocation_id))
+
+    async def held(name: str) -> Allocation | None:
+        return await asyncio.wrap_future(manager.ask(lambda ledger: ledger.get(name))) if name else None
+
+    @app.delete(PREFIX + "/cleanup/{node}")
+    async def cleanup(node: Name) -> forms.ReleasedTold:
+        ended = await asyncio.wrap_future(manager.clean(node))
+        return forms.ReleasedTold(success=True, released=[one.id for one in ended])
+
+    @app.get(PREFIX + "/allocations/{name}")
+    async def allocation(name: Name) -> forms.LeaseTold:
+        return _lease(
+            *await asyncio.wrap_future(manager.ask(lambda ledger: (ledger.get(name), ledger.left(name))))
+        )
+
+    @app.post(PREFIX + "/allocations/{name}/renew")
+    async def renew(name: Name) -> forms.LeaseTold:
+        return _lease(
+            *await asyncio.wrap_future(manager.ask(lambda ledger: (ledger.renew(name), ledger.left(name))))
+        )
+
+    @app.delete(PREFIX + "/allocations/{name}")
+    async def release(name: Name) -> forms.ReleasedTold:
+        ended = await asyncio.wrap_future(manager.release(name))
+        return forms.ReleasedTold(success=True, released=[ended.id])
+
+
+def _lease(made: Allocation, left: float) -> forms.LeaseTold:
+    return forms.LeaseTold(
+        allocation_id=made.id, owner=made.request.owner, cards=forms.cards_told(made), lease_s=round(left, 3)
+    )
+
+
+def _json(told: object) -> Response:
+    return Response(json.dumps(told), media_type="application/json")
+
+
+async def _refused(request: Request, refused: Exception) -> Response:
+    assert isinstance(refused, Refusal)
+    error = forms.ErrorTold.Error(code=refused.reason.code, message=refused.text(_language(request)))
+    headers = {"Retry-After": "5"} if refused.reason is Reason.NOT_READY else {}
+    status = STATUS.get(refused.reason, 422)
+    return JSONResponse(forms.ErrorTold(error=error).model_dump(), status, headers)
+
+
+def _language(request: Request) -> str:
+    return "zh" if request.headers.get("accept-language", "").casefold().startswith("zh") else "en"
+
+
+async def _invalid(request: Request, invalid: Exception) -> Response:
+    assert isinstance(invalid, RequestValidationError)
+    first = invalid.errors()[0]
+    name = ".".join(str(part) for part in first["loc"][1:]) or "body"
+    said = json.dumps(first.get("input"), default=str, ensure_ascii=False)[:100]
+    return await _refused(request, Refusal(Reason.WRONG_VALUE, name=name, said=said, rule=first["msg"]))

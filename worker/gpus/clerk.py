@@ -1,0 +1,109 @@
+"""One thread has the ledger's pen. What comes while it writes goes into its next turn: one fsync for many."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any, TypeVar, cast
+
+from worker.gpus.allocation import Allocation, Request, Waiting
+from worker.gpus.ledger import Ledger
+from worker.gpus.refusals import Reason, Refusal, Said
+
+TICK_S = 1.0
+MOST = 256
+"""questions in a turn"""
+IN_VAIN = Said("waited in vain", "等待超时")
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+Question = tuple[Callable[[Ledger], Any], "Future[Any]"]
+
+
+class Clerk:
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._questions: queue.SimpleQueue[Question | None] = queue.SimpleQueue()
+        self._waiters: dict[str, tuple[Request, list[Future[Any]]]] = {}
+        self._swept = 0.0
+        self._thread = threading.Thread(target=self._work, name="ledger", daemon=True)
+        self._thread.start()
+
+    def allocate(
+        self, request: Request, key: str = "", patience_s: float = 0.0, less: Request | None = None
+    ) -> Future[Allocation]:
+        return cast(
+            "Future[Allocation]", self.ask(lambda ledger: ledger.allocate(request, key, patience_s, less))
+        )
+
+    def ask(self, question: Callable[[Ledger], T]) -> Future[T]:
+        """A ticket is no answer: who gets one hears more once it is granted, or its patience ends."""
+        answer: Future[T] = Future()
+        self._questions.put((question, answer))
+        return answer
+
+    def close(self) -> None:
+        self._questions.put(None)
+        self._thread.join()
+        self._ledger.close()
+
+    def _work(self) -> None:
+        going = True
+        while going:
+            asked = self._next()
+            going = None not in asked
+            self._turn([one for one in asked if one])
+
+    def _next(self) -> list[Question | None]:
+        found: list[Question | None] = []
+        with suppress(queue.Empty):
+            found.append(self._questions.get(timeout=TICK_S))
+            while len(found) < MOST:
+                found.append(self._questions.get_nowait())
+        return found
+
+    def _turn(self, questions: list[Question]) -> None:
+        told: list[tuple[Future[Any], Any, BaseException | None]] = []
+        try:
+            with self._ledger.turn():
+                if time.monotonic() - self._swept >= TICK_S:
+                    self._swept = time.monotonic()
+                    for one in self._ledger.sweep():
+                        log.info("the lease of %s (%s) ended", one.id, one.request)
+                for question, answer in questions:
+                    try:
+                        told.append((answer, question(self._ledger), None))
+                    except Refusal as refused:
+                        told.append((answer, None, refused))
+        except Exception as error:  # the file, not a question: nothing of this turn happened
+            log.exception("the ledger")
+            told = [(answer, None, error) for _, answer in questions]
+        for answer, value, refusal in told:
+            if isinstance(value, Waiting):
+                self._waiters.setdefault(value.ticket, (value.request, []))[1].append(answer)
+            else:
+                _tell(answer, value, refusal)
+        self._look_after_waiters()
+
+    def _look_after_waiters(self) -> None:
+        for ticket, (request, answers) in list(self._waiters.items()):
+            if ticket in self._ledger.waiting:
+                continue
+            made = self._ledger.allocations.get(ticket)
+            error = None if made else Refusal(Reason.BUSY, wanted=request, why=IN_VAIN)
+            for answer in answers:
+                _tell(answer, made, error)
+            del self._waiters[ticket]
+
+
+def _tell(answer: Future[Any], value: Any, error: BaseException | None) -> None:
+    if answer.set_running_or_notify_cancel():
+        if error:
+            answer.set_exception(error)
+        else:
+            answer.set_result(value)

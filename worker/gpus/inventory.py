@@ -1,0 +1,62 @@
+"""What there is: nodes and their cards, whoever looked for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One device, or one slice of a device that is sold in slices."""
+
+    node: str
+    index: int
+    uuid: str
+    """alone in the whole inventory"""
+    kind: str
+    maker: str
+    memory_gb: float
+    """in 10⁹ bytes, as the makers count: a T4 has 15 GiB, and is sold as 16 GB"""
+    used_gb: float = 0.0
+    busy: float = 0.0
+    """share of the time in which it computes"""
+    numa: int | None = None
+    links: tuple[int, ...] = ()
+    """indices of the cards that it reaches over NVLink"""
+    processes: tuple[int, ...] = ()
+    """that compute on it"""
+    trouble: str = ""
+    """why it must not be handed out"""
+
+    @property
+    def sort(self) -> tuple[str, str, float]:
+        """Cards of one sort may serve one request."""
+        return self.maker, self.kind, self.memory_gb
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    name: str
+    cards: tuple[Card, ...]
+
+
+class Inventory(Protocol):
+    def look(self) -> Sequence[Node]:
+        """As it is now. Raises MachineError with the reason if nothing can be said."""
+        ...
+
+
+def load(cards: Iterable[Card]) -> Mapping[str, float]:
+    """Shares of 1, as the wire calls them."""
+    busy = memory = used = number = 0.0
+    for card in cards:
+        number += 1
+        busy += card.busy
+        memory += card.memory_gb
+        used += card.used_gb
+    return {
+        "gpu_utilization": round(busy / number, 3) if number else 0.0,
+        "gpu_memory_usage": round(used / memory, 3) if memory else 0.0,
+    }

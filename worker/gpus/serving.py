@@ -1,0 +1,71 @@
+"""`worker gpus serve`: the manager behind its REST interface, until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import os
+from pathlib import Path
+
+from worker.errors import MachineError
+from worker.gpus import config as configuration
+from worker.gpus.gate import LOOPBACK_NAMES, check_listening
+from worker.gpus.manager import GpuResourceManager
+
+LOG = Path("logs/gpu_resource_manager.log")
+LOG_BYTES, LOG_FILES = 10_000_000, 3
+GRACE_S = 5
+"""for answers under way when it is told to stop"""
+
+
+def default_ledger() -> Path:
+    """One for each user of a host, so that all find the same."""
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "worker" / "gpus.sqlite"
+
+
+def open_manager(config: Path | None, cluster: Path | None, ledger: Path | None) -> GpuResourceManager:
+    from worker.gpus.described import DescribedCluster
+    from worker.gpus.nvidia import ThisMachine
+
+    read = configuration.load(config)
+    inventory = DescribedCluster(cluster, read.gpu_memory_specs) if cluster else ThisMachine()
+    return GpuResourceManager(inventory, ledger or default_ledger(), read)
+
+
+def serve(
+    host: str, port: int, token: str, config: Path | None, cluster: Path | None, ledger: Path | None
+) -> None:
+    check_listening(host, token)
+    try:
+        import uvicorn
+
+        from worker.gpus.api import create_app
+    except ImportError as error:
+        raise MachineError(
+            f"{error.name} is not installed: pip install --no-deps -r env/locks/gpus.txt"
+        ) from error
+    manager = open_manager(config, cluster, ledger)
+    try:
+        _log_to_file(manager.config.log_level)
+        app = create_app(manager, token, () if token else LOOPBACK_NAMES)
+        uvicorn.run(
+            app,
+            host=host,
+            port=port,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=GRACE_S,
+        )
+    finally:
+        manager.close()
+
+
+def _log_to_file(level: str) -> None:
+    LOG.parent.mkdir(parents=True, exist_ok=True)
+    file = logging.handlers.RotatingFileHandler(
+        LOG, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8"
+    )
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    file.setLevel(level.upper())
+    logging.getLogger().addHandler(file)
