@@ -156,9 +156,10 @@ def test_the_best_checkpoint_comes_back_at_the_end_whoever_made_it(desk: Desk) -
     last = desk.workspace(2)
     assert last.resume()
     save(last, 30, "thirty", 0.7)
-    best = last.best()
+    best = last.best(lambda name: name == "state")
     assert best
     assert (best.step, best.score) == (10, 0.9)
+    assert [one.name for one in best.folder.iterdir()] == ["state"]
     assert (best.folder / "state").read_text() == "ten"
     assert desk.workspace(3, shard="beef").best() is None
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from worker.clerk import patiently
@@ -181,12 +181,15 @@ class Workspace:
         """To be called by what takes long between two steps. As often as you like."""
         self._say({**self._told, "checkpoints": self.checkpoints})
 
-    def best(self) -> Checkpoint | None:
-        """The checkpoint with the best score, fetched; None: none has one, or it is gone. At the end alone:
-        of those that were made before, only `resume` knows."""
+    def best(self, wanted: Callable[[str], bool] = lambda _: True) -> Checkpoint | None:
+        """The checkpoint with the best score, of whose files those are fetched that are wanted; None: none
+        has one, or it is gone. At the end alone: of those that others made, only `resume` knows."""
         self.settle()
         manifest = self._best and checkpoints.read(self._store, *self._best[1])
-        return self._fetch(self._best[1][0], manifest, "best") if self._best and manifest else None
+        if self._best is None or manifest is None:
+            return None
+        files = {name: one for name, one in manifest.files.items() if wanted(name)}
+        return self._fetch(self._best[1][0], replace(manifest, files=files), "best")
 
     def wait(self) -> None:
         """Until the checkpoint that is under way is whole."""
