@@ -176,6 +176,23 @@ def test_told_to_stop_it_saves_where_it_is_and_another_goes_on_there(
     assert told(done) == told(undisturbed[1])  # what the stop cut off was tried by the next one
 
 
+def test_evaluations_may_be_cut_short_again_and_again(job: Job, undisturbed: tuple[Job, Trained]) -> None:
+    def stopping(at: int) -> Hook:
+        def hook(kind: str, step: int) -> None:
+            if kind == "evaluation" and step == at:
+                job.stop.set("moved", 30.0)
+
+        return hook
+
+    for at, saved in ((6, 6), (0, 6), (12, 12), (24, 20)):  # 0: while it makes up for the last one
+        with pytest.raises(Stopped):
+            job.go_on(stopping(at))
+        assert job.last()[0] == saved
+    done = job.go_on()
+    assert job.last() == undisturbed[0].last()
+    assert told(done) == told(undisturbed[1])
+
+
 def test_what_is_finished_is_not_trained_again(job: Job, undisturbed: tuple[Job, Trained]) -> None:
     job.go_on()
     steps: list[int] = []

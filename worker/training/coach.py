@@ -44,16 +44,19 @@ class Coach(Trainer):  # type: ignore[misc]
             **given,
         )
         self._course = course
+        self._makes_up = bool(self.args.eval_on_start)
+        """for an evaluation that was cut short before"""
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         try:
             with torch.random.fork_rng():
                 tried = {name: self._try(test) for name, test in self._course.tests.items()}
         except CutShort:
-            if self.state.global_step >= self.state.max_steps or self.args.eval_on_start:
+            if self._makes_up or self.state.global_step >= self.state.max_steps:
                 raise Stopped from None  # the last checkpoint is as good as one made now
             self.control.should_save = self.control.should_training_stop = True
             return {}
+        self._makes_up = False
         metrics = dict(self._course.measure(tried))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
