@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from worker.errors import ItemError
 from worker.items import Answer, Failure, Item, Result
-from worker.jobs.stopping import StopFlag
-from worker.jobs.workspace import Workspace
 from worker.tasks.task import JobTask, Params
+
+if TYPE_CHECKING:
+    from worker.jobs.stopping import StopFlag
+    from worker.jobs.workspace import Workspace
 
 
 class ClassifyTrainParams(Params):
