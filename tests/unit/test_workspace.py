@@ -149,6 +149,33 @@ def test_the_newest_and_the_best_are_kept_and_no_file_of_the_others(desk: Desk) 
     assert files == desk.whole()
 
 
+def test_the_best_checkpoint_comes_back_at_the_end_whoever_made_it(desk: Desk) -> None:
+    first = desk.workspace(1)
+    save(first, 10, "ten", 0.9)
+    save(first, 20, "twenty", 0.5)
+    last = desk.workspace(2)
+    assert last.resume()
+    save(last, 30, "thirty", 0.7)
+    best = last.best(lambda name: name == "state")
+    assert best
+    assert (best.step, best.score) == (10, 0.9)
+    assert [one.name for one in best.folder.iterdir()] == ["state"]
+    assert (best.folder / "state").read_text() == "ten"
+    assert desk.workspace(3, shard="beef").best() is None
+
+
+def test_a_torn_checkpoint_is_not_the_best_one(desk: Desk) -> None:
+    first = desk.workspace(1)
+    save(first, 10, "ten", 0.5)
+    save(first, 20, "twenty", 0.9)
+    desk.store.discard(layout.checkpoint_file(SHARD, 1, 2, "deep/more"))
+    second = desk.workspace(2)
+    assert second.resume()
+    best = second.best()
+    assert best
+    assert best.step == 10
+
+
 def test_the_checkpoint_that_a_job_went_on_from_outlives_its_successors(desk: Desk) -> None:
     save(desk.workspace(1), 10, "ten")
     second = desk.workspace(2, keep=1)

@@ -53,9 +53,12 @@ def load(
     architectures: str,
     quantise: quantisation.Wanted = "none",
     settings: Mapping[str, Json] | None = None,
+    wanted_numbers: precision.Wanted | None = None,
+    wanted_kernels: attention.Wanted | None = None,
 ) -> Loaded:
     """`architectures` names one of transformers' Auto classes: AutoModelForImageTextToText. `settings` go
-    over its configuration, and those that it does not know to its own constructor."""
+    over its configuration, and those that it does not know to its own constructor. What is
+    wanted here counts over WORKER_PRECISION and WORKER_ATTENTION."""
     folder = choice.file
     if folder is None:
         raise UsageError(f"engine {choice.engine} needs --model, the folder that holds its weights")
@@ -69,12 +72,12 @@ def load(
     first = next(devices, None)
     if first is None:
         raise MachineError(f"--device {device}: torch sees none here; look at nvidia-smi and --gpus")
-    numbers, numbers_why = precision.choose(_wish("PRECISION", precision.Wanted), first, _stored(tensors))
+    wished = wanted_numbers or _wish("PRECISION", precision.Wanted)
+    numbers, numbers_why = precision.choose(wished, first, _stored(tensors))
     kernels, kernels_why = "own", "its own code chooses"
     if made.attention is not None:
-        kernels, kernels_why = attention.choose(
-            _wish("ATTENTION", attention.Wanted), first, numbers, made.attention, attention.works
-        )
+        wished = wanted_kernels or _wish("ATTENTION", attention.Wanted)
+        kernels, kernels_why = attention.choose(wished, first, numbers, made.attention, attention.works)
     kept, kept_why = quantisation.choose(quantise, told)
     need = quantisation.size(tensors, kept, numbers)
     form = numbers if kept == "none" else kept

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from worker.clerk import patiently
@@ -103,13 +103,14 @@ class Workspace:
         # our own are among them: a job that raised is tried again under the same claim
         for spot in checkpoints.history(self._store, shard, self._claim.after, epoch):
             manifest = checkpoints.read(self._store, *spot)
-            self._consider(spot[0], manifest)
             if found is None and manifest:
                 found = self._fetch(spot[0], manifest) or self._fetch(spot[0], manifest)  # a bad line?
                 if found:
                     self._go_on(spot, manifest)
                 else:
                     self._spared.add(spot)
+            if spot not in self._spared:
+                self._consider(spot[0], manifest)
             if found is None:
                 log.warning("checkpoint %d-%d of %s is torn: an older one is taken", *spot[1], spot[0])
         checkpoints.write_base(self._store, shard, epoch, self._here(self._base))
@@ -175,6 +176,20 @@ class Workspace:
         if self._store.head(target) is None:
             patiently(self._files.submit(self._store.upload, target, file), self._tick)
         self.published[name] = target
+
+    def alive(self) -> None:
+        """To be called by what takes long between two steps. As often as you like."""
+        self._say({**self._told, "checkpoints": self.checkpoints})
+
+    def best(self, wanted: Callable[[str], bool] = lambda _: True) -> Checkpoint | None:
+        """The checkpoint with the best score, of whose files those are fetched that are wanted; None: none
+        has one, or it is gone. At the end alone: of those that others made, only `resume` knows."""
+        self.settle()
+        manifest = self._best and checkpoints.read(self._store, *self._best[1])
+        if self._best is None or manifest is None:
+            return None
+        files = {name: one for name, one in manifest.files.items() if wanted(name)}
+        return self._fetch(self._best[1][0], replace(manifest, files=files), "best")
 
     def wait(self) -> None:
         """Until the checkpoint that is under way is whole."""
@@ -257,9 +272,9 @@ class Workspace:
 
     # fetching
 
-    def _fetch(self, shard: str, manifest: Manifest) -> Checkpoint | None:
+    def _fetch(self, shard: str, manifest: Manifest, purpose: str = "resumed") -> Checkpoint | None:
         """None: a file of it is gone, or is not what it was."""
-        folder = self.folder / f".resumed-{manifest.epoch}-{manifest.number}"
+        folder = self.folder / f".{purpose}-{manifest.epoch}-{manifest.number}"
 
         def fetch(name: str) -> bool:
             target = _inside(folder, name)

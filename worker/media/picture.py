@@ -164,3 +164,16 @@ def _check_end(path: Path, findings: PictureFindings) -> None:
     ended = mark in tail if len(mark) > 1 else tail.rstrip(b"\0\r\n").endswith(mark)
     if not ended:
         raise ItemError("truncated", f"the end mark of the {findings.format} is missing: cut off")
+
+
+def opened(path: Path) -> Image.Image:
+    """As people see it, decoded."""
+    try:
+        with Image.open(path, formats=_FORMATS) as picture:
+            return ImageOps.exif_transpose(picture)
+    except FileNotFoundError:
+        raise ItemError("absent", f"{path} is not there") from None
+    except UnidentifiedImageError:
+        raise ItemError("not-a-picture", f"{path} is no picture that can be read") from None
+    except (OSError, ValueError, SyntaxError) as error:
+        raise ItemError("damaged", f"{path}: {error}") from None

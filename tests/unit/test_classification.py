@@ -1,0 +1,127 @@
+"""Data sets of three kinds, and a model whose body is never left random."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests import lessons, tiny_models
+from worker.classification import datasets, model
+from worker.classification.course import measure
+from worker.classification.datasets import Pictures, classes_of
+from worker.engines.choice import Choice
+from worker.errors import ItemError, UsageError
+from worker.training.course import Tried
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("accelerate")
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return lessons.draw(tmp_path_factory.mktemp("data") / "colours", 3, 2)
+
+
+def test_folders_name_the_classes_of_what_is_in_them(colours: Path) -> None:
+    rows = datasets.read(colours / "train")
+    assert [one.label for one in rows] == ["blue"] * 3 + ["red"] * 3
+    picture, label = Pictures(rows, ["red", "blue"], 28)[0]
+    assert picture.shape == (28, 28, 3)
+    assert picture[..., 2].mean() > picture[..., 0].mean()
+    assert label == 1
+
+
+def test_a_csv_names_files_beside_it(colours: Path, tmp_path: Path) -> None:
+    table = colours / "table.csv"
+    table.write_text("path,class\ntrain/red/0.png,warm\ntest/blue/1.png,cold\n")
+    rows = datasets.read(table)
+    assert [one.label for one in rows] == ["warm", "cold"]
+    assert rows[0].open().size == (40, 40)
+    wrong = tmp_path / "wrong.csv"
+    wrong.write_text("a,b\n1,2\n")
+    with pytest.raises(ItemError, match="needs a column"):
+        datasets.read(wrong)
+
+
+def test_a_data_set_of_hugging_face_is_read_from_this_disk(colours: Path, tmp_path: Path) -> None:
+    library = pytest.importorskip("datasets", reason="datasets is not installed")
+    files = sorted((colours / "train").rglob("*.png"))
+    features = library.Features(
+        {"image": library.Image(), "label": library.ClassLabel(names=["blue", "red"])}
+    )
+    told = {"image": [str(one) for one in files], "label": [one.parent.name for one in files]}
+    made = library.Dataset.from_dict(told, features=features)
+    library.DatasetDict({"train": made, "test": made}).save_to_disk(tmp_path / "saved")
+    rows = datasets.read(tmp_path / "saved" / "train")
+    assert [one.label for one in rows] == [one.parent.name for one in files]
+    assert rows[-1].open().size == (40, 40)
+
+
+def test_classes_are_those_of_all_data_sets_unless_they_are_given(colours: Path) -> None:
+    rows = {"a": datasets.read(colours / "train")}
+    assert classes_of(rows, (), None) == ["blue", "red"]
+    assert classes_of(rows, ("red", "green", "blue"), 3) == ["red", "green", "blue"]
+    with pytest.raises(ItemError, match="num_labels is 101, and there are 2"):
+        classes_of(rows, (), 101)
+    with pytest.raises(ItemError, match="not among those given: blue"):
+        classes_of(rows, ("red", "green"), None)
+
+
+def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\nxx")
+    row = datasets.read(tmp_path)[0]
+    with pytest.raises(ItemError, match=r"torn\.png"):
+        row.open()
+
+
+def test_accuracies_of_all_pictures_weigh_data_sets_by_their_size() -> None:
+    sure = np.eye(2)[[0, 0, 0, 1]]
+    found = measure({"a": Tried(1.0, sure, np.array([0, 0, 0, 1])), "b": Tried(3.0, sure[:1], np.array([1]))})
+    assert found == {
+        "overall_loss": pytest.approx(7 / 5),
+        "overall_accuracy": 0.8,
+        "a_accuracy": 1.0,
+        "b_accuracy": 0.0,
+    }
+
+
+@pytest.mark.parametrize("family", tiny_models.FAMILIES)
+def test_the_whole_body_is_moved_and_saved_and_found_again(family: str, tmp_path: Path) -> None:
+    base = tiny_models.checkpoint(tmp_path / "base", family)
+    made = model.new(base, ["cat", "dog"], "cpu", "auto", 0).eval()
+    whole = tiny_models.vision_language(family).model.state_dict()
+    moved = made.model.state_dict()
+    assert moved.keys() == whole.keys()
+    assert all(torch.equal(moved[name], one) for name, one in whole.items())
+
+    made.save_pretrained(tmp_path / "saved")
+    found = model.trained(Choice("classifier", "saved", file=tmp_path / "saved"), "cpu").model.eval()
+    assert found.config.id2label == {0: "cat", 1: "dog"}
+    reader = model.Reader.of(base, "What is it?", 64)
+    picture = np.asarray(Image.new("RGB", (reader.side, reader.side), (9, 99, 199)))
+    inputs: dict[str, Any] = {**reader.inputs([picture, picture])}
+    with torch.no_grad():
+        assert torch.equal(found(**inputs).logits, made(**inputs).logits)
+
+
+def test_a_body_with_a_missing_tensor_is_refused(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    base = tiny_models.checkpoint(tmp_path / "base", "qwen2_5_vl")
+    weights = load_file(base / "model.safetensors")
+    gone = next(name for name in weights if "layers.0.mlp.up_proj" in name)
+    del weights[gone]
+    save_file(weights, base / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UsageError, match=r"1 missing .*up_proj"):
+        model.new(base, ["cat", "dog"], "cpu", "auto", 0)
+
+
+def test_a_model_that_writes_is_refused_as_a_classifier_whose_body_would_be_random(tmp_path: Path) -> None:
+    base = tiny_models.checkpoint(tmp_path / "base", "qwen2_5_vl")
+    with pytest.raises(UsageError, match=r"missing .*language_model"):
+        model.trained(Choice("classifier", "base", file=base), "cpu")

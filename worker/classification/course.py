@@ -1,0 +1,63 @@
+"""What a classifier brings to the core of training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from worker.classification.datasets import Pictures
+from worker.classification.model import Reader
+from worker.media.rgb import Rgb
+from worker.training.course import Course, Tried
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BEST_BY = "overall_accuracy"
+_BACKWARD = 2
+"""times as much as forward"""
+
+
+def course(model: Any, reader: Reader, train: Sequence[Pictures], tests: Mapping[str, Pictures]) -> Course:
+    from torch.utils.data import ConcatDataset
+
+    def collate(samples: Sequence[tuple[Rgb, int]]) -> Mapping[str, Any]:
+        import torch
+
+        return {
+            **reader.inputs([picture for picture, _ in samples]),
+            "labels": torch.tensor([label for _, label in samples]),
+        }
+
+    return Course(
+        model,
+        ConcatDataset(train),  # type: ignore[arg-type]
+        tests,  # type: ignore[arg-type]
+        collate,
+        loss,
+        measure,
+        BEST_BY,
+        flops=(1 + _BACKWARD) * reader.flops(model.config),
+    )
+
+
+def loss(outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
+    """The mean over a whole step, however it is cut into batches."""
+    from torch.nn.functional import cross_entropy
+
+    of = len(labels) if num_items_in_batch is None else num_items_in_batch
+    return cross_entropy(outputs["logits"].float(), labels, reduction="sum") / of
+
+
+def measure(tried: Mapping[str, Tried]) -> Mapping[str, float]:
+    """Of each data set, and of all their pictures together."""
+    right = {name: np.argmax(one.outputs, axis=-1) == one.labels for name, one in tried.items()}
+    counts = {name: len(one) for name, one in right.items()}
+    total = sum(counts.values())
+    return {
+        "overall_loss": sum(one.loss * counts[name] for name, one in tried.items()) / total,
+        BEST_BY: sum(int(one.sum()) for one in right.values()) / total,
+        **{f"{name}_accuracy": float(one.mean()) for name, one in right.items()},
+    }

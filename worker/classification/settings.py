@@ -1,0 +1,61 @@
+"""What a person writes to have a classifier trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from worker.errors import ItemError
+from worker.items import Json
+from worker.training.settings import WRONG, Monitor, Section, Training
+
+PROMPT = "What is in this picture?"
+
+
+class Model(Section):
+    pretrained_name: str
+    """a folder, seen from the file, or a model of the hub that was fetched here (owner/name)"""
+    num_labels: int | None = Field(default=None, ge=2)
+    """None: as many as the data sets have"""
+    classes: tuple[str, ...] = ()
+    """their names in their order; empty: those of the data sets, sorted"""
+    pixels: int = Field(default=448, ge=28)
+    """of a side that pictures are scaled to, whatever their proportions; made a multiple of a token's"""
+    prompt: str = PROMPT
+
+
+class Split(Section):
+    train: Path
+    test: Path
+
+
+class Classification(Section):
+    model: Model
+    training: Training = Training()
+    monitor: Monitor = Monitor()
+    datasets: Mapping[str, Split] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, told: Json) -> Json:
+        """`food101: data/food101` stands for its folders train and test."""
+        sets = told.get("datasets") if isinstance(told, dict) else None
+        if not isinstance(sets, dict):
+            return told
+        return {**told, "datasets": {name: split_of(one) for name, one in sets.items()}}
+
+
+def split_of(told: Json) -> Json:
+    return {"train": f"{told}/train", "test": f"{told}/test"} if isinstance(told, str) else told
+
+
+def require_sets(settings: Classification, data: str) -> Mapping[str, Split]:
+    if settings.datasets:
+        return settings.datasets
+    if not data:
+        raise ItemError(
+            WRONG, "there is nothing to learn from: name datasets in the file, or --set data=FOLDER"
+        )
+    return {Path(data).name: Split.model_validate(split_of(data))}

@@ -1,0 +1,57 @@
+"""classify-train: a vision language model learns to tell classes of pictures apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from worker.errors import ItemError
+from worker.items import Answer, Failure, Item, Result
+from worker.tasks.task import JobTask, Params
+
+if TYPE_CHECKING:
+    from worker.jobs.stopping import StopFlag
+    from worker.jobs.workspace import Workspace
+
+
+class ClassifyTrainParams(Params):
+    data: str = ""
+    """a folder with train and test in it, for settings that name no datasets; seen from their file"""
+    deepspeed_config: str = ""
+    """a DeepSpeed JSON, seen from there too: what it says of batches and precision counts more"""
+
+
+class ClassifyTrain(JobTask[ClassifyTrainParams]):
+    name = "classify-train"
+    about = "fine-tune a vision language model to classify pictures, as a YAML file says"
+    params_type = ClassifyTrainParams
+    suffixes = frozenset({".yaml", ".yml"})
+    _device = "cpu"
+
+    def open(self, device: str) -> None:
+        self._device = device
+
+    def run(self, item: Item, workspace: Workspace, stop: StopFlag) -> Answer | Failure:
+        from worker.classification.teaching import Teaching, publish
+        from worker.training.core import Run, train
+
+        if item.file is None:
+            raise ItemError("missing", "there is no file of settings")
+        params = self.params_of(item)
+        teaching = Teaching.of(item.file, params.data, params.deepspeed_config, self._device)
+        teaching.require_room(workspace.folder)
+        settings = teaching.settings
+        run = Run(workspace, stop, self._device, item.id)
+        done = train(teaching.course, settings.training, settings.monitor, run)
+        publish(done, teaching, workspace)
+        return Answer({**teaching.told(done), "classes": teaching.classes})
+
+    def row(self, result: Result) -> Mapping[str, str]:
+        assert isinstance(result.outcome, Answer)
+        keys = result.outcome.keys
+        return {
+            "Accuracy": f"{keys['overall_accuracy']:.1%}",
+            **{name: f"{one:.1%}" for name, one in keys["datasets"].items()},
+            "Loss": f"{keys['overall_loss']:.3f}",
+            "Best step": f"{keys['best_model_step']} of {keys['steps']}",
+        }

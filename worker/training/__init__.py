@@ -1,0 +1,1 @@
+"""What all trainings share: settings, the way through the steps, checkpoints, metrics."""

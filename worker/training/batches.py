@@ -1,0 +1,22 @@
+"""How many samples at once: halved where they do not fit, with as many a step as before."""
+
+from __future__ import annotations
+
+from worker.training.settings import Training
+
+
+def halved(training: Training) -> Training | None:
+    """The largest part of a step that is at most half a batch; None: one sample alone does not fit."""
+    together = training.batch_size * training.gradient_accumulation_steps
+    for batch in range(training.batch_size // 2, 0, -1):
+        if together % batch == 0:
+            changed = {"batch_size": batch, "gradient_accumulation_steps": together // batch}
+            return training.model_copy(update=changed)
+    return None
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Of a device, or of the machine where that is the device."""
+    return type(error).__name__ == "OutOfMemoryError" or (
+        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    )

@@ -1,0 +1,186 @@
+"""A training from its first step to its last, through stops, deaths and too little memory."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from worker.engines.device import Device, look
+from worker.errors import ItemError, MachineError
+from worker.hardware import gpus
+from worker.jobs.stopping import StopFlag
+from worker.jobs.workspace import Checkpoint, Workspace
+from worker.tasks.task import Stopped
+from worker.training.batches import halved, out_of_memory
+from worker.training.record import Record
+from worker.training.settings import Monitor, Training
+
+if TYPE_CHECKING:
+    from worker.training.course import Course
+
+log = logging.getLogger(__name__)
+
+_STATE = "trainer_state.json"
+_STATES = (_STATE, ".pt", ".pth", ".bin")
+"""of a checkpoint, which a model that is trained no further needs no more"""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a training needs of its surroundings."""
+
+    workspace: Workspace
+    stop: StopFlag
+    device: str
+    name: str
+    """of the item: W&B's run is called so"""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    steps: int
+    best_step: int
+    model: Path
+    """the best one's folder, as it was saved"""
+    record: Record
+
+
+def train(make: Callable[[], Course], training: Training, monitor: Monitor, run: Run) -> Trained:
+    """`make` loads the model and the data sets; again after memory ran out, for nothing is sound then."""
+    smaller: Training | None = training
+    while smaller:
+        training = smaller
+        try:
+            return _train(make, training, monitor, run)
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+        smaller = halved(training)
+        run.workspace.settle()
+        run.workspace.clear()
+        _free(run.device)
+        if smaller:
+            log.warning(
+                "a batch of %d does not fit: going on with %d, %d of them a step",
+                training.batch_size,
+                smaller.batch_size,
+                smaller.gradient_accumulation_steps,
+            )
+    raise MachineError("not even one sample at a time fits into the memory: take a larger card")
+
+
+def _train(make: Callable[[], Course], training: Training, monitor: Monitor, run: Run) -> Trained:
+    from transformers import PrinterCallback, set_seed
+
+    from worker.training.coach import Coach, Keeper, Meter
+
+    device = next(look(run.device))
+    found = run.workspace.resume()
+    set_seed(training.seed)  # what is made new, such as a head, is made alike everywhere
+    course = make()
+    if training.gradient_checkpointing:
+        course.model.gradient_checkpointing_enable({"use_reentrant": False})
+    record = Record(run.workspace.folder / "record", monitor, run.name, found.folder if found else None)
+    standing = record.standing
+    every = monitor.all_freq
+    is_due = found is not None and found.step % every.eval_log_freq == 0 and standing.evaluated != found.step
+    coach = Coach(
+        course,
+        args=_arguments(training, monitor, device, run.workspace.folder / "coach", eval_on_start=is_due),
+        callbacks=[
+            Meter(run.workspace, record, every, course.flops, _peak(device, training)),
+            Keeper(run.workspace, run.stop, record, course.best_by),
+        ],
+    )
+    coach.remove_callback(PrinterCallback)
+    if not (found and _is_finished(found)):
+        coach.train(resume_from_checkpoint=str(found.folder) if found else None)
+        if coach.state.global_step < coach.state.max_steps:
+            raise Stopped
+    record.close()
+    steps = coach.state.global_step or (found.step if found else 0)
+    del coach, course
+    _free(run.device)
+    best = run.workspace.best(lambda name: "/" not in name and not name.endswith(_STATES))
+    if best is None:
+        raise ItemError("error", "no checkpoint of the best model is left")
+    return Trained(steps, standing.best_step, best.folder, record)
+
+
+def _is_finished(found: Checkpoint) -> bool:
+    state = json.loads((found.folder / _STATE).read_text())
+    return bool(state["global_step"] >= state["max_steps"])
+
+
+def _arguments(
+    training: Training, monitor: Monitor, device: Device, folder: Path, *, eval_on_start: bool
+) -> Any:
+    from transformers import TrainingArguments
+
+    numbers = numbers_of(training, device)
+    return TrainingArguments(
+        output_dir=str(folder),
+        use_cpu=device.kind == "cpu",
+        bf16=numbers == "bf16",
+        fp16=numbers == "fp16",
+        num_train_epochs=training.num_epochs,
+        max_steps=training.max_steps or -1,
+        learning_rate=training.learning_rate,
+        lr_scheduler_type=training.lr_scheduler,
+        warmup_steps=training.warmup_steps,
+        weight_decay=training.weight_decay,
+        max_grad_norm=training.max_grad_norm,
+        optim="adamw_torch_fused",
+        per_device_train_batch_size=training.batch_size,
+        per_device_eval_batch_size=training.eval_batch_size or training.batch_size,
+        gradient_accumulation_steps=training.gradient_accumulation_steps,
+        dataloader_num_workers=training.dataloader_num_workers,
+        dataloader_pin_memory=device.kind != "cpu",
+        dataloader_persistent_workers=training.dataloader_num_workers > 0,
+        logging_strategy="steps",
+        logging_steps=monitor.all_freq.training_log_freq,
+        logging_nan_inf_filter=False,
+        eval_strategy="steps",
+        eval_steps=monitor.all_freq.eval_log_freq,
+        eval_on_start=eval_on_start,
+        save_strategy="steps",
+        save_steps=training.save_steps,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        seed=training.seed,
+        data_seed=training.seed,
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+def numbers_of(training: Training, device: Device) -> str:
+    """In which numbers products are computed."""
+    if training.precision != "auto":
+        if training.precision == "bf16" and not device.bf16:
+            log.warning("%s has no bf16, or emulates it: fp16 is taken", device.name)
+            return "fp16"
+        return training.precision
+    if device.kind == "cpu":
+        return "fp32"
+    return "bf16" if device.bf16 else "fp16"
+
+
+def _peak(device: Device, training: Training) -> float | None:
+    card = gpus.find(device.name) if device.kind == "cuda" else None
+    if card is None:
+        return None
+    return card.fp32 * 1e12 if numbers_of(training, device) == "fp32" else card.flops
+
+
+def _free(device: str) -> None:
+    import torch
+
+    gc.collect()
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()

@@ -1,0 +1,34 @@
+"""What is trained, on what, and how it is judged: what a kind of training brings to the core."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What the model said of one data set."""
+
+    loss: float
+    outputs: Any
+    """an array, a row a sample"""
+    labels: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    model: Any
+    train: Sequence[Any]
+    tests: Mapping[str, Sequence[Any]]
+    collate: Callable[[Sequence[Any]], Mapping[str, Any]]
+    """samples → a batch; what is to be said of it lies there as `labels`"""
+    loss: Callable[..., Any]
+    """of outputs, labels, and `num_items_in_batch`: of how many samples the step is made"""
+    measure: Callable[[Mapping[str, Tried]], Mapping[str, float]]
+    """the names of what is measured, without eval/"""
+    best_by: str
+    """one of these names: higher is better"""
+    flops: float
+    """of one sample, forward and backward"""

@@ -1,0 +1,166 @@
+"""How to train: what a person writes into one YAML file, and what a DeepSpeed JSON says besides."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from worker.errors import ItemError
+from worker.items import Json
+
+log = logging.getLogger(__name__)
+
+WRONG = "wrong-settings"
+"""the kind of the failure"""
+
+
+class Section(BaseModel):
+    """A part of the file. What it does not know has no effect, and is told."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+
+class Training(Section):
+    num_epochs: float = Field(default=3.0, gt=0)
+    max_steps: int = Field(default=0, ge=0)
+    """0: as many as the epochs make"""
+    learning_rate: float = Field(default=1e-5, gt=0)
+    batch_size: int = Field(default=8, ge=1)
+    """samples that one device computes at once; halved where they do not fit"""
+    gradient_accumulation_steps: int = Field(default=1, ge=1)
+    """such batches that make a step; doubled when one is halved"""
+    eval_batch_size: int | None = Field(default=None, ge=1)
+    """None: as large as a batch"""
+    warmup_steps: int = Field(default=0, ge=0)
+    lr_scheduler: Literal["linear", "cosine", "constant_with_warmup"] = "linear"
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, ge=0)
+    """0: gradients are not clipped"""
+    gradient_checkpointing: bool = False
+    memory_efficient_attention: bool = True
+    """FlashAttention-2 where it works, else SDPA; false: eager"""
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    """in which products are computed; weights and optimiser have 32 bits. auto: bf16 on a card that has it,
+    fp16 on others, fp32 on a CPU"""
+    dataloader_num_workers: int = Field(default=0, ge=0)
+    save_steps: int = Field(default=200, ge=1)
+    """steps between two checkpoints; one is made besides when it is told to stop, and of the best model"""
+    seed: int = 42
+
+
+class Frequencies(Section):
+    """In steps."""
+
+    training_log_freq: int = Field(default=10, ge=1)
+    eval_log_freq: int = Field(default=50, ge=1)
+    perf_log_freq: int = Field(default=10, ge=1)
+
+
+class Monitor(Section):
+    all_freq: Frequencies = Frequencies()
+    tensorboard: bool = True
+    """where it is installed"""
+    wandb: Literal["off", "offline", "online"] = "off"
+    wandb_project: str = "worker"
+
+
+S = TypeVar("S", bound=Section)
+
+
+def read(file: Path, kind: type[S]) -> S:
+    import yaml
+
+    try:
+        told = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ItemError(WRONG, f"{file.name} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(told, dict):
+        raise ItemError(WRONG, f"{file.name} is no mapping: it has sections such as training:")
+    for name in unknown(told, kind):
+        log.warning("%s: %s is not known here and has no effect", file.name, name)
+    return checked(file.name, told, kind)
+
+
+def checked(name: str, told: Mapping[str, Json], kind: type[S]) -> S:
+    try:
+        return kind.model_validate(dict(told))
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+        where = ".".join(map(str, wrong["loc"])) or "it"
+        raise ItemError(WRONG, f"{name}: {where}: {wrong['msg']}") from None
+
+
+def unknown(told: Mapping[str, Json], kind: type[BaseModel], above: str = "") -> Iterator[str]:
+    for name, value in told.items():
+        field = kind.model_fields.get(name)
+        if field is None:
+            yield above + name
+        elif isinstance(value, dict) and isinstance(kind_of := field.annotation, type):
+            yield from unknown(value, kind_of, f"{above}{name}.") if issubclass(kind_of, BaseModel) else ()
+
+
+@dataclass(frozen=True, slots=True)
+class DeepSpeed:
+    """What DeepSpeed's own JSON says of the same things. Its word counts over the YAML's."""
+
+    batch: int | None
+    accumulation: int | None
+    together: int | None
+    """samples that make a step, on all devices"""
+    stage: int
+    """of ZeRO"""
+    offload: bool
+    precision: Literal["bf16", "fp16"] | None
+
+    @classmethod
+    def read(cls, file: Path) -> DeepSpeed:
+        try:
+            told: Any = json.loads(file.read_bytes())
+            zero = told.get("zero_optimization", {})
+            found = cls(
+                _number(told.get("train_micro_batch_size_per_gpu")),
+                _number(told.get("gradient_accumulation_steps")),
+                _number(told.get("train_batch_size")),
+                int(zero.get("stage", 0)),
+                zero.get("offload_optimizer", {}).get("device", "none") != "none",
+                next((one for one in ("bf16", "fp16") if told.get(one, {}).get("enabled") is True), None),
+            )
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise ItemError(WRONG, f"{file.name} is no DeepSpeed configuration: {error}") from None
+        if zero.get("offload_param") and found.stage != 3:
+            raise ItemError(
+                WRONG, f"{file.name}: to off-load parameters needs ZeRO-3, and it says {found.stage}"
+            )
+        return found
+
+    def over(self, training: Training) -> Training:
+        changed: dict[str, Any] = {
+            "batch_size": self.batch,
+            "gradient_accumulation_steps": self.accumulation,
+            "precision": self.precision,
+        }
+        return training.model_copy(update={name: one for name, one in changed.items() if one is not None})
+
+    def accumulated(self, training: Training, devices: int) -> Training:
+        """As many samples a step as it says, on however many devices: more of them one after the other."""
+        if self.together is None:
+            return training
+        at_once = training.batch_size * devices
+        if self.together % at_once:
+            raise ItemError(
+                WRONG,
+                f"train_batch_size {self.together} is no multiple of {training.batch_size} "
+                f"on {devices} devices",
+            )
+        return training.model_copy(update={"gradient_accumulation_steps": self.together // at_once})
+
+
+def _number(value: Json) -> int | None:
+    """`auto`: as the YAML says."""
+    return None if value in (None, "auto") else int(value)
