@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 from tests.bench.table import Figure, not_here, show
-from tests.servers import ACCOUNT, KEY, azurite, azurite_queue
+from tests.servers import azurite, azurite_queue
 from tests.workers import ROOT, end_all, run
+from worker.queue.emulator import ACCOUNT, KEY
 
 COUNT, LONG_COUNT = 20_000, 100_000
 BLOB_COUNT, BLOB_LONG_COUNT = 1_000, 3_000

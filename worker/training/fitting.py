@@ -6,9 +6,9 @@ import logging
 import shutil
 from pathlib import Path
 
-from worker.engines.batching import SHARE
 from worker.engines.device import Device
 from worker.errors import MachineError
+from worker.hardware.gpus import SHARE
 from worker.planning.memory import ADAM, CONTEXT, Lesson, learnt, training
 from worker.planning.shape import Shape
 
