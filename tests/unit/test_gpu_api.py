@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ from fastapi.testclient import TestClient
 
 import worker.gpus as library
 from tests.nvml import Nvml
-from worker.errors import UsageError
+from worker.errors import MachineError, UsageError
 from worker.gpus import TrainingGPUConfig
 from worker.gpus.api import create_app
 from worker.gpus.described import DescribedCluster
@@ -303,6 +305,16 @@ def test_without_a_token_nobody_outside_is_listened_to(host: str) -> None:
         check_listening(host, "")
     check_listening(host, "token")
     check_listening("127.0.0.1", "")
+
+
+@pytest.mark.parametrize("absent", ["uvicorn", "fastapi", "starlette.responses"])
+def test_without_the_extra_it_is_said_what_to_install(absent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("worker.gpus.api", "worker.gpus.gate", "worker.gpus.serving"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, absent, None)
+    serving = importlib.import_module("worker.gpus.serving")
+    with pytest.raises(MachineError, match=rf"{absent} is not installed: pip install .*gpus\.txt"):
+        serving.serve("127.0.0.1", 0, "", None, None, None)
 
 
 def test_the_page_lists_each_path_of_the_interface(client: TestClient) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from worker.errors import MachineError
 from worker.gpus import config as configuration
-from worker.gpus.gate import LOOPBACK_NAMES, check_listening
 from worker.gpus.manager import GpuResourceManager
 
 LOG = Path("logs/gpu_resource_manager.log")
@@ -36,15 +35,16 @@ def open_manager(config: Path | None, cluster: Path | None, ledger: Path | None)
 def serve(
     host: str, port: int, token: str, config: Path | None, cluster: Path | None, ledger: Path | None
 ) -> None:
-    check_listening(host, token)
     try:
         import uvicorn
 
         from worker.gpus.api import create_app
+        from worker.gpus.gate import LOOPBACK_NAMES, check_listening
     except ImportError as error:
         raise MachineError(
             f"{error.name} is not installed: pip install --no-deps -r env/locks/gpus.txt"
         ) from error
+    check_listening(host, token)
     manager = open_manager(config, cluster, ledger)
     try:
         _log_to_file(manager.config.log_level)
