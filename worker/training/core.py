@@ -141,7 +141,8 @@ def _arguments(
         gradient_accumulation_steps=training.gradient_accumulation_steps,
         dataloader_num_workers=training.dataloader_num_workers,
         dataloader_pin_memory=device.kind != "cpu",
-        dataloader_persistent_workers=training.dataloader_num_workers > 0,
+        # kept alive, loaders would draw a random number in the first epoch alone: after a resume another
+        dataloader_persistent_workers=False,
         logging_strategy="steps",
         logging_steps=monitor.all_freq.training_log_freq,
         logging_nan_inf_filter=False,
