@@ -111,8 +111,8 @@ def test_a_network_learns_and_is_the_same_from_its_file(tmp_path: Path) -> None:
     shares, moved = one.ask(traits)
     assert np.mean(shares.argmax(1) == kinds) > 0.95
     assert np.abs(moved - sides)[kinds > 0].mean() < 0.15
-    again = [fit(traits, kinds, sides, 3, epochs=2).ask(traits)[0] for _ in range(2)]
-    assert np.array_equal(*again)
+    first, again = (fit(traits, kinds, sides, 3, epochs=2).ask(traits)[0] for _ in range(2))
+    assert np.array_equal(first, again)
     save(tmp_path / "w.npz", [one])
     assert np.allclose(load(tmp_path / "w.npz")[0].ask(traits)[0], shares, atol=0.01)
 
