@@ -65,11 +65,15 @@ def look(ask: Ask = lambda *command: _answer(*command)) -> Machine:
         bool(shutil.which("buildah")),
         DRIVER.exists() or bool(shutil.which("nvidia-smi")),
         next((one for one in PYTHONS if _is_new(one, ask)), ""),
-        str(DATA_DISK) if DATA_DISK.is_dir() else "",
+        str(data_disk() or ""),
         dict(os.environ),
         (os.getuid(), os.getgid()),
         str(Path.cwd()),
     )
+
+
+def data_disk() -> Path | None:
+    return DATA_DISK if DATA_DISK.is_dir() and os.access(DATA_DISK, os.W_OK) else None
 
 
 def _engine(ask: Ask) -> tuple[Engine | None, str]:
