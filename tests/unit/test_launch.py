@@ -343,6 +343,12 @@ def test_an_engine_that_does_not_answer_is_none(monkeypatch: pytest.MonkeyPatch)
     assert machine.why_none == "docker does not answer (Cannot connect)"
 
 
+def test_who_may_not_ask_docker_is_told_how_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name, **_: "/bin/docker" if name == "docker" else None)
+    said = "permission denied while trying to connect to the Docker daemon socket"
+    assert "sudo usermod -aG docker $USER" in look(lambda *_: (1, said)).why_none
+
+
 def test_an_older_python_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "shutil.which", lambda name, **_: f"/bin/{name}" if name.startswith("python") else None
