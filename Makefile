@@ -5,6 +5,9 @@ TASK ?= ghost-probing
 IN ?=
 QUEUE ?=
 OUT ?=
+ENGINE ?=
+MODEL ?=
+FOR ?=
 IMAGE ?=
 TARGET ?= worker
 SEED ?=
@@ -12,6 +15,7 @@ KILLS ?= 100
 
 # the system's Python will do: this is before there is any other
 HERE := @python3 -B -m worker.launch.here
+CHOSEN = --queue "$$QUEUE" --engine "$$ENGINE" --model "$$MODEL" --image '$(IMAGE)' --target $(TARGET)
 # two at a time, files whole, for what a file's tests share is made once
 PYTEST := .venv/bin/python -m pytest -n 2 --dist loadfile
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
@@ -19,10 +23,10 @@ PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 ifeq ($(wildcard env/$(HW).env),)
 $(error HW=$(HW) is unknown; choose one of: $(patsubst env/%.env,%,$(wildcard env/*.env)))
 endif
-include env/$(HW).env
-export $(shell sed -n 's/^\([A-Z_]*\)=.*/\1/p' env/$(HW).env)
+# as text in a recipe, a quote in them would be the shell's
+export IN QUEUE OUT ENGINE MODEL
 
-.PHONY: help setup run image push weights test test-image check chaos bench bench-video bench-gpu format clean
+.PHONY: help setup run doctor image push weights test test-image check chaos bench bench-video bench-gpu format clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets and variables
@@ -33,6 +37,9 @@ help: ## list the targets and variables
 	@echo "  IN=$(IN)                files and folders to work on; empty: a small demonstration set"
 	@echo "  QUEUE=$(QUEUE)             where the run's state is kept: a folder, az://…, s3://… or gs://…; empty: run/…-queue"
 	@echo "  OUT=$(OUT)               where the answers go; empty: run/…-results"
+	@echo "  ENGINE=$(ENGINE)            who answers: qwen and videochat2 compute on the GPU; empty: the task's own choice"
+	@echo "  MODEL=$(MODEL)             its model: a folder, or a name such as Qwen/Qwen2.5-VL-7B-Instruct"
+	@echo "  FOR=$(FOR)               of doctor: the work that is meant, such as pcb-train"
 	@echo "  IMAGE=$(IMAGE)             registry/name:tag of an image that is pulled, or pushed; empty: built here"
 	@echo "  TARGET=$(TARGET)      what is in the image: worker, or quantise"
 	@echo "  SEED=$(SEED)               of chaos: the same blows again; empty: another one each time"
@@ -42,7 +49,10 @@ setup: ## make the virtual environment of HW, .venv for cpu, with the worker in 
 	$(HERE) setup --hw $(HW) --target $(TARGET)
 
 run: ## work on IN until all is answered; run it again to go on
-	$(HERE) run --hw $(HW) --task $(TASK) --queue '$(QUEUE)' --out '$(OUT)' --image '$(IMAGE)' --target $(TARGET) -- $(IN)
+	$(HERE) run --hw $(HW) --task $(TASK) $(CHOSEN) --out "$$OUT" --inputs "$$IN"
+
+doctor: ## does this machine fit HW, and the work that FOR, MODEL and QUEUE name?
+	$(HERE) doctor --hw $(HW) --task '$(FOR)' $(CHOSEN)
 
 image: ## build the image of HW
 	$(HERE) image --hw $(HW) --image '$(IMAGE)' --target $(TARGET)
@@ -71,6 +81,7 @@ check: .venv/dev.stamp ## what CI runs: format, lint, types, tests
 	.venv/bin/ruff check .
 	.venv/bin/mypy --strict
 	$(PYTEST)
+	@echo "Not tried here: make test-image builds the CPU image, in minutes and as root"
 
 chaos: .venv/dev.stamp ## kill, freeze and cheat real workers on each store, then count the answers
 	@tests/servers.sh

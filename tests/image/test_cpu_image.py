@@ -65,11 +65,21 @@ class Image:
         return running.returncode, said
 
 
+def unable() -> str:
+    """Why; an empty text where it can be built."""
+    absent = [name for name in ("buildah", "mmdebstrap", "unshare") if not shutil.which(name)]
+    if absent:
+        return f"no {', '.join(absent)}; apt-get install buildah mmdebstrap"
+    if os.getuid():
+        return "it takes root"
+    tried = subprocess.run(["unshare", "--mount", "true"], capture_output=True, text=True, check=False)
+    return tried.stderr.strip()  # a container that is not privileged
+
+
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
-    absent = [name for name in ("buildah", "mmdebstrap", "unshare") if not shutil.which(name)]
-    if absent or os.getuid():
-        missing(f"to build an image takes root and {', '.join(absent)}; apt-get install buildah mmdebstrap")
+    if why := unable():
+        missing(f"an image cannot be built here: {why}")
     place = tmp_path_factory.mktemp("image")
     settings = place / "containers.conf"
     trusted = f'volumes = ["{CERTIFICATES}:{CERTIFICATES}:ro"]' if Path(CERTIFICATES).exists() else ""

@@ -60,6 +60,25 @@ def test_another_card_of_the_same_image_is_named_by_hw() -> None:
     assert config(HW="a800")["ampere"]["environment"]["WORKER_HW"] == "a800"
 
 
+@pytest.mark.parametrize("name", ["enqueue", *GPU])
+def test_an_engine_its_model_and_the_hub_reach_those_who_need_them(name: str) -> None:
+    service = config(ENGINE="qwen", MODEL="owner/name", HF_HOME="/models", HF_TOKEN="secret")[name]
+    told = {name: service["environment"][name] for name in ("WORKER_ENGINE", "WORKER_MODEL", "HF_TOKEN")}
+    assert told == {"WORKER_ENGINE": "qwen", "WORKER_MODEL": "owner/name", "HF_TOKEN": "secret"}
+    assert "/models:/cache/huggingface:rw" in service["volumes"]
+
+
+def test_a_mirror_of_pytorch_reaches_the_build_and_else_the_dockerfiles_own_is_taken() -> None:
+    assert config(TORCH_INDEX="https://mirror")["ampere"]["build"]["args"]["TORCH_INDEX"] == "https://mirror"
+    own = re.search(r"^ARG TORCH_INDEX=(\S+)", (ROOT / "docker/ampere.Dockerfile").read_text(), re.MULTILINE)
+    assert own
+    assert config()["ampere"]["build"]["args"]["TORCH_INDEX"] == own[1]
+
+
+def test_answers_are_collected_from_a_store_that_is_started_for_it() -> None:
+    assert config()["collect"]["depends_on"]["azurite"]["condition"] == "service_healthy"
+
+
 @pytest.mark.parametrize("name", ["worker", *GPU])
 def test_workers_wait_for_the_work_and_have_time_to_hand_it_back(name: str) -> None:
     service = config()[name]
@@ -82,7 +101,8 @@ def test_what_it_says_drains_a_blob_queue_with_three_workers(azurite: Server, tm
         return said
 
     def env(name: str) -> dict[str, str]:
-        given = {**services[name]["environment"], **azurite.env}
+        told = {**services[name]["environment"], **azurite.env}
+        given = {key: value for key, value in told.items() if value is not None}  # None: nobody has set it
         given.pop("WORKER_METRICS")  # a port a container; here they share them all
         return {**os.environ, **given, "PYTHONPATH": str(ROOT)}
 

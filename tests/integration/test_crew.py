@@ -185,3 +185,13 @@ def test_an_unknown_profile_is_refused_in_one_line(tmp_path: Path) -> None:
     assert code == 2
     assert said.count("\n") == 1
     assert said.startswith("worker: --hw h800: there are a10, a100")
+
+
+def test_an_engine_that_leaves_the_gpu_idle_is_told(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_bytes(b"no clip")
+    queue, cards = tmp_path / "queue", {"CUDA_VISIBLE_DEVICES": "0"}
+    words = ("run", queue, "--task", "ghost-probing", tmp_path / "clip.mp4", "--out", tmp_path / "out")
+    code, said = run(*words, "--gpus", "all", env=cards)
+    assert code == 1, said
+    assert said.count("--gpus all: motion leaves the GPU idle; with --engine qwen, videochat2 it") == 1
+    assert "leaves the GPU idle" not in run(*words, env=cards)[1]

@@ -74,16 +74,62 @@ def test_the_image_is_built_once_and_the_answers_lie_where_they_were_asked_for(p
     summary = json.loads((place / "answers" / "summary.json").read_text())
     assert summary["failed"] == 3
     assert [words[0] for words in told(place)] == ["info", "image", "build", "run"]
-    assert f"{place}/films:{place}/films:ro" not in told(place)[-1]  # it lies in what is written to
-    assert f"{place}:{place}" in told(place)[-1]
+    assert f"{place}/films:{place}/films:ro" in told(place)[-1]
+    assert f"{place}/answers:{place}/answers" in told(place)[-1]
+    assert f"{place}:{place}" not in told(place)[-1]
     run("HW=a800", "IN=films", "OUT=answers", "WORKER_GPUS=", "WORKER_DEVICE=cpu")
     assert [words[0] for words in told(place)][4:] == ["info", "image", "run"]
+
+
+def test_what_stands_in_front_of_make_counts(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(place / "it's")
+    for name, value in {"WORKER_STACK": "turing", "WORKER_GPUS": "", "WORKER_DEVICE": "cpu"}.items():
+        monkeypatch.setenv(name, value)
+    ended = run("HW=h100", "IN=it's", "OUT=answers")
+    assert "Error 1" in ended.stderr, ended.stderr
+    assert (place / "answers" / "summary.json").exists()
+    assert told(place)[-1][-1] == f"{place}/it's"
+    assert "gpu-batch-worker:turing" in told(place)[-1]
+
+
+def test_an_engine_and_a_model_reach_the_worker(place: Path) -> None:
+    make(place / "films")
+    ended = run("HW=a800", "IN=films", "ENGINE=qwen", "MODEL=films", "WORKER_GPUS=")
+    assert "media-check" in ended.stderr  # which has no engines
+    command = told(place)[-1]
+    assert command[command.index("--engine") :][:4] == ["--engine", "qwen", "--model", f"{place}/films"]
+
+
+def test_the_doctor_looks_from_inside_of_the_image(place: Path) -> None:
+    command = ["make", "--no-print-directory", "doctor", "HW=a800", "FOR=media-check", "QUEUE=q"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "none, and the profile is a800" in ended.stdout, ended.stderr
+    assert told(place)[-1][-7:] == ["doctor", "--hw", "a800", "--for", "media-check", "--queue", f"{place}/q"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told_"),
+    [
+        (["IN=nowhere"], "IN=nowhere is not there"),
+        (["IN=env", "OUT=env/cpu.env/out"], "cannot be made (Not a directory)"),
+        (["IN=env", "OUT=az://c/out"], "OUT=az://c/out: answers go into a folder"),
+        (["IN=env", "WORKER_STACK=nonsense"], "WORKER_STACK=nonsense is unknown"),
+        (["IN='env"], "IN='env: No closing quotation"),
+    ],
+)
+def test_what_is_wrong_is_one_line_before_an_image_is_made(place: Path, words: list[str], told_: str) -> None:
+    ended = run("HW=a800", *words)
+    assert ended.returncode == 2
+    assert told_ in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not (place / "built").exists()
 
 
 def test_an_image_of_a_registry_is_pulled_and_shows_the_demonstration(place: Path) -> None:
     ended = run("IMAGE=registry/worker:3")
     assert ended.returncode == 0, ended.stderr
     assert "failed items are as they should be" in ended.stdout
+    assert "Makefile" not in ended.stderr  # make itself has nothing to say
     assert (place / "run" / "media-check-results" / "final_results.json").exists()
     assert [words[0] for words in told(place)] == ["info", "image", "pull", "run", "run"]
 
@@ -114,6 +160,7 @@ def test_a_stop_reaches_the_container_and_its_word_comes_back(place: Path) -> No
 
 def test_a_docker_that_does_not_answer_is_said_and_a_machine_without_a_driver_refused(place: Path) -> None:
     (place / "away").touch()
+    make(place / "films")
     ended = run("HW=a800", "IN=films")
     assert "docker does not answer (Cannot connect to the Docker daemon)" in ended.stderr
     if not Path("/proc/driver/nvidia/version").exists():

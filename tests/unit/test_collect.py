@@ -263,6 +263,15 @@ def test_an_output_folder_that_cannot_be_written_is_one_line(queue: QueueUnderTe
         collect(queue.store, tmp_path / "file" / "out")
 
 
+def test_an_address_is_no_output_folder(
+    queue: QueueUnderTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="--out az:/container/out: answers go into a folder"):
+        collect(queue.store, Path("az://container/out"))
+    assert not (tmp_path / "az:").exists()
+
+
 @pytest.mark.parametrize(
     ("url", "out"),
     [

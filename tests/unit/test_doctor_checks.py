@@ -144,7 +144,10 @@ def test_the_least_drivers_are_those_of_the_stacks() -> None:
 def test_an_old_driver_is_offered_the_stack_that_it_runs() -> None:
     hopper = with_card(name="NVIDIA H100 80GB HBM3", capability=(9, 0), driver="535.161.08")
     facts = replace(hopper, libraries=with_torch(cuda="13.0").libraries)
-    assert one("driver", facts).remedy.startswith("the stack ampere, torch 2.7.1+cu118 ")
+    assert one("driver", facts).remedy == (
+        "the stack ampere, torch 2.7.1+cu118 (make setup HW=h100 WORKER_STACK=ampere; docs/compatibility.md)"
+        "; or driver 580.65.06 and newer"
+    )
 
 
 @pytest.mark.parametrize(

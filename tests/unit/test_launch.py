@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from worker.engines import hub
 from worker.errors import MachineError, UsageError
 from worker.launch import container, native
-from worker.launch.machine import Engine, Machine, gives_gpus, look
-from worker.launch.order import Order, Profile, Work, read_profile, work_of
+from worker.launch.machine import Engine, Machine, gives_gpus, kind_of, look
+from worker.launch.order import Order, Profile, Work, check, doctor_words, read_profile, run_words, work_of
 
 ROOT = Path(__file__).resolve().parents[2]
 A800 = Profile("a800", "ampere", "cuda")
 CPU = Profile("cpu", "cpu", "cpu")
-DOCKER, PODMAN = Engine("docker", gives_gpus=True), Engine("podman", gives_gpus=True)
+DOCKER, PODMAN = Engine("docker", gives_gpus=True), Engine("podman", gives_gpus=True, kind="podman")
 HOST = Machine(
     DOCKER,
     python="python3",
@@ -37,7 +38,9 @@ def words(command: tuple[str, ...], option: str) -> list[str]:
 def run(order: Order, machine: Machine = HOST) -> tuple[str, ...]:
     engine = machine.engine
     assert engine
-    mounted = container.mounts(order, WORK, machine.folder, (), lambda path: path.endswith(".mp4"))
+    whole = container.absolute(order, machine.folder, lambda _: False)
+    made = (f"{machine.folder}/{path}" for path in (WORK.queue, WORK.out))
+    mounted = container.mounts(made, whole.inputs, lambda path: path.endswith(".mp4"))
     return container.run(order, machine, engine, mounted, container.caches(machine.environment), "worker")
 
 
@@ -72,6 +75,8 @@ def test_what_starts_first_needs_nothing_but_an_old_python() -> None:
         (("films/",), "films"),
         (("az://films/clips", "b"), "clips"),
         (("a b/c.mp4",), "c.mp4"),
+        (("more/**/*.mp4",), "more"),
+        (("*.mp4",), "media-check"),
     ],
 )
 def test_a_run_is_called_after_its_first_input(inputs: tuple[str, ...], name: str) -> None:
@@ -84,21 +89,54 @@ def test_what_a_person_names_is_taken() -> None:
     assert (work.queue, work.out) == ("az://films/queue", "/data/out")
 
 
+def test_the_worker_is_told_who_answers_with_which_model() -> None:
+    work = Work("q", "out", "demo")
+    order = Order(A800, "ghost-probing", ("films",), engine="qwen", model="Qwen/x")
+    told = ("run", "q", "--task", "ghost-probing", "--engine", "qwen", "--model", "Qwen/x", "--out", "out")
+    assert run_words(order, work) == (*told, "films")
+    assert run_words(Order(CPU, "media-check"), work)[-3:] == ("--out", "out", "demo")
+    assert doctor_words(order) == ("doctor", "--hw", "a800", "--for", "ghost-probing", "--model", "Qwen/x")
+
+
 def test_an_unknown_machine_is_refused_with_the_names_of_the_others(tmp_path: Path) -> None:
     (tmp_path / "env").mkdir()
     (tmp_path / "env" / "a800.env").write_text(
         "# a card\nWORKER_HW=a800\nWORKER_STACK=ampere\nWORKER_DEVICE=cuda\n"
     )
-    assert read_profile(tmp_path, "a800", {}) == A800
+    assert read_profile(tmp_path, "a800", {}).stack == "ampere"
     with pytest.raises(UsageError, match="HW=b800 is unknown; choose one of: a800"):
         read_profile(tmp_path, "b800", {})
 
 
-def test_a_stack_that_a_person_names_counts_for_the_machine_that_it_was_said_of() -> None:
-    said = {"WORKER_HW": "h100", "WORKER_STACK": "ampere", "WORKER_DEVICE": "cuda"}
-    assert read_profile(ROOT, "h100", said).stack == "ampere"
+def test_what_a_person_says_counts_for_the_machine_that_it_was_said_of() -> None:
+    profile = read_profile(ROOT, "h100", {"WORKER_STACK": "ampere", "WORKER_GPUS": "0,1", "OTHER": "x"})
+    assert profile.stack == "ampere"
+    assert profile.environment == {
+        "WORKER_HW": "h100",
+        "WORKER_STACK": "ampere",
+        "WORKER_DEVICE": "cuda",
+        "WORKER_GPUS": "0,1",
+    }
     assert read_profile(ROOT, "h100", {}).stack == "hopper"
-    assert read_profile(ROOT, "cpu", said) == CPU
+    assert read_profile(ROOT, "h100", {"WORKER_GPUS": ""}).environment["WORKER_GPUS"] == ""
+    cpu = read_profile(ROOT, "cpu", {**profile.environment})
+    assert (cpu.stack, cpu.environment["WORKER_DEVICE"]) == ("cpu", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("order", "told"),
+    [
+        (Order(replace(A800, stack="amper")), "WORKER_STACK=amper is unknown; choose one of: ampere, cpu"),
+        (Order(CPU, target="quantise"), "TARGET=quantise with HW=cpu: env/locks/quantise-cpu.txt is not"),
+        (Order(CPU, out="az://c/out"), "OUT=az://c/out: answers go into a folder"),
+        (Order(CPU, inputs=("az://c/in", "no/**/*.mp4", "no")), "IN=no is not there"),
+    ],
+)
+def test_what_is_known_to_be_wrong_is_said_before_anything_is_set_up(order: Order, told: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(told)) as refused:
+        check(order, ROOT, lambda _: False)
+    assert "\n" not in str(refused.value)
+    check(Order(A800, inputs=("here",), target="quantise"), ROOT, lambda _: True)
 
 
 def test_quantising_has_an_image_and_a_lock_of_its_own() -> None:
@@ -121,13 +159,14 @@ def test_a_container_has_the_gpus_the_callers_uid_and_paths_of_the_same_name() -
     assert command[:3] == ("docker", "run", "--rm")
     assert words(command, "--gpus") == ["all"]
     assert words(command, "--user") == ["1001:100"]
-    assert words(command, "--workdir") == ["/home/ann/w"]
-    assert words(command, "--env-file") == ["env/a800.env"]
     assert words(command, "--volume") == [
-        "/home/ann/w/run:/home/ann/w/run",
+        "/home/ann/w/run/out:/home/ann/w/run/out",
+        "/home/ann/w/run/q:/home/ann/w/run/q",
         "/data/films:/data/films:ro",
         "/home/ann/w/more:/home/ann/w/more:ro",
         "/home/ann/.cache/gpu-batch-worker:/cache",
+        "/home/ann/.cache/huggingface/hub:/cache/huggingface/hub",
+        "/home/ann/.cache/worker:/cache/.cache/worker",
     ]
     assert command[-1] == "gpu-batch-worker:ampere"
 
@@ -138,11 +177,41 @@ def test_no_second_process_stands_between_a_stop_and_the_worker() -> None:
     assert int(words(command, "--stop-timeout")[0]) > 25
 
 
-def test_podman_names_devices_and_keeps_the_callers_uid_without_root() -> None:
-    command = run(Order(A800, "media-check"), replace(HOST, engine=PODMAN))
+@pytest.mark.parametrize("name", ["podman", "docker"])
+def test_podman_names_devices_and_keeps_the_callers_uid_without_root(name: str) -> None:
+    command = run(Order(A800, "media-check"), replace(HOST, engine=replace(PODMAN, name=name)))
+    assert command[0] == name
     assert words(command, "--device") == ["nvidia.com/gpu=all"]
     assert words(command, "--userns") == ["keep-id"]
     assert "--gpus" not in command
+    assert "--workdir" not in command  # it refuses one that neither the image nor a mount has
+
+
+def test_a_docker_without_root_has_its_caller_at_0() -> None:
+    rootless = replace(DOCKER, kind="rootless docker")
+    assert words(run(Order(A800, "media-check"), replace(HOST, engine=rootless)), "--user") == ["0:0"]
+    root = replace(HOST, engine=PODMAN, user=(0, 0))
+    assert words(run(Order(A800, "media-check"), root), "--user") == ["0:0"]
+
+
+def test_an_engine_tells_what_it_is() -> None:
+    assert kind_of('{"SecurityOptions": ["name=seccomp", "name=rootless"]}') == "rootless docker"
+    assert kind_of('{"SecurityOptions": null}') == kind_of("nonsense") == "docker"
+    assert kind_of('{"host": {"security": {}}}') == "podman"
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{}, {"XDG_CACHE_HOME": "/x"}, {"HF_HOME": "/m"}, {"HF_HOME": "/m", "HF_HUB_CACHE": "~/hub"}],
+)
+def test_a_model_that_was_fetched_here_is_found_inside(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/ann")
+    mounted = container.caches({"HOME": "/home/ann", **environment})
+    inside = {at: here for here, at in mounted.items()}
+    hub_here = inside.get("/cache/huggingface/hub") or f"{inside['/cache/huggingface']}/hub"
+    assert Path(hub_here) == hub.cache(environment)
 
 
 def test_keys_reach_a_container_by_name_alone() -> None:
@@ -161,22 +230,19 @@ def test_keys_reach_a_container_by_name_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("queue", "out", "inputs", "written", "read"),
+    ("made", "wanted", "written", "read"),
     [
-        ("az://films/queue", "/data/out", ("az://films/clips",), ("/data",), ()),
-        ("/q", "/o", ("films",), ("/o", "/q"), ("/w/films",)),
-        ("films/queue", "films/out", ("films",), ("/w/films",), ()),
-        ("/data/run/q", "/data/run/o", ("/data",), ("/data/run",), ("/data",)),
-        # what would lie in / is mounted itself, never / for it
-        ("../q", "../o", ("/w/a/b.mp4", "/w/a/c.mp4"), ("/o", "/q"), ("/w/a",)),
+        (("az://films/queue", "/data/out"), ("az://films/clips",), ("/data/out",), ()),
+        (("/q", "/data/out"), ("/data/films",), ("/data/out", "/q"), ("/data/films",)),
+        (("/films/q", "/films/out"), ("/films",), ("/films/out", "/films/q"), ("/films",)),
+        (("/run", "/run/o"), ("/run/in",), ("/run",), ("/run/in",)),
+        (("/q", "/o"), ("/a/b.mp4", "/a/c.mp4", "/a/d/*.mp4"), ("/o", "/q"), ("/a",)),
     ],
 )
-def test_the_fewest_folders_are_mounted(
-    queue: str, out: str, inputs: tuple[str, ...], written: tuple[str, ...], read: tuple[str, ...]
+def test_only_queue_and_answers_can_be_written(
+    made: tuple[str, ...], wanted: tuple[str, ...], written: tuple[str, ...], read: tuple[str, ...]
 ) -> None:
-    order = Order(A800, "media-check", inputs)
-    work = Work(queue, out, "")
-    found = container.mounts(order, work, "/w", (), lambda path: path.endswith(".mp4"))
+    found = container.mounts(made, wanted, lambda path: path.endswith(".mp4") and "*" not in path)
     assert (found.written, found.read) == (written, read)
 
 
@@ -275,6 +341,12 @@ def test_an_engine_that_does_not_answer_is_none(monkeypatch: pytest.MonkeyPatch)
     machine = look(ask)
     assert machine.engine is None
     assert machine.why_none == "docker does not answer (Cannot connect)"
+
+
+def test_who_may_not_ask_docker_is_told_how_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name, **_: "/bin/docker" if name == "docker" else None)
+    said = "permission denied while trying to connect to the Docker daemon socket"
+    assert "sudo usermod -aG docker $USER" in look(lambda *_: (1, said)).why_none
 
 
 def test_an_older_python_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:

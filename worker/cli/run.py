@@ -198,6 +198,9 @@ def command(
     if out:
         make_out(out, run.fingerprint)
     task_type = registry.find(run.recipe.task)
+    if cards and (engine := run.recipe.engine) in task_type.gpu_is_idle:
+        others = ", ".join(name for name in task_type.engines if name not in task_type.gpu_is_idle)
+        log.warning("--gpus %s: %s leaves the GPU idle; with --engine %s it computes", gpus, engine, others)
     if notice := task_type.notices.get(run.recipe.engine or ""):
         click.echo(notice[run.recipe.params.get("lang") == "zh"], err=True)
     about_models = ((models.HERE, model), (trust.VARIABLE, allow_code))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from worker.engines import hub
 from worker.errors import UsageError
 from worker.hardware import gpus
 from worker.items import Json
+from worker.launch.machine import data_disk
 from worker.tasks import registry
 
 Check = Callable[[Facts], Iterator[Finding]]
@@ -58,8 +58,6 @@ CHECKS: Mapping[str, Check] = {
     "memory": model.memory,
 }
 LEVELS = ("blocker", "warning", "ok")
-DATA_DISK = Path("/root/autodl-tmp")
-"""where the rented machines of AutoDL keep what is large"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,4 +128,4 @@ def places(wanted: Wanted) -> dict[str, Path]:
     found = {"cache": hub.cache(), "scratch": Path(tempfile.gettempdir())}
     if wanted.queue is None or queue_:
         found["checkpoints"] = queue_ or Path.cwd()
-    return found | {"data": DATA_DISK} if os.access(DATA_DISK, os.W_OK) else found
+    return found | {"data": disk} if (disk := data_disk()) else found

@@ -1,18 +1,18 @@
 """A run inside of an image: what Docker and Podman are told.
 
-Every path has the same name inside as outside. So the same command line holds in both, and a queue that was
-begun in an image goes on without it."""
+Every path has the same name inside as outside, in full: the folder that we are in is not there. So a queue
+that was begun in an image goes on without it."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from worker.errors import MachineError, UsageError
 from worker.launch.machine import Engine, Machine
-from worker.launch.order import NAME, Order, Step, Work
+from worker.launch.order import GLOB, NAME, Order, Step
 
 PASSED_ON = (
     "WORKER_",
@@ -28,7 +28,7 @@ PASSED_ON = (
 )
 """a worker's settings and its keys, by name: values would stand in the list of processes"""
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
-OURS = ("HF_HOME", "HF_HUB_CACHE")
+OURS = ("HF_HOME", "HF_HUB_CACHE", "WORKER_CACHE")
 """these name places outside"""
 FILES = (
     "WORKER_MODEL",
@@ -38,12 +38,14 @@ FILES = (
     "AZURE_FEDERATED_TOKEN_FILE",
 )
 """variables that may name a file or folder here"""
+CACHE = "/cache"
+HUB = f"{CACHE}/huggingface/hub"
+"""home of the images' user, and where the hub's models lie in it"""
 SHARED_MEMORY = "8g"
 """of Docker's 64 MB a loader's processes and NCCL die; what is not used costs nothing"""
 STOP_S = 60
 """before `docker stop` kills: more than a worker's grace"""
 BUILD_ARGUMENTS = ("PIP_INDEX_URL", "TORCH_INDEX", *PROXIES)
-GLOB = frozenset("*?[")
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def refuse_without_gpu(order: Order, engine: Engine) -> None:
         return
     remedy = (
         "nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
-        if engine.name == "podman"
+        if engine.is_podman
         else "nvidia-ctk runtime configure --runtime=docker && systemctl restart docker"
     )
     raise MachineError(
@@ -109,15 +111,25 @@ def fetch(order: Order, machine: Machine, engine: Engine) -> Step:
     return build(order, engine.name, machine.environment)
 
 
-def mounts(
-    order: Order, work: Work, folder: str, more: Iterable[str], is_file: Callable[[str], bool]
-) -> Mounts:
-    """The fewest folders that hold all that is written and read."""
-    made = (work.queue, work.out, *(() if order.inputs else (work.demo,)))
-    written = _outermost(_parent(_within(folder, path)) for path in made if "://" not in path)
-    wanted = [_within(folder, path) for path in (*order.inputs, *more) if "://" not in path]
-    read = _outermost(_parent(path) if is_file(path) else _unpatterned(path) for path in wanted)
-    return Mounts(written, tuple(path for path in read if not _is_below(path, written)))
+def absolute(order: Order, folder: str, is_here: Callable[[str], bool]) -> Order:
+    def whole(path: str) -> str:
+        return within(folder, path) if path and "://" not in path else path
+
+    return replace(
+        order,
+        queue=whole(order.queue),
+        out=whole(order.out),
+        inputs=tuple(map(whole, order.inputs)),
+        model=whole(order.model) if is_here(order.model) else order.model,
+    )
+
+
+def mounts(made: Iterable[str], wanted: Iterable[str], is_file: Callable[[str], bool]) -> Mounts:
+    """The fewest folders that hold all: what is made can be written, and nothing else of where it lies."""
+    written = _outermost(path for path in made if "://" not in path)
+    local = [path for path in wanted if "://" not in path]
+    read = _outermost(_parent(path) if is_file(path) else _unpatterned(path) for path in local)
+    return Mounts(written, tuple(path for path in read if path not in written))
 
 
 def run(
@@ -125,44 +137,53 @@ def run(
 ) -> tuple[str, ...]:
     """What stands before the arguments of `program`. `cache`: folders here, and where they are inside."""
     command = [engine.name, "run", "--rm", "--entrypoint", program, "--stop-timeout", str(STOP_S)]
-    command += ["--shm-size", SHARED_MEMORY, *_user(engine, machine), "--workdir", machine.folder]
+    command += ["--shm-size", SHARED_MEMORY, *_user(engine, machine)]
     if order.profile.has_gpu:
-        command += ["--device", "nvidia.com/gpu=all"] if engine.name == "podman" else ["--gpus", "all"]
+        command += ["--device", "nvidia.com/gpu=all"] if engine.is_podman else ["--gpus", "all"]
     for path in mounted.written:
         command += ["--volume", f"{path}:{path}"]
     for path in mounted.read:
         command += ["--volume", f"{path}:{path}:ro"]
     for here, inside in cache.items():
         command += ["--volume", f"{here}:{inside}"]
-    command += ["--env-file", f"env/{order.profile.hw}.env"]
-    for name in sorted(machine.environment):
+    for name in sorted({*order.profile.environment, *machine.environment}):
         if (name.startswith(PASSED_ON) or name in PROXIES) and name not in OURS:
             command += ["--env", name]
     return (*command, order.image_name)
 
 
 def caches(environment: Mapping[str, str]) -> dict[str, str]:
-    """Models stay when the container goes."""
-    home = environment.get("XDG_CACHE_HOME") or f"{environment.get('HOME', '/root')}/.cache"
-    found = {f"{home}/{NAME}": "/cache"}
-    if "HF_HOME" in environment:
-        found[environment["HF_HOME"]] = "/cache/huggingface"
-    return found
+    """Models and what was learnt are the same inside as outside, and stay when the container goes."""
+    home = environment.get("HOME", "/root")
+    cache = environment.get("XDG_CACHE_HOME") or f"{home}/.cache"
+    found = {f"{cache}/{NAME}": CACHE}
+    if given := environment.get("HF_HOME"):
+        found[given] = f"{CACHE}/huggingface"
+    if given := environment.get("HF_HUB_CACHE"):
+        found[given] = HUB
+    elif not environment.get("HF_HOME"):
+        found[f"{cache}/huggingface/hub"] = HUB
+    found[environment.get("WORKER_CACHE") or f"{home}/.cache/worker"] = f"{CACHE}/.cache/worker"
+    return {path.replace("~", home, 1) if path.startswith("~/") else path: at for path, at in found.items()}
+
+
+def points(cache: Mapping[str, str]) -> list[str]:
+    """Where one lies within another: an engine would make these folders itself, as root."""
+    outer = next(here for here, inside in cache.items() if inside == CACHE)
+    return [f"{outer}{inside[len(CACHE) :]}" for inside in cache.values()]
 
 
 def _user(engine: Engine, machine: Machine) -> tuple[str, ...]:
     """OUT belongs to who asked for it."""
-    if engine.name == "podman":
+    if engine.is_podman and machine.user[0]:
         # without root it has numbers of its own; labels of a home are not to be changed
-        return (
-            ("--userns", "keep-id", "--security-opt", "label=disable")
-            if machine.user[0]
-            else ("--user", "0:0")
-        )
+        return ("--userns", "keep-id", "--security-opt", "label=disable")
+    if engine.is_podman or engine.kind == "rootless docker":
+        return ("--user", "0:0")  # where a Docker without root has its caller
     return ("--user", "{}:{}".format(*machine.user))
 
 
-def _within(folder: str, path: str) -> str:
+def within(folder: str, path: str) -> str:
     return os.path.normpath(PurePosixPath(folder, path))
 
 

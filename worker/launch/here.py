@@ -1,4 +1,4 @@
-"""`make run`, `make image`, `make push` and `make setup`: decide, say what is done, and do it.
+"""`make run`, `doctor`, `image`, `push` and `setup`: decide, say what is done, and do it.
 
 python3 -m worker.launch.here run --hw a800 --task ghost-probing -- drives
 """
@@ -12,13 +12,18 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from worker.errors import WorkerError
+from worker.errors import UsageError, WorkerError
 from worker.launch import container, native
 from worker.launch.machine import Engine, Machine, look
-from worker.launch.order import Order, Step, read_profile, work_of
+from worker.launch.order import Order, Step, check, doctor_words, read_profile, run_words, work_of
+
+if TYPE_CHECKING:
+    Program = Callable[..., Step]
+    """its name, and what it is told → how it is started"""
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DEMOS = {"ghost-probing": "worker.ghosts.demo", "pcb-inspect": "worker.boards.demo"}
@@ -44,12 +49,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         order = Order(
             read_profile(CHECKOUT, asked.hw, os.environ),
             asked.task,
-            tuple(inputs),
-            os.path.expanduser(asked.queue),  # noqa: PTH111
-            os.path.expanduser(asked.out),  # noqa: PTH111
+            tuple(map(_at_home, (*_inputs(asked.inputs), *inputs))),
+            _at_home(asked.queue),
+            _at_home(asked.out),
             asked.image,
             asked.target,
+            asked.engine,
+            _at_home(asked.model),
         )
+        check(order, CHECKOUT, lambda path: Path(path).exists())
         return int(ACTIONS[asked.action](order, look()))
     except WorkerError as error:
         _say(f"make {asked.action}: {error}")
@@ -57,11 +65,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(order: Order, machine: Machine) -> int:
-    if order.image or (machine.engine and order.profile.has_gpu):
-        return _run_in_container(order, machine)
-    if machine.why_none and order.profile.has_gpu:
-        _say(f"{machine.why_none}: working without a container")
-    return _run_natively(order, machine)
+    order, engine = _where(order, machine)
+    work = work_of(order, f"{machine.folder}/run" if engine else native.place(order, machine).room)
+    demo = () if order.inputs else (work.demo,)
+    program = _ready(order, machine, engine, (work.queue, work.out, *demo))
+    if demo:
+        _do([program("python", "-m", DEMOS.get(order.task, DEMO), *demo)])
+    return _ending(order, _run(program("worker", *run_words(order, work))))
+
+
+def doctor(order: Order, machine: Machine) -> int:
+    order, engine = _where(order, machine)
+    program = _ready(order, machine, engine, (order.queue,) if order.queue else ())
+    return _run(program("worker", *doctor_words(order)))
 
 
 def setup(order: Order, machine: Machine) -> int:
@@ -79,43 +95,68 @@ def push(order: Order, machine: Machine) -> int:
     return 0
 
 
-ACTIONS = {"run": run, "setup": setup, "image": image, "push": push}
+ACTIONS = {"run": run, "doctor": doctor, "setup": setup, "image": image, "push": push}
 
 
-def _run_natively(order: Order, machine: Machine) -> int:
+def _where(order: Order, machine: Machine) -> tuple[Order, Engine | None]:
+    """None: without a container."""
+    if order.image or (machine.engine and order.profile.has_gpu):
+        if machine.engine is None:
+            raise container.without_engine(order, machine)
+        container.refuse_without_gpu(order, machine.engine)
+        return container.absolute(order, machine.folder, _is_here), machine.engine
+    if machine.why_none and order.profile.has_gpu:
+        _say(f"{machine.why_none}: working without a container")
     native.refuse_without_gpu(order, machine)
-    place = native.place(order, machine)
-    _set_up(order, machine, place)
-    work = work_of(order, place.room)
-    if not order.inputs:
-        _do([Step((place.program("python"), "-m", DEMOS.get(order.task, DEMO), work.demo))])
-    command = (place.program("worker"), *_arguments(order, work.queue, work.out, work.demo))
-    return _ending(order, _run(Step(command, environment=place.environment)))
+    return order, None
 
 
-def _run_in_container(order: Order, machine: Machine) -> int:
-    engine = machine.engine
+def _ready(order: Order, machine: Machine, engine: Engine | None, made: Iterable[str]) -> Program:
+    """All that starting takes is here then. `made`: what is written."""
     if engine is None:
-        raise container.without_engine(order, machine)
-    container.refuse_without_gpu(order, engine)
+        place = native.place(order, machine)
+        _set_up(order, machine, place)
+        told = {**order.profile.environment, **place.environment}
+        return lambda name, *words: Step((place.program(name), *words), environment=told)
+    named = {name: machine.environment.get(name, "") for name in container.FILES}
+    files = {name: container.within(machine.folder, path) for name, path in named.items() if _is_here(path)}
+    read = (*order.inputs, *files.values(), *([order.model] if _is_here(order.model) else []))
+    mounted = container.mounts(made, read, lambda path: Path(path).is_file())
+    cache = container.caches(machine.environment)
+    # else they are made for us, and are root's
+    _make(*mounted.written, *cache, *container.points(cache))
     if _is_absent(order, engine):
         _do([container.fetch(order, machine, engine)])
-    work = work_of(order, "run")
-    named = [machine.environment.get(name, "") for name in container.FILES]
-    more = [path for path in named if path and Path(path).exists()]
-    mounted = container.mounts(order, work, machine.folder, more, lambda path: Path(path).is_file())
-    cache = container.caches(machine.environment)
-    for folder in (*mounted.written, *cache):
-        Path(folder).mkdir(parents=True, exist_ok=True)  # else they are made for us, and are root's
-    if not order.inputs:
-        python = container.run(order, machine, engine, mounted, cache, "python")
-        _do([Step((*python, "-m", DEMOS.get(order.task, DEMO), work.demo))])
-    worker = container.run(order, machine, engine, mounted, cache, "worker")
-    return _ending(order, _run(Step((*worker, *_arguments(order, work.queue, work.out, work.demo)))))
+    said = {**order.profile.environment, **files}
+    return lambda name, *words: Step(
+        (*container.run(order, machine, engine, mounted, cache, name), *words), environment=said
+    )
 
 
-def _arguments(order: Order, queue: str, out: str, demo: str) -> tuple[str, ...]:
-    return ("run", queue, "--task", order.task, "--out", out, *(order.inputs or (demo,)))
+def _is_here(path: str) -> bool:
+    return bool(path) and Path(path).exists()
+
+
+def _make(*folders: str) -> None:
+    for folder in folders:
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"{folder} cannot be made ({error.strerror}): name another folder") from None
+
+
+def _inputs(said: str) -> list[str]:
+    """IN, as a shell would take it apart; what is there by this very name is one."""
+    if _is_here(said):
+        return [said]
+    try:
+        return shlex.split(said)
+    except ValueError as error:
+        raise UsageError(f"IN={said}: {error}") from None
+
+
+def _at_home(path: str) -> str:
+    return os.path.expanduser(path)  # noqa: PTH111
 
 
 def _ending(order: Order, code: int) -> int:
@@ -184,8 +225,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("action", choices=list(ACTIONS))
     parser.add_argument("--hw", required=True, help="env/<hw>.env: the machine")
-    for name in ("task", "queue", "out", "image"):
+    for name in ("task", "queue", "out", "image", "engine", "model"):
         parser.add_argument(f"--{name}", default="")
+    parser.add_argument("--inputs", default="", help="all of them in one word")
     parser.add_argument("--target", default="worker", help="worker, or quantise")
     return parser
 

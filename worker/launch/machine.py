@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     Ask = Callable[..., tuple[int, str]]
@@ -32,6 +32,12 @@ class Engine:
 
     name: str
     gives_gpus: bool
+    kind: str = "docker"
+    """docker, rootless docker, or podman, which may be called docker"""
+
+    @property
+    def is_podman(self) -> bool:
+        return self.kind == "podman"
 
 
 @dataclass(frozen=True)
@@ -59,11 +65,15 @@ def look(ask: Ask = lambda *command: _answer(*command)) -> Machine:
         bool(shutil.which("buildah")),
         DRIVER.exists() or bool(shutil.which("nvidia-smi")),
         next((one for one in PYTHONS if _is_new(one, ask)), ""),
-        str(DATA_DISK) if DATA_DISK.is_dir() else "",
+        str(data_disk() or ""),
         dict(os.environ),
         (os.getuid(), os.getgid()),
         str(Path.cwd()),
     )
+
+
+def data_disk() -> Path | None:
+    return DATA_DISK if DATA_DISK.is_dir() and os.access(DATA_DISK, os.W_OK) else None
 
 
 def _engine(ask: Ask) -> tuple[Engine | None, str]:
@@ -73,23 +83,37 @@ def _engine(ask: Ask) -> tuple[Engine | None, str]:
             continue
         code, said = ask(name, "info", "--format", "{{json .}}")
         if code == 0:
-            return Engine(name, gives_gpus(name, said)), ""
-        why = why or f"{name} does not answer ({_last_line(said)})"
+            kind = kind_of(said)
+            return Engine(name, gives_gpus(kind, said), kind), ""
+        remedy = "; sudo usermod -aG docker $USER, and log in again" * ("permission denied" in said.lower())
+        why = why or f"{name} does not answer ({_last_line(said)}{remedy})"
     return None, why
 
 
-def gives_gpus(name: str, said: str) -> bool:
+def kind_of(said: str) -> str:
+    about = _read(said)
+    if "host" in about:
+        return "podman"
+    return "rootless docker" if "name=rootless" in (about.get("SecurityOptions") or ()) else "docker"
+
+
+def gives_gpus(kind: str, said: str) -> bool:
     """By a runtime or a hook that knows NVIDIA's devices, or by a list of the devices themselves."""
     if any(file for folder in CDI if folder.is_dir() for file in folder.glob("nvidia*")):
         return True
-    if name == "podman":
+    if kind == "podman":
         return False
+    return "nvidia" in (_read(said).get("Runtimes") or {}) or bool(
+        shutil.which("nvidia-container-runtime-hook")
+    )
+
+
+def _read(said: str) -> dict[str, Any]:
     try:
-        # a podman that is called docker tells of no runtimes
-        runtimes = json.loads(said).get("Runtimes") or {}
+        about = json.loads(said)
     except ValueError:
-        runtimes = {}
-    return "nvidia" in runtimes or bool(shutil.which("nvidia-container-runtime-hook"))
+        return {}
+    return about if isinstance(about, dict) else {}
 
 
 def _is_new(python: str, ask: Ask) -> bool:

@@ -38,6 +38,8 @@ def write_json(file: Path, value: Json) -> None:
 
 def refuse_other(out: Path, fingerprint: str) -> None:
     """Answers to two recipes in one folder would be taken for one."""
+    if re.match(r"[a-z][a-z0-9+.-]*:/", str(out)):
+        raise UsageError(f"--out {out}: answers go into a folder of this machine, and a queue may be a URL")
     try:
         found = json.loads((out / "summary.json").read_bytes())["fingerprint"]
     except FileNotFoundError:

@@ -72,6 +72,7 @@ class GhostProbing(MapTask[GhostProbingParams, "Question"]):
         "videochat2": "worker.engines.videochat2:VideoChat2",
         "openai": "worker.engines.openai:OpenAi",
     }
+    gpu_is_idle: ClassVar = frozenset({"motion", "detector", "openai"})
     headlines: ClassVar = {
         "detected": ("clips with a ghost", "检出鬼探头的片段"),
         "detection_rate": ("detection rate", "检出率"),

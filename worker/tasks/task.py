@@ -55,6 +55,8 @@ class Task(Generic[P]):
     takes: ClassVar[Literal["files", "values"]] = "files"
     engines: ClassVar[Mapping[str, str]] = {}
     """those that can answer it, `module:Class` by name, the one that needs nothing first"""
+    gpu_is_idle: ClassVar[frozenset[str]] = frozenset()
+    """those of its engines that compute on the CPU, or elsewhere"""
     suffixes: ClassVar[frozenset[str]] = frozenset()
     """endings (".mp4") that a folder is searched for; empty: every file"""
     seconds_per_item: ClassVar[float] = 1.0

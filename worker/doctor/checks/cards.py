@@ -123,9 +123,9 @@ def _stack(facts: Facts) -> str:
     card = facts.gpus.cards[0]
     for one in stacks.fitting(card.capability) if card.capability else []:
         if one.driver and _parts(one.driver) <= _parts(card.driver):
-            return (
-                f"the stack {one.name}, torch {one.torch} (env/locks/{one.name}.txt, docs/compatibility.md)"
-            )
+            known = gpus.find(card.name)
+            make = f"make setup HW={known.hw} WORKER_STACK={one.name}; " if known else ""
+            return f"the stack {one.name}, torch {one.torch} ({make}docs/compatibility.md)"
     return "no stack of ours runs on this card with this driver (docs/compatibility.md)"
 
 
