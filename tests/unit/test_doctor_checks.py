@@ -154,6 +154,7 @@ def test_an_old_driver_is_offered_the_stack_that_it_runs() -> None:
         (("sm_86",), (8, 0), False),
         (("sm_70",), (7, 5), True),
         (("sm_75",), (7, 0), False),
+        (("sm_80",), (9, 0), False),
         (("sm_80", "sm_90"), (7, 5), False),
         (("sm_80", "compute_80"), (9, 0), True),
         (("sm_90a",), (9, 0), True),
@@ -475,8 +476,8 @@ def test_weights_that_are_not_here_block_with_the_command_that_fetches_them() ->
     [
         ("azure-a100", 16.6, "ok", ""),
         ("azure-a100", 145.0, "warning", "--set quantise=nf4"),
-        ("rtx2080", 5.0, "warning", "--set quantise=nf4"),
-        ("rtx2080", 66.7, "warning", "--device cuda without --gpus"),
+        ("rtx2080", 3.5, "warning", "--set quantise=nf4"),
+        ("rtx2080", 66.7, "warning", "WORKER_GPUS= "),
         ("rtx2080", 145.0, "blocker", "larger card"),
     ],
 )
@@ -486,3 +487,13 @@ def test_a_model_fits_a_card_or_four_bits_do_or_all_cards_together(
     found = one("memory", a100(gpus=machines.gpus(machine), model=Model("m", True, gigabytes)))
     assert found.level == level
     assert remedy in found.remedy
+
+
+def test_a_slice_of_a_card_is_not_taken_for_the_whole_card() -> None:
+    facts = a100(model=Model("m", True, 16.6))
+    (card,) = facts.gpus.cards
+    sliced = replace(facts, gpus=replace(facts.gpus, cards=[replace(card, mig=True, slices=7)]))
+    assert one("memory", facts).level == "ok"
+    assert one("memory", sliced).level == "warning"
+    found = {finding.level for finding in CHECKS["task"](machines.meaning("pcb-inspect", sliced))}
+    assert "warning" in found

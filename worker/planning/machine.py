@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from worker.hardware import gpus
-from worker.hardware.gpus import SHARE, Gpu
+from worker.hardware.gpus import Gpu
 from worker.planning.seconds import ASSUMED, Efficiency
 
 
@@ -29,4 +29,4 @@ class Machine:
     @property
     def room(self) -> float:
         """Bytes of one card that may be used."""
-        return SHARE * self.gpu.gigabytes * 1e9 if self.gpu else 0.0
+        return self.gpu.room if self.gpu else 0.0
