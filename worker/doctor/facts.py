@@ -224,6 +224,8 @@ class Model:
     """model_type of its configuration"""
     remedy: str = ""
     wrong: str | None = None
+    code: bool = False
+    """its own, which is not run unless a person says so"""
 
 
 @dataclass(frozen=True, slots=True)

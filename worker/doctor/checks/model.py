@@ -19,7 +19,8 @@ def weights(facts: Facts) -> Iterator[Finding]:
         return
     if model.there:
         size = f", {model.gigabytes:.1f} GB as it is loaded" if model.gigabytes else ""
-        yield ok(f"{model.name} is here whole{size}")
+        code = "; it brings code, which runs only with --allow-code" if model.code else ""
+        yield ok(f"{model.name} is here whole{size}{code}")
     else:
         yield blocker(model.wrong or f"{model.name} is not on this machine", model.remedy)
 
