@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from worker.errors import UsageError
 
@@ -120,6 +120,12 @@ def room(mib: float) -> float:
 def find(name: str) -> Gpu | None:
     """`name`: as the driver tells it, "NVIDIA A100-SXM4-80GB" """
     return next((gpu for gpu in TABLE if re.search(gpu.name, name, re.IGNORECASE)), None)
+
+
+def sized(card: Gpu, gigabytes: float) -> Gpu:
+    """Of the same profile the one that is sold with so much; else as if it had that."""
+    alike = (gpu for gpu in reversed(TABLE) if gpu.hw == card.hw and gpu.gigabytes == gigabytes)
+    return next(alike, replace(card, gigabytes=gigabytes, mib=int(gigabytes * 1e9 / MIB)))
 
 
 def of(hw: str) -> Gpu | None:
