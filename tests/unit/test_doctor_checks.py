@@ -484,6 +484,12 @@ def test_a_model_fits_a_card_or_four_bits_do_or_all_cards_together(
     assert remedy in found.remedy
 
 
+@pytest.mark.parametrize(("used", "level"), [(0.4, "ok"), (0.6, "warning")])
+def test_a_screen_is_no_tenant(used: float, level: str) -> None:
+    card = replace(a100().gpus.cards[0], used=used, tenants=())
+    assert one("other-processes", a100(gpus=replace(a100().gpus, cards=[card]))).level == level
+
+
 def test_a_slice_of_a_card_is_not_taken_for_the_whole_card() -> None:
     facts = a100(model=Model("m", True, 16.6))
     (card,) = facts.gpus.cards

@@ -8,6 +8,7 @@ import struct
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 
 import pytest
 
@@ -296,6 +297,22 @@ def test_a_store_that_lets_two_win_is_found_out(tmp_path: Path, monkeypatch: pyt
     def overwrite(self: Store, name: str, data: bytes) -> bool:
         self.put(name, data)
         return True
+
+    monkeypatch.setattr(Store, "create", overwrite)
+    assert min(racing.look(str(tmp_path)).winners) > 1
+
+
+def test_a_store_that_keeps_the_loser_s_bytes_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, lock = set[str](), Lock()
+
+    def overwrite(self: Store, name: str, data: bytes) -> bool:
+        with lock:
+            self.put(name, data)
+            first = name not in there
+            there.add(name)
+        return first
 
     monkeypatch.setattr(Store, "create", overwrite)
     assert min(racing.look(str(tmp_path)).winners) > 1

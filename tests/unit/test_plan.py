@@ -232,6 +232,22 @@ def test_cards_that_share_nothing_hold_buckets_beside_their_gradients(told: Any)
     assert items["buckets"] == items["gradients"] > 6
 
 
+def test_zero_gathers_in_buckets_and_an_optimiser_that_is_offloaded_lies_in_ram(told: Any) -> None:
+    line = "classification-train --hw a100 --gpus 2 --model qwen2.5-vl-3b"
+    assert told(line)["gpu_memory_gb"]["items"]["buckets"] == 2.0
+    optimiser = told(f"{line} --set offload=true")["ram_items_gb"]["optimiser"]
+    assert optimiser == pytest.approx(3.75 * 12, rel=0.1)
+    assert "optimiser" not in told(line)["ram_items_gb"]
+
+
+def test_a_detector_keeps_as_much_as_pictures_have_pixels(told: Any) -> None:
+    small, large = (
+        told(f"detection-train --hw a100 --batch 8 --set imgsz={size}")["gpu_memory_gb"]["items"]
+        for size in (320, 640)
+    )
+    assert large["activations"] == pytest.approx(4 * small["activations"], rel=0.02)
+
+
 def test_quantising_has_an_environment_of_its_own_and_says_what_is_wrong_with_it(told: Any) -> None:
     ampere, hopper = told("pcb-quantise --hw a800"), told("pcb-quantise --hw h100")
     assert ampere["disk_items_gb"]["environment that quantises"] == 10
