@@ -88,6 +88,7 @@ def _cards() -> str:
         "profile",
         "driver's name",
         "GB",
+        "MiB, by its driver",
         "GB/s",
         "fp16 TFLOP/s",
         "fp32 TFLOP/s",
@@ -100,7 +101,9 @@ def _cards() -> str:
             [
                 gpu.hw,
                 f"`{gpu.name}`".replace("|", "\\|"),
-                *(f"{number:g}" for number in (gpu.gigabytes, gpu.bandwidth, gpu.half, gpu.fp32)),
+                f"{gpu.gigabytes:g}",
+                str(gpu.mib),
+                *(f"{number:g}" for number in (gpu.bandwidth, gpu.half, gpu.fp32)),
                 "" if gpu.nvlink is None else f"{gpu.nvlink:g}",
                 gpu.source,
             ]

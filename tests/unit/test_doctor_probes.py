@@ -8,6 +8,7 @@ import struct
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 
 import pytest
 
@@ -301,6 +302,28 @@ def test_a_store_that_lets_two_win_is_found_out(tmp_path: Path, monkeypatch: pyt
     assert min(racing.look(str(tmp_path)).winners) > 1
 
 
+def test_a_store_that_keeps_the_loser_s_bytes_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, lock = set[str](), Lock()
+
+    def overwrite(self: Store, name: str, data: bytes) -> bool:
+        with lock:
+            self.put(name, data)
+            first = name not in there
+            there.add(name)
+        return first
+
+    monkeypatch.setattr(Store, "create", overwrite)
+    assert min(racing.look(str(tmp_path)).winners) > 1
+
+
+def test_a_file_is_no_queue(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for place in ("file", "file/queue"):
+        assert "is a file; name a folder" in (racing.look(str(tmp_path / place)).wrong or "")
+
+
 def test_a_mounted_blob_and_a_store_that_is_none_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,6 +350,21 @@ def test_a_model_is_here_if_it_is_whole(tmp_path: Path) -> None:
     cut = lying.look(str(folder))
     assert not cut.there
     assert "cut short" in (cut.wrong or "")
+
+
+def test_videochat2_is_three_downloads_in_one_folder_and_brings_code(tmp_path: Path) -> None:
+    name = "OpenGVLab/VideoChat2_HD_stage4_Mistral_7B_hf"
+    page = (Path(__file__).parents[2] / "docs" / "engines.md").read_text()
+    assert [command for command in lying.VIDEOCHAT2 if command not in page] == []
+    absent = lying.absent(name)
+    assert absent.gigabytes == pytest.approx(15, abs=1)
+    assert " && ".join(lying.VIDEOCHAT2) in absent.remedy
+    folder = checkpoints.write(tmp_path / "videochat2-hd", auto_map={"AutoModel": "modeling_videochat2.V"})
+    (folder / "mistral").mkdir()
+    assert "bert-base-uncased" in (lying.look(str(folder)).wrong or "")
+    (folder / "bert-base-uncased").mkdir()
+    found = lying.look(str(folder))
+    assert (found.there, found.code) == (True, True)
 
 
 def test_how_much_of_a_card_a_model_takes_is_counted_from_its_tensors(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from worker.planning.ghosts import GhostParams
 from worker.planning.learnt import Learnt
 from worker.planning.machine import Machine
 from worker.planning.measured import Planned, card_of
+from worker.planning.memory import CONTEXT
 from worker.planning.seconds import ASSUMED
 from worker.queue.beat import Beat
 from worker.report.performance import performance
@@ -59,6 +60,7 @@ def test_what_was_planned_stands_beside_what_was_measured(planned: Planned) -> N
     assert low < 250 < high
     assert [low, high] == pytest.approx([100 / ASSUMED.prefill.high, 100 / ASSUMED.prefill.low], abs=0.1)
     assert told["gpu_memory_gb"]["measured"] == 21.3
+    assert told["gpu_memory_gb"]["planned"] < CONTEXT / 1e9, "torch's peak has no context"
     seen = planned.told(1, spent(vision_s=50.0))["planned"]
     assert seen["prefill_s"]["measured"] == 300.0
     assert planned.told(1, spent(devices=["cpu (CPU)"])) == {}

@@ -111,6 +111,29 @@ def test_money_is_time_by_price_by_cards(told: Any, tmp_path: Path) -> None:
     assert by_table["cost_usd"][1] == pytest.approx(found["cost_usd"][1] * 2 / 1.5, rel=0.01)
 
 
+def test_each_price_has_a_cost_of_its_own(plan: Any, tmp_path: Path) -> None:
+    table = tmp_path / "prices.json"
+    table.write_text('{"prices": {"a800": {"low": 1, "high": 2}}}')
+    _, out, _ = plan(f"pcb-train --hw a800 --price {table}")
+    low, high = re.findall(r"^cost, at \$(\d)\.00 an hour: \$([\d.]+) to \$([\d.]+)$", out, re.MULTILINE)
+    assert (low[0], high[0]) == ("1", "2")
+    assert float(high[1]) == pytest.approx(2 * float(low[1]), abs=0.02)
+    assert float(high[2]) == pytest.approx(2 * float(low[2]), abs=0.02)
+
+
+def test_a_card_that_is_not_used_costs_nothing(told: Any) -> None:
+    assert told("ghost-probing --engine openai --hw a100")["cost_usd"] is None
+
+
+@pytest.mark.parametrize("usd", ["-1", "NaN", "true", '{"low": 5, "high": 1}'])
+def test_a_table_of_prices_is_checked(plan: Any, usd: str, tmp_path: Path) -> None:
+    table = tmp_path / "prices.json"
+    table.write_text(f'{{"prices": {{"a800": {usd}}}}}')
+    code, _, err = plan(f"pcb-train --hw a800 --price {table}")
+    assert code == 2
+    assert "write" in err
+
+
 @pytest.mark.parametrize("price", ["-1", "nan", "absent.json"])
 def test_a_price_that_is_none_is_refused(plan: Any, price: str) -> None:
     code, _, err = plan(f"pcb-train --hw a800 --price {price}")
@@ -132,6 +155,104 @@ def test_a_disk_of_200_gb_is_enough_as_long_as_the_base_goes_after_merging(told:
     assert steps["merge"] == max(steps.values())
     assert steps["quantise"] < steps["merge"] - 40
     assert not told("pcb-merge --hw a800 --disk 120")["fits"]
+
+
+def test_a_disk_on_which_a_later_step_will_fail_is_noted(told: Any) -> None:
+    assert "merge will lack 33 GB of disk: it takes 153" in told("pcb-train --hw a800 --disk 120")["notes"]
+    assert not [one for one in told("pcb-train --hw a800 --disk 200")["notes"] if "lack" in one]
+
+
+def test_the_card_s_size_and_the_cores_are_told_and_may_be_said(plan: Any, told: Any) -> None:
+    _, out, _ = plan("pcb-inspect --hw a100 --set quantise=none")
+    assert "on 1 × a100 (80 GB, 2039 GB/s), 8 cores assumed: it fits" in out.splitlines()[0]
+    code, out, _ = plan("pcb-inspect --hw a100 --set quantise=none --gpu-memory 40 --cores 24")
+    assert code == 3
+    assert "(40 GB, 1555 GB/s), 24 cores: it does not fit" in out.splitlines()[0]
+    assert told("pcb-inspect --hw a100 --gpu-memory 10")["gpu_room_gb"] == pytest.approx(9.2, abs=0.01)
+
+
+def test_all_the_cards_of_this_machine_are_as_they_are(
+    told: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    listed = [f"GPU {n}: NVIDIA A100-SXM4-40GB (UUID: GPU-{n}{n})" for n in range(2)]
+    rows = [f"{n}, GPU-{n}{n}, NVIDIA A100-SXM4-40GB, 40960" for n in range(2)]
+    lines = {"-L": listed, "*": rows}
+    cases = "".join(f"{case}) printf '%s\\n' {shlex.join(said)};;\n" for case, said in lines.items())
+    program.write_text(f'#!/bin/sh\ncase "$1" in\n{cases}esac\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    for name in os.environ:
+        if name.endswith("VISIBLE_DEVICES"):
+            monkeypatch.delenv(name)
+    found = told("pcb-inspect --hw a100 --gpus all --set quantise=none")
+    assert (found["gpus"], found["fits"]) == (2, False)
+    assert found["gpu_room_gb"] == pytest.approx(gpus.room(40960) / 1e9, abs=0.01)
+
+
+def test_all_steps_of_a_kind_are_planned_by_its_first_name(plan: Any) -> None:
+    code, out, _ = plan("pcb --hw a800 --json")
+    assert code == 0
+    assert [json.loads(line)["task"] for line in out.splitlines()] == kinds.of("pcb")
+
+
+def test_work_that_the_worker_cannot_do_yet_says_so(plan: Any) -> None:
+    said = "planned, not yet run by this worker"
+    assert said in plan("mlp-train --hw a800")[1]
+    assert said not in plan("ghost-probing --hw a800")[1]
+    rows = plan("")[1].splitlines()
+    assert [row for row in rows if said not in row] == [
+        row for row in rows if row.startswith("ghost-probing")
+    ]
+
+
+def test_no_span_runs_backwards_and_the_total_is_that_of_who_takes_longer(told: Any) -> None:
+    line = "ghost-probing --hw a100 --cores 1 --seconds-per-clip 30 --engine videochat2 --batch 1"
+    found = told(line)
+    assert [name for name, (low, high) in found["time_items_s"].items() if low > high] == []
+    loads = found["time_items_s"]["start and loading"]
+    assert found["time_s"][0] - loads[0] == pytest.approx(0.025 * 1019 * 30, abs=2)
+
+
+def test_one_option_is_not_advised_twice(told: Any) -> None:
+    changes = [one["change"] for one in told("pcb-train --hw rtx2080 --gpus 16")["instead"]]
+    assert not [one for one in changes if one.count("--model") > 1]
+
+
+def test_a_small_net_takes_the_card_s_pace_in_fp32(told: Any) -> None:
+    count = 785 * 512 + 513 * 256 + 257 * 10
+    seconds = 6 * count * 60_000 * 1000 / 19.5e12
+    line = "mlp-train --hw a100 --set epochs=1000"
+    assert told(line)["time_s"] == pytest.approx([seconds / 0.2, seconds / 0.01], abs=1)
+
+
+def test_cards_that_share_nothing_hold_buckets_beside_their_gradients(told: Any) -> None:
+    line = "classification-train --hw a100 --gpus 2 --model qwen2.5-vl-3b --set sharding=none"
+    items = told(line)["gpu_memory_gb"]["items"]
+    assert items["buckets"] == items["gradients"] > 6
+
+
+def test_zero_gathers_in_buckets_and_an_optimiser_that_is_offloaded_lies_in_ram(told: Any) -> None:
+    line = "classification-train --hw a100 --gpus 2 --model qwen2.5-vl-3b"
+    assert told(line)["gpu_memory_gb"]["items"]["buckets"] == 2.0
+    optimiser = told(f"{line} --set offload=true")["ram_items_gb"]["optimiser"]
+    assert optimiser == pytest.approx(3.75 * 12, rel=0.1)
+    assert "optimiser" not in told(line)["ram_items_gb"]
+
+
+def test_a_detector_keeps_as_much_as_pictures_have_pixels(told: Any) -> None:
+    small, large = (
+        told(f"detection-train --hw a100 --batch 8 --set imgsz={size}")["gpu_memory_gb"]["items"]
+        for size in (320, 640)
+    )
+    assert large["activations"] == pytest.approx(4 * small["activations"], rel=0.02)
+
+
+def test_quantising_has_an_environment_of_its_own_and_says_what_is_wrong_with_it(told: Any) -> None:
+    ampere, hopper = told("pcb-quantise --hw a800"), told("pcb-quantise --hw h100")
+    assert ampere["disk_items_gb"]["environment that quantises"] == 10
+    assert "damages" in " ".join(ampere["notes"])
+    assert "damages" not in " ".join(hopper["notes"])
 
 
 def test_ram_that_is_missing_is_said(told: Any) -> None:
@@ -172,6 +293,10 @@ def test_a_page_for_people_says_what_would_fit(plan: Any) -> None:
     [
         ("pcb-trian --hw a800", "did you mean pcb-train?"),
         ("pcb-train", "--hw says for which machine"),
+        ("kitchen", "for 'kitchen'. There are"),
+        ("pcb-train --hw a800 --ram nan", "--ram"),
+        ("ghost-probing --hw a100 --seconds-per-clip inf", "seconds-per-clip"),
+        ("ghost-probing --hw a100 --set seconds_per_clip=inf", "seconds_per_clip"),
         ("pcb-train --hw a900", "--hw a900: there are a10, a100"),
         ("pcb-train --hw a800 --set rnak=8", "did you mean rank?"),
         ("pcb-train --hw a800 --gpus 0", "is no number of GPUs"),
@@ -204,6 +329,11 @@ def test_a_recipes_parameters_are_taken_and_a_name_may_say_awq(told: Any) -> Non
         "ghost-probing --hw a10 --set lang=zh --set recall=high --model Qwen/Qwen2.5-VL-7B-Instruct-AWQ"
     )
     assert found["gpu_memory_gb"]["items"]["weights: language"] == pytest.approx(6.53 * 0.52, abs=0.02)
+
+
+def test_the_hub_s_name_of_videochat2_is_known(told: Any) -> None:
+    line = "ghost-probing --engine videochat2 --hw a100 --model OpenGVLab/VideoChat2_HD_stage4_Mistral_7B_hf"
+    assert told(line)["model"] == "videochat2-hd"
 
 
 def test_the_page_says_what_the_code_assumes() -> None:

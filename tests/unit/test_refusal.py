@@ -15,8 +15,9 @@ from worker import cli
 from worker.enqueue import Wanted, agree
 from worker.errors import MachineError
 from worker.hardware.cards import Card
-from worker.planning import known
-from worker.planning.ghosts import GhostParams
+from worker.planning import known, plan
+from worker.planning.ghosts import GhostParams, GhostProbing
+from worker.planning.machine import Machine
 from worker.planning.refusal import Room, compare, rooms
 from worker.queue.store import open_store
 
@@ -39,16 +40,29 @@ def test_cards_are_found_by_number_and_by_uuid_and_others_are_left_out() -> None
 
 def test_a_card_that_is_too_small_is_refused_with_what_would_do() -> None:
     with pytest.raises(MachineError, match=r"needs 18\.9 GB .* has 8\.6") as refused:
-        compare(SEVEN, GhostParams(), Room("RTX 2080", 8 << 30))
+        compare(SEVEN, GhostParams(), Room("RTX 2080", 8 << 10))
     assert "a larger card" in str(refused.value)
     with pytest.raises(MachineError, match=r"another queue with --set quantise=nf4, 9\.3 GB"):
-        compare(SEVEN, GhostParams(), Room("T4", 15 << 30))
+        compare(SEVEN, GhostParams(), Room("T4", 15 << 10))
+
+
+@pytest.mark.parametrize(
+    ("hw", "mib", "model", "params"),
+    [
+        ("rtx2080", 8192, "videochat2-hd", GhostParams(engine="videochat2", quantise="nf4")),
+        ("rtx4090", 24564, "Qwen/Qwen3-VL-32B-Instruct-AWQ", GhostParams(frames=8)),
+    ],
+)
+def test_what_a_run_starts_a_plan_does_not_refuse(hw: str, mib: int, model: str, params: GhostParams) -> None:
+    shape = known.find(model)
+    compare(shape, params, Room(hw, mib))
+    assert plan.make(GhostProbing(), params, Machine(hw), shape=shape, batch=1).fits
 
 
 def test_workers_that_share_a_card_share_its_memory() -> None:
-    compare(SEVEN, GhostParams(), Room("A100", 80 << 30), workers=4)
+    compare(SEVEN, GhostParams(), Room("A100", 80 << 10), workers=4)
     with pytest.raises(MachineError, match="fewer --workers"):
-        compare(SEVEN, GhostParams(), Room("A100", 80 << 30), workers=5)
+        compare(SEVEN, GhostParams(), Room("A100", 80 << 10), workers=5)
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,21 +11,34 @@ import click
 from worker.cli.options import Batch, settings_of
 
 if TYPE_CHECKING:
+    from worker.planning.machine import Machine
+    from worker.planning.plan import Plan
     from worker.planning.shape import Shape
     from worker.planning.work import Work
     from worker.tasks.task import Params
 
 
-class Gpus(click.ParamType[int]):
-    """A number, or all: those of this machine."""
+class Amount(click.FloatRange):
+    """More than nothing, and no infinity."""
+
+    def __init__(self) -> None:
+        super().__init__(0, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        amount: float = super().convert(value, param, ctx)
+        if not isfinite(amount):
+            self.fail(f"{value!r} is no amount", param, ctx)
+        return amount
+
+
+class Gpus(click.ParamType[int | None]):
+    """A number; None: all of this machine."""
 
     name = "n|all"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if value == "all":
-            from worker.hardware import cards
-
-            return max(1, len(cards.cards(cards.Machine())))
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        if value == "all" or value is None:
+            return None
         try:
             number = int(value)
         except ValueError:
@@ -40,25 +54,31 @@ class Gpus(click.ParamType[int]):
 @click.option("--model", help="a model that plans know, or the folder of one")
 @click.option("--hw", metavar="NAME", help="the machine: the name of its profile")
 @click.option("--gpus", type=Gpus(), default="1", show_default=True, help="how many of its GPUs")
+@click.option("--gpu-memory", type=Amount(), metavar="GB", help="of a card, as it is sold")
 @click.option(
     "--items", type=click.IntRange(0), help="clips, boards or pictures  [default: as in the reference]"
 )
-@click.option("--seconds-per-clip", type=click.FloatRange(0, min_open=True), help="how long a clip is")
+@click.option("--seconds-per-clip", type=Amount(), help="how long a clip is")
 @click.option("--batch", type=Batch(), default="auto", show_default=True, help="samples at once on a GPU")
 @click.option(
     "--set", "settings", multiple=True, envvar="WORKER_SET", metavar="KEY=VALUE", help="a parameter"
 )
 @click.option("--price", metavar="USD|FILE", help="of one GPU and hour, or a table  [default: our own table]")
-@click.option("--cores", type=click.IntRange(1), help="of the machine's CPU  [default: 8 a GPU]")
-@click.option("--ram", type=click.FloatRange(0, min_open=True), help="GB of memory that the machine has")
-@click.option("--disk", type=click.FloatRange(0, min_open=True), help="GB that are free on its disk")
+@click.option(
+    "--cores",
+    type=click.IntRange(1),
+    help="of the machine's CPU  [default: 8 a GPU; with --gpus all this machine's]",
+)
+@click.option("--ram", type=Amount(), help="GB of memory that the machine has")
+@click.option("--disk", type=Amount(), help="GB that are free on its disk")
 @click.option("--json", is_flag=True, help="for machines")
 def command(
     task: str | None,
     engine: str | None,
     model: str | None,
     hw: str | None,
-    gpus: int,
+    gpus: int | None,
+    gpu_memory: float | None,
     items: int | None,
     seconds_per_clip: float | None,
     batch: int | None,
@@ -75,36 +95,73 @@ def command(
     from worker.cli import plan_page
     from worker.errors import MachineError, UsageError
     from worker.hardware.gpus import HARDWARE
-    from worker.planning import kinds, money, plan
-    from worker.planning.learnt import Learnt
-    from worker.planning.machine import Machine
+    from worker.planning import kinds
     from worker.queue.text import dumps
-    from worker.tasks.params import parse_settings
 
     if task is None:
         click.echo("\n".join(plan_page.kinds(kinds.find(name) for name in kinds.KINDS)))
         return None
-    kind = kinds.find(task)
-    work = kind()
+    found = kinds.of(task) or [kinds.find(task).name]
     if hw is None:
         raise UsageError(f"--hw says for which machine: {', '.join(sorted(HARDWARE))}")
-    machine = Machine(hw, gpus, cores or 8 * gpus, ram, disk)
-    reached, card = Learnt().of(machine.gpu)
-    machine = replace(machine, reached=reached, reached_on=card)
+    machine = _machine(hw, gpus, gpu_memory, cores, ram, disk)
     said = [("engine", engine), ("seconds_per_clip", seconds_per_clip)]
     wished = [f"{name}={value}" for name, value in said if value is not None]
-    params = parse_settings(kind, settings_of([*wished, *settings], None))
-    made = plan.make(
+    stated = settings_of([*wished, *settings], None)
+    plans = [_plan(name, machine, stated, model, batch, items, price) for name in found]
+    pages = (dumps(one.as_json()) if json else "\n".join(plan_page.page(one)) for one in plans)
+    click.echo(("\n" if json else "\n\n").join(pages))
+    return None if all(one.fits for one in plans) else MachineError.exit_code
+
+
+def _plan(
+    task: str,
+    machine: Machine,
+    settings: Sequence[str],
+    model: str | None,
+    batch: int | None,
+    items: int | None,
+    price: str | None,
+) -> Plan:
+    from worker.planning import kinds, money, plan
+    from worker.tasks.params import parse_settings
+
+    kind = kinds.find(task)
+    work = kind()
+    params = parse_settings(kind, settings)
+    return plan.make(
         work,
         params,
         machine,
         shape=_shape(work, params, model),
         batch=batch,
         items=items,
-        price=money.find(hw, price),
+        price=money.find(machine.hw, price),
     )
-    click.echo(dumps(made.as_json()) if json else "\n".join(plan_page.page(made)))
-    return None if made.fits else MachineError.exit_code
+
+
+def _machine(
+    hw: str,
+    count: int | None,
+    gpu_memory: float | None,
+    cores: int | None,
+    ram: float | None,
+    disk: float | None,
+) -> Machine:
+    """`count` None: the cards that are here, and the cores."""
+    from worker.hardware import gpus
+    from worker.planning import here
+    from worker.planning.learnt import Learnt
+    from worker.planning.machine import Machine
+
+    card, said = gpus.of(hw), cores is not None or count is None
+    if count is None:
+        count, card = here.cards(card)
+        cores = cores or here.cores()
+    if gpu_memory and card:
+        card = gpus.sized(card, gpu_memory)
+    reached, reached_on = Learnt().of(card)
+    return Machine(hw, count, cores or 8 * count, ram, disk, reached, reached_on, card, said)
 
 
 def _shape(work: Work[Any], params: Params, model: str | None) -> Shape | None:

@@ -7,30 +7,35 @@ from typing import Any
 
 from worker.cli.table import bar, table
 from worker.duration import spoken
+from worker.planning.kinds import is_run
 from worker.planning.plan import Plan
 from worker.planning.span import Span
 from worker.planning.work import Work
 
 _BAR = 24
+_PLANNED = "planned, not yet run by this worker"
 
 
 def kinds(known: Iterable[type[Work[Any]]]) -> list[str]:
-    return table([[work.name, work.about] for work in known], most=100)
+    return table(
+        [[work.name, work.about + ("" if is_run(work.name) else f" ({_PLANNED})")] for work in known],
+        most=140,
+    )
 
 
 def page(plan: Plan) -> list[str]:
     asked, machine = plan.asked, plan.asked.machine
     model = f" with {asked.shape.name} ({asked.shape.parameters.total / 1e9:.2f} B)" if asked.shape else ""
-    cards = "the CPU" if machine.gpu is None else f"{machine.gpus} × {machine.hw}"
     return [
-        f"{plan.task}{model} on {cards}: " + ("it fits" if plan.fits else "it does not fit"),
+        f"{plan.task}{model} on {machine.told}: " + ("it fits" if plan.fits else "it does not fit"),
         "",
         *_memory(plan),
         *_rows("RAM", plan.needs.ram, plan.needs.ram_total),
         *_disk(plan),
         *_time(plan),
         *_money(plan),
-        *(f"note: {note}" for note in plan.needs.notes),
+        *([] if is_run(plan.task) else [f"note: {_PLANNED}"]),
+        *(f"note: {note}" for note in plan.notes),
         *(f"lacks: {lack}" for lack in plan.lacks),
         *_instead(plan),
     ]
@@ -90,9 +95,11 @@ def _spoken(span: Span) -> str:
 
 
 def _money(plan: Plan) -> Iterator[str]:
-    if plan.usd:
-        yield f"cost: {_usd(plan.usd)}"
-    if plan.price:
+    for at, usd in plan.usd_at.items():
+        yield f"cost{f', {at}' * bool(at)}: {_usd(usd)}"
+    if not plan.needs.rented:
+        yield from [f"cost: {_usd(plan.usd)}, besides the machine"] if plan.usd else []
+    elif plan.price:
         yield f"  a GPU and hour: {_usd(plan.price.usd)} ({plan.price.source})"
     elif plan.asked.machine.gpu:
         yield f"cost: nobody knows a price for {plan.asked.machine.hw}; say --price USD"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from worker.hardware import gpus
+
 Capability = tuple[int, int]
 
 
@@ -44,6 +46,16 @@ class Card:
     slices: int = 0
     capability: Capability | None = None
     tenants: Sequence[Tenant] = ()
+
+    @property
+    def room(self) -> float:
+        """Bytes that may be used."""
+        return gpus.room(self.gigabytes * 1024)
+
+    @property
+    def free(self) -> float:
+        """Bytes of that which nobody uses."""
+        return self.room - self.used * 1024 * gpus.MIB
 
     @property
     def held(self) -> float:
@@ -212,6 +224,8 @@ class Model:
     """model_type of its configuration"""
     remedy: str = ""
     wrong: str | None = None
+    code: bool = False
+    """its own, which is not run unless a person says so"""
 
 
 @dataclass(frozen=True, slots=True)

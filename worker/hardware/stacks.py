@@ -115,6 +115,9 @@ HOPPER = Stack(
 )
 STACKS = {stack.name: stack for stack in (CPU, AMPERE, TURING, HOPPER)}
 
+DRIVERS = {int(one.cuda.partition(".")[0]): one.driver for one in STACKS.values() if one.cuda and one.driver}
+"""CUDA's major version → the least driver, as NVIDIA's table of minor version compatibility has it"""
+
 OF = {
     gpus.VOLTA: TURING,
     gpus.TURING: TURING,

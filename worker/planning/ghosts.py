@@ -19,7 +19,7 @@ from worker.planning.machine import Machine
 from worker.planning.memory import Form, Items, Question, answering, weights
 from worker.planning.seconds import Seen
 from worker.planning.shape import Shape
-from worker.planning.span import Span, exactly
+from worker.planning.span import Span, exactly, together
 from worker.planning.work import Asked, Change, Needs, Work, other, smaller
 from worker.tasks.ghost_probing import GhostProbingParams
 
@@ -124,6 +124,7 @@ def _called(asked: Asked[GhostParams]) -> Needs:
         disk=Disk([Kept("environment", 0.7e9, ())]),
         seconds={"calls, or reading": calls.slower(reading(asked))},
         fees=fees,
+        rented=False,
         notes=[] if fees else ["the fees: --set usd_in=… --set usd_out=…, USD a million tokens"],
     )
 
@@ -163,6 +164,7 @@ def _answered(asked: Asked[GhostParams]) -> Needs:
     seen, question = _question(shape, params, asked.batch)
     stored = sum(weights(shape, "none" if kind == "nf4" else kind).values())
     gpu = asked.machine.gpu
+    each, took = _time(asked, shape, kind, gpu, seen, question, stored) if gpu else ({}, None)
     return Needs(
         gpu=memory(shape, params, asked.batch),
         ram={
@@ -176,7 +178,8 @@ def _answered(asked: Asked[GhostParams]) -> Needs:
                 Kept("environment", ENVIRONMENT, ()),
             ]
         ),
-        seconds=_time(asked, shape, kind, gpu, seen, question, stored) if gpu else {},
+        seconds=each,
+        took=took,
         notes=_notes(asked.machine),
     )
 
@@ -203,15 +206,17 @@ def _time(
     seen: Seen,
     question: Question,
     stored: float,
-) -> dict[str, Span]:
+) -> tuple[dict[str, Span], Span]:
+    """Each, and all of it: clips are read while others are answered."""
     said = Span(min(SAID.low, question.answer), min(SAID.high, question.answer))
     each = seconds.answering(shape, kind, gpu, seen, question, said, asked.batch, asked.machine.reached)
     share = _clips(asked) / asked.machine.gpus
     device = {name: span * share for name, span in each.items()}
-    busy = sum(span.low for span in device.values()), sum(span.high for span in device.values())
-    reads = reading(asked)
-    waits = Span(max(0.0, reads.low - busy[0]), max(0.0, reads.high - busy[1]))
-    return {"start and loading": seconds.loading(stored), **device, "waiting for clips": waits}
+    busy = together(device.values())
+    whole = busy.slower(reading(asked))
+    waits = sorted((whole.low - busy.low, whole.high - busy.high))
+    loading = seconds.loading(stored)
+    return {"start and loading": loading, **device, "waiting for clips": Span(*waits)}, loading + whole
 
 
 def _notes(machine: Machine) -> list[str]:

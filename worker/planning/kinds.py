@@ -8,6 +8,7 @@ from typing import Any
 
 from worker.errors import UsageError
 from worker.planning.work import Work
+from worker.tasks import registry
 
 KINDS = {
     "ghost-probing": "ghosts:GhostProbing",
@@ -27,10 +28,15 @@ def of(work: str) -> list[str]:
     return [name for name in KINDS if name == work or name.startswith(f"{work}-")]
 
 
+def is_run(name: str) -> bool:
+    """The worker does such work already."""
+    return name in registry.names()
+
+
 def find(name: str) -> type[Work[Any]]:
     if name not in KINDS:
         near = difflib.get_close_matches(name, KINDS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = f"; did you mean {near[0]}?" if near else "."
         raise UsageError(f"no plans are known for '{name}'{hint} There are: {', '.join(KINDS)}")
     module, _, kind = KINDS[name].partition(":")
     found: type[Work[Any]] = getattr(importlib.import_module(f"worker.planning.{module}"), kind)

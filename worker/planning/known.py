@@ -16,6 +16,8 @@ from worker.items import Json
 from worker.planning import counting, shape
 from worker.planning.shape import Parameters, Shape
 
+ALSO = {"videochat2-hd-stage4-mistral-7b-hf": "videochat2-hd"}
+"""what the hub calls them where that says less"""
 FOLDER = Path(__file__).with_name("models")
 
 
@@ -76,5 +78,6 @@ def of_choice(choice: Choice) -> Shape:
 def _known(model: str) -> str | None:
     """`Qwen/Qwen3-VL-32B-Instruct`, `qwen3-vl-32b`: case, owner and what it was tuned for say nothing."""
     plain = model.rpartition("/")[2].lower().replace("_", "-")
+    plain = ALSO.get(plain, plain)
     found = [name for name in names() if plain == name or plain.startswith(f"{name}-")]
     return max(found, key=len, default=None)

@@ -152,7 +152,8 @@ def _full(shape: Shape, lesson: Lesson, cards: int, sharding: Sharding, offload:
         "optimiser": 0.0 if offload else count * (4 + ADAM) / over,
     }
     if cards > 1:
-        states["buckets"] = BUCKETS if sharding != "none" else BUCKETS / 2
+        # without sharding torch keeps a bucket for every gradient, beside the gradients
+        states["buckets"] = BUCKETS if sharding != "none" else count * HALF
     return states
 
 

@@ -21,6 +21,13 @@ class Price:
     usd: Span
     source: str
 
+    @property
+    def each(self) -> Mapping[str, Span]:
+        low, high = exactly(self.usd.low), exactly(self.usd.high)
+        if low == high:
+            return {"": low}
+        return {f"at ${low.low:.2f} an hour": low, f"at ${high.low:.2f} an hour": high}
+
 
 def find(hw: str, given: str | None) -> Price | None:
     """`given`: USD an hour, or a file like prices.json; None where nobody knows."""
@@ -41,9 +48,11 @@ def _read(file: Path, hw: str) -> Price | None:
         told: Mapping[str, Json] = json.loads(file.read_bytes())["prices"]
         if (found := told.get(hw)) is None:
             return None
-        if isinstance(found, int | float):
-            return Price(exactly(float(found)), str(file))
-        return Price(Span(float(found["low"]), float(found["high"])), str(found.get("source", file)))
+        alone = not isinstance(found, Mapping)
+        low, high = (found, found) if alone else (found["low"], found["high"])
+        if not (_is_number(low) and _is_number(high) and 0 <= low <= high < float("inf")):
+            raise ValueError
+        return Price(Span(low, high), str(file if alone else found.get("source", file)))
     except OSError as error:
         raise UsageError(f"--price {file}: {error.strerror}; write USD an hour, or a file") from None
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -52,5 +61,10 @@ def _read(file: Path, hw: str) -> Price | None:
         ) from None
 
 
-def cost(seconds: Span, price: Price, cards: int) -> Span:
-    return seconds * price.usd * (cards / 3600)
+def _is_number(told: Json) -> bool:
+    return isinstance(told, int | float) and not isinstance(told, bool)
+
+
+def cost(seconds: Span, usd: Span, cards: int) -> Span:
+    """`usd`: for one GPU and hour."""
+    return seconds * usd * (cards / 3600)

@@ -50,7 +50,7 @@ class MlpTrain(Work[MlpParams]):
         if machine.gpu is None:
             return Needs(ram={"process": ram.PROCESS / 4, **states}, notes=[f"{count:,} parameters"])
         items = 60_000 if asked.items is None else asked.items
-        peak = machine.gpu.flops / 8  # fp32, without what computes products of halves
+        peak = machine.gpu.fp32 * 1e12
         work = exactly(6 * count * items * params.epochs / peak).over(_SHARE)
         return Needs(
             gpu=states,

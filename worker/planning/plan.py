@@ -47,16 +47,29 @@ class Plan:
         return not self.lacks
 
     @property
+    def notes(self) -> list[str]:
+        return [*self.needs.notes, *later(self.needs, self.asked.machine)]
+
+    @property
     def seconds(self) -> Span:
-        return together(self.needs.seconds.values())
+        return self.needs.took or together(self.needs.seconds.values())
 
     @property
     def usd(self) -> Span | None:
-        fees = self.needs.fees
-        if self.price is None:
-            return fees
-        rent = money.cost(self.seconds, self.price, self.asked.machine.gpus)
-        return rent + fees if fees else rent
+        at_each = [*self.usd_at.values()]
+        return Span(at_each[0].low, at_each[-1].high) if at_each else self.needs.fees
+
+    @property
+    def usd_at(self) -> Mapping[str, Span]:
+        """At each price of the hour, which a person chooses: from the lowest to the highest."""
+        if self.price is None or not self.needs.rented:
+            return {}
+        fees = self.needs.fees or Span(0, 0)
+        rents = {
+            said: money.cost(self.seconds, at, self.asked.machine.gpus)
+            for said, at in self.price.each.items()
+        }
+        return {said: rent + fees for said, rent in rents.items()}
 
     def as_json(self) -> dict[str, Json]:
         """A contract: docs/plan.md lists the keys."""
@@ -90,7 +103,7 @@ class Plan:
                 {"change": one.change, "gpu_memory_gb": _gb(one.gpu), "ram_gb": _gb(one.ram)}
                 for one in self.instead
             ],
-            "notes": [*needs.notes],
+            "notes": self.notes,
         }
 
 
@@ -126,6 +139,16 @@ def lacking(needs: Needs, machine: Machine) -> Iterator[str]:
         yield f"{needs.ram_total / 1e9:.0f} GB of RAM, and there are {machine.ram_gb:g}"
     if machine.disk_gb is not None and needs.disk.now > machine.disk_gb * 1e9:
         yield f"{needs.disk.now / 1e9:.0f} GB of disk, and there are {machine.disk_gb:g}"
+
+
+def later(needs: Needs, machine: Machine) -> Iterator[str]:
+    """What the steps that come after this one will lack."""
+    disk = needs.disk
+    if machine.disk_gb is None or disk.step not in disk.steps:
+        return
+    for step in disk.steps[disk.steps.index(disk.step) + 1 :]:
+        if (lack := disk.at(step) - machine.disk_gb * 1e9) > 0:
+            yield f"{step} will lack {lack / 1e9:.0f} GB of disk: it takes {disk.at(step) / 1e9:.0f}"
 
 
 def _fits(work: Work[Any], asked: Asked[Any]) -> bool:
@@ -167,7 +190,7 @@ def _cards(work: Work[Any], asked: Asked[Any]) -> Iterator[Change]:
     sizes: set[float] = set()
     cards = filter(None, map(gpus.of, gpus.HARDWARE))
     for card in sorted(cards, key=lambda one: (one.gigabytes, one.half)):
-        other = replace(asked, machine=replace(asked.machine, hw=card.hw))
+        other = replace(asked, machine=asked.machine.other(card.hw))
         if card.hw != asked.machine.hw and card.gigabytes not in sizes and _fits(work, other):
             sizes.add(card.gigabytes)
             yield Change(f"--hw {card.hw}", other)
@@ -177,7 +200,14 @@ def _pairs(work: Work[Any], asked: Asked[Any]) -> Iterator[Change]:
     for one in work.changes(asked):
         for other in _changes(work, one.asked):
             if other.asked.machine.hw == asked.machine.hw:
-                yield Change(f"{one.told} {other.told}", other.asked)
+                both = other.told if _option(one) == _option(other) else f"{one.told} {other.told}"
+                yield Change(both, other.asked)
+
+
+def _option(change: Change) -> str:
+    """`--set pixels`, `--model`"""
+    named, equals, _ = change.told.partition("=")
+    return named if equals else change.told.partition(" ")[0]
 
 
 def _gb(size: float) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 from worker import models
 from worker.engines.choice import LOCAL, Choice
 from worker.errors import MachineError, WorkerError
-from worker.hardware import cards
+from worker.hardware import cards, gpus
 from worker.hardware.cards import Card
 from worker.hardware.gpus import SHARE
 from worker.planning import known
@@ -19,7 +19,6 @@ from worker.planning.shape import Shape
 from worker.queue.recipe import Recipe
 from worker.queue.store import Store
 
-_MIB = 1 << 20
 QUERY = ("--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits")
 
 
@@ -28,8 +27,15 @@ class Room:
     """Of one card."""
 
     label: str
-    total: float
-    """bytes"""
+    mib: int
+
+    @property
+    def total(self) -> int:
+        return self.mib * gpus.MIB
+
+    @property
+    def usable(self) -> float:
+        return gpus.room(self.mib)
 
 
 def rooms(chosen: Sequence[Card], told: str) -> list[Room]:
@@ -38,7 +44,7 @@ def rooms(chosen: Sequence[Card], told: str) -> list[Room]:
     for line in told.splitlines():
         index, uuid, name, size = ([*map(str.strip, line.split(",")), "", "", ""])[:4]
         if size.isdecimal():
-            found[index] = found[uuid] = Room(name, int(size) * _MIB)
+            found[index] = found[uuid] = Room(name, int(size))
     return [found[one.name] for one in chosen if one.name in found]
 
 
@@ -52,20 +58,20 @@ def refuse(store: Store, recipe: Recipe, chosen: Sequence[Card], workers: int) -
             params = params_of(recipe.engine, recipe.params)
         except (WorkerError, ValueError):
             return  # what is wrong there, the worker itself says best
-        compare(shape, params, min(found, key=lambda one: one.total), ceil(workers / len(chosen)))
+        compare(shape, params, min(found, key=lambda one: one.mib), ceil(workers / len(chosen)))
 
 
 def compare(shape: Shape, params: GhostParams, room: Room, workers: int = 1) -> None:
     """`workers` that share a card."""
     need = workers * sum(memory(shape, params, batch=1).values())
-    if need <= SHARE * room.total:
+    if need <= room.usable:
         return
     small = params.model_copy(update={"quantise": "nf4"})
     less = workers * sum(memory(shape, small, batch=1).values())
     remedy = "a larger card or a smaller model"
     if workers > 1:
         remedy = "fewer --workers"
-    elif params.quantise == "none" and shape.stored == "none" and less <= SHARE * room.total:
+    elif params.quantise == "none" and shape.stored == "none" and less <= room.usable:
         remedy = f"another queue with --set quantise=nf4, {less / 1e9:.1f} GB"
     raise MachineError(
         f"{shape.name} needs {need / 1e9:.1f} GB of GPU memory, and {room.label} has {room.total / 1e9:.1f}, "

@@ -38,8 +38,12 @@ class Needs:
     disk: Disk = field(default_factory=lambda: Disk([Kept("environment", ENVIRONMENT, ())]))
     seconds: Mapping[str, Span] = field(default_factory=dict)
     """one after the other"""
+    took: Span | None = None
+    """all of them, where how long one takes hangs on another; None: their sum"""
     fees: Span | None = None
     """USD besides the machine"""
+    rented: bool = True
+    """what it costs is the machine"""
     notes: Sequence[str] = ()
     error: str = "10 %"
     """of the GPU's memory"""

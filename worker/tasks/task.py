@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Params(BaseModel):
     """Typed knobs of a task; part of the recipe's fingerprint. Unknown names are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True, slots=True)

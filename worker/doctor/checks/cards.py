@@ -10,9 +10,8 @@ from pathlib import PurePath
 from worker.doctor.facts import Capability, Facts
 from worker.doctor.finding import Finding, blocker, ok, warning
 from worker.hardware import gpus, stacks
+from worker.hardware.stacks import DRIVERS
 
-DRIVERS = {11: "450.80.02", 12: "525.60.13", 13: "580.65.06"}
-"""CUDA's major version → the least driver, as NVIDIA's table of minor version compatibility has it"""
 KNOWN_SILENCES = {
     "version mismatch": "the driver was updated under a running kernel module: restart the machine",
     "couldn't communicate": "the kernel module is not loaded: modprobe nvidia, or install the driver again",

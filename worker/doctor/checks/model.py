@@ -9,7 +9,6 @@ from worker.doctor.finding import Finding, blocker, ok, warning
 
 ROOM = 1.15
 """of the weights: context, cache and activations of one item"""
-GIB = 1.0737
 NF4 = 0.3
 """of the bytes in fp16, where nobody has looked into the weights"""
 
@@ -20,7 +19,8 @@ def weights(facts: Facts) -> Iterator[Finding]:
         return
     if model.there:
         size = f", {model.gigabytes:.1f} GB as it is loaded" if model.gigabytes else ""
-        yield ok(f"{model.name} is here whole{size}")
+        code = "; it brings code, which runs only with --allow-code" if model.code else ""
+        yield ok(f"{model.name} is here whole{size}{code}")
     else:
         yield blocker(model.wrong or f"{model.name} is not on this machine", model.remedy)
 
@@ -29,7 +29,13 @@ def memory(facts: Facts) -> Iterator[Finding]:
     model, cards = facts.model, facts.gpus.cards
     if model is None or not model.gigabytes or not cards:
         return
-    free = [(one.gigabytes - one.used) * GIB for one in cards]
+    if any(one.mig for one in cards):
+        yield warning(
+            "the card is cut into slices, and what one of them holds is not known here",
+            "`worker plan` says what it takes; nvidia-smi -L names the slices with their memory",
+        )
+        return
+    free = [one.free / 1e9 for one in cards]
     need, small = model.gigabytes * ROOM, (model.nf4 or model.gigabytes * NF4) * ROOM
     said = f"{model.name} takes about {need:.1f} GB with room to work"
     if need <= min(free):
@@ -41,7 +47,8 @@ def memory(facts: Facts) -> Iterator[Finding]:
         )
     elif need <= sum(free):
         yield warning(
-            f"{said}: no card holds it, all {len(cards)} do", "--device cuda without --gpus, one worker"
+            f"{said}: no card holds it, all {len(cards)} do",
+            "WORKER_GPUS= (empty) shows them all to one worker",
         )
     else:
         yield blocker(

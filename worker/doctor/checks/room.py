@@ -12,7 +12,6 @@ from worker.planning.ram import CHILD
 SHM_GB = 1.0
 LEAST_GB = {"cache": 10.0, "checkpoints": 5.0, "scratch": 2.0}
 """below which a disk is full before long"""
-GIB = 1.0737
 
 
 def ram(facts: Facts) -> Iterator[Finding]:
@@ -99,7 +98,9 @@ def _card(facts: Facts, gpu: Amount) -> Finding:
     card = facts.card
     if card is None:
         return blocker(f"{said}, there is none", "a machine with one")
-    room = gpus.SHARE * card.gigabytes * GIB
+    if any(one.mig for one in facts.gpus.cards):
+        return warning(f"{said}; what a slice has is not known here", "compare with nvidia-smi -L")
+    room = card.room / 1e9
     said += f", {card.name} has room for {room:.1f}"
     if gpu.gigabytes <= room:
         return ok(said)

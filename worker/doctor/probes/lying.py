@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 from worker.doctor.facts import Model
 from worker.engines import checkpoint, hub, quantisation, weights
 from worker.errors import UsageError, WorkerError
+
+_OF_BERT = "config.json vocab.txt tokenizer.json tokenizer_config.json"
+_INTO = "--local-dir models/videochat2-hd"
+VIDEOCHAT2 = (
+    (
+        "hf download OpenGVLab/VideoChat2_HD_stage4_Mistral_7B_hf "
+        f"--exclude '*.bin' --exclude '*.pth' --exclude '*.pt' {_INTO}"
+    ),
+    (
+        "hf download mistralai/Mistral-7B-Instruct-v0.2 "
+        f"--include 'config.json' --include '*token*' {_INTO}/mistral"
+    ),
+    f"hf download google-bert/bert-base-uncased {_OF_BERT} {_INTO}/bert-base-uncased",
+)
+"""its code asks for more than its own repository has"""
+_BESIDE = ("mistral", "bert-base-uncased")
 
 
 def look(name: str) -> Model:
@@ -25,13 +42,22 @@ def look(name: str) -> Model:
 
 
 def fetching(name: str) -> str:
+    if _is_videochat2(name):
+        return f"{' && '.join(VIDEOCHAT2)}; then --model models/videochat2-hd"
     return f"{hub.fetch(name)} (a mirror: HF_ENDPOINT=https://…; another disk: HF_HOME=/data/huggingface)"
+
+
+def _is_videochat2(told: str) -> bool:
+    return "videochat2" in told.lower()
 
 
 def _folder(name: str, folder: Path, remedy: str) -> Model:
     try:
         checkpoint.check(folder)
         config = checkpoint.config(folder)
+        missing = [one for one in _BESIDE if not (folder / one).is_dir()]
+        if missing and _is_videochat2(Path(name).name + json.dumps(config)):
+            return Model(name, False, remedy=fetching("videochat2"), wrong=f"{folder} has no {missing[0]}")
         tensors = [one for file in checkpoint.files(folder) for one in weights.header(file).tensors]
         kept, _ = quantisation.choose("none", config)
         smaller, _ = quantisation.choose("nf4", config)
@@ -39,7 +65,9 @@ def _folder(name: str, folder: Path, remedy: str) -> Model:
         in_four_bits = quantisation.size(tensors, smaller, "fp16") / 1e9
     except (WorkerError, OSError) as error:
         return Model(name, False, remedy=remedy, wrong=str(error))
-    return Model(name, True, as_it_is, in_four_bits, str(config.get("model_type", "")))
+    return Model(
+        name, True, as_it_is, in_four_bits, str(config.get("model_type", "")), code="auto_map" in config
+    )
 
 
 def absent(name: str) -> Model:

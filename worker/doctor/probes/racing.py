@@ -22,6 +22,8 @@ PATIENCE_S = 3.0
 def look(url: str) -> Queue:
     """Leaves nothing behind. A folder that is not there yet is tried in the nearest one that is."""
     folder = local(url)
+    if folder and (found := file_above(folder)):
+        return Queue(url, str(found), "", wrong=f"{found} is a file; name a folder")
     tried = str(nearest(folder)) if folder else url
     mount = mount_kind(Path(tried), MOUNTS.read_text()) if folder and MOUNTS.exists() else ""
     try:
@@ -31,6 +33,11 @@ def look(url: str) -> Queue:
     except WorkerError as error:
         return Queue(url, tried, mount, wrong=str(error))
     return Queue(url, tried, mount, winners, max(took))
+
+
+def file_above(folder: Path) -> Path | None:
+    """What stands where a folder should be, or above it."""
+    return next((one for one in (folder, *folder.parents) if one.is_file()), None)
 
 
 def local(url: str) -> Path | None:

@@ -95,7 +95,7 @@ def _cards(text: str) -> Iterator[Card]:
                 name,
                 uuid,
                 driver,
-                round(memory / 1024, 1),
+                memory / 1024,
                 round((_number(used) or 0) / 1024, 1),
                 {"Enabled": True, "Disabled": False}.get(ecc),
                 None if (count := _number(errors)) is None else int(count),
