@@ -73,7 +73,7 @@ def test_what_is_advised_fits_when_it_is_asked_for(told: Any, hw: str) -> None:
     for asked in (
         "pcb-train",
         "ghost-probing --model qwen2.5-vl-32b --batch 1",
-        "classification-train --gpus 2",
+        "classify-train --gpus 2",
     ):
         line = f"{asked} --hw {hw}"
         for other in told(line)["instead"]:
@@ -142,7 +142,7 @@ def test_a_price_that_is_none_is_refused(plan: Any, price: str) -> None:
 
 
 def test_a_card_without_a_price_says_so(plan: Any) -> None:
-    _, out, _ = plan("detection-train --hw rtx2080 --gpus 16")
+    _, out, _ = plan("detect-train --hw rtx2080 --gpus 16")
     assert "nobody knows a price for rtx2080" in out
 
 
@@ -201,9 +201,8 @@ def test_work_that_the_worker_cannot_do_yet_says_so(plan: Any) -> None:
     assert said in plan("mlp-train --hw a800")[1]
     assert said not in plan("ghost-probing --hw a800")[1]
     rows = plan("")[1].splitlines()
-    assert [row for row in rows if said not in row] == [
-        row for row in rows if row.startswith("ghost-probing")
-    ]
+    can = ("classify-train", "ghost-probing", "pcb-inspect")
+    assert [row for row in rows if said not in row] == [row for row in rows if row.startswith(can)]
 
 
 def test_no_span_runs_backwards_and_the_total_is_that_of_who_takes_longer(told: Any) -> None:
@@ -227,13 +226,13 @@ def test_a_small_net_takes_the_card_s_pace_in_fp32(told: Any) -> None:
 
 
 def test_cards_that_share_nothing_hold_buckets_beside_their_gradients(told: Any) -> None:
-    line = "classification-train --hw a100 --gpus 2 --model qwen2.5-vl-3b --set sharding=none"
+    line = "classify-train --hw a100 --gpus 2 --model qwen2.5-vl-3b --set sharding=none"
     items = told(line)["gpu_memory_gb"]["items"]
     assert items["buckets"] == items["gradients"] > 6
 
 
 def test_zero_gathers_in_buckets_and_an_optimiser_that_is_offloaded_lies_in_ram(told: Any) -> None:
-    line = "classification-train --hw a100 --gpus 2 --model qwen2.5-vl-3b"
+    line = "classify-train --hw a100 --gpus 2 --model qwen2.5-vl-3b"
     assert told(line)["gpu_memory_gb"]["items"]["buckets"] == 2.0
     optimiser = told(f"{line} --set offload=true")["ram_items_gb"]["optimiser"]
     assert optimiser == pytest.approx(3.75 * 12, rel=0.1)
@@ -242,7 +241,7 @@ def test_zero_gathers_in_buckets_and_an_optimiser_that_is_offloaded_lies_in_ram(
 
 def test_a_detector_keeps_as_much_as_pictures_have_pixels(told: Any) -> None:
     small, large = (
-        told(f"detection-train --hw a100 --batch 8 --set imgsz={size}")["gpu_memory_gb"]["items"]
+        told(f"detect-train --hw a100 --batch 8 --set imgsz={size}")["gpu_memory_gb"]["items"]
         for size in (320, 640)
     )
     assert large["activations"] == pytest.approx(4 * small["activations"], rel=0.02)
@@ -263,11 +262,11 @@ def test_ram_that_is_missing_is_said(told: Any) -> None:
 
 def test_a_detectors_batch_follows_the_size_of_pictures(told: Any) -> None:
     by_size = {
-        size: told(f"detection-train --hw rtx2080 --set imgsz={size}") for size in (320, 480, 640, 800)
+        size: told(f"detect-train --hw rtx2080 --set imgsz={size}") for size in (320, 480, 640, 800)
     }
     assert {size: found["batch"] for size, found in by_size.items()} == {320: 32, 480: 24, 640: 16, 800: 8}
     assert all(found["fits"] for found in by_size.values())
-    measured = told("detection-train --hw rtx2080 --gpus 16 --cores 256 --set step_ms=200 --set scaling=0.85")
+    measured = told("detect-train --hw rtx2080 --gpus 16 --cores 256 --set step_ms=200 --set scaling=0.85")
     steps = 4 * 100  # of 256 pictures, in 100 epochs
     assert measured["time_items_s"]["training"][0] == pytest.approx(steps * 0.2 / 0.85 + 100, rel=0.01)
 
@@ -300,7 +299,7 @@ def test_a_page_for_people_says_what_would_fit(plan: Any) -> None:
         ("pcb-train --hw a900", "--hw a900: there are a10, a100"),
         ("pcb-train --hw a800 --set rnak=8", "did you mean rank?"),
         ("pcb-train --hw a800 --gpus 0", "is no number of GPUs"),
-        ("detection-train --hw t4 --model qwen3-vl-8b", "takes no --model"),
+        ("detect-train --hw t4 --model qwen3-vl-8b", "takes no --model"),
         ("ghost-probing --hw a100 --engine qwen --model videochat2-hd", "does not take videochat2-hd"),
     ],
 )

@@ -48,7 +48,7 @@ class ClassificationParams(Params):
 
 
 class ClassificationTrain(Work[ClassificationParams]):
-    name = "classification-train"
+    name = "classify-train"
     about = "fine-tune a vision language model to classify pictures, on several cards"
     params_type = ClassificationParams
     model: ClassVar[str | None] = "qwen2.5-vl-7b"

@@ -59,7 +59,7 @@ class DetectionParams(Params):
 
 
 class DetectionTrain(Work[DetectionParams]):
-    name = "detection-train"
+    name = "detect-train"
     about = "train YOLO11n on one or many cards"
     params_type = DetectionParams
     most: ClassVar[int] = 128
@@ -142,7 +142,7 @@ class ExportParams(Params):
 
 
 class DetectionExport(Work[ExportParams]):
-    name = "detection-export"
+    name = "detect-export"
     about = "export a trained detector to ONNX or TensorRT"
     params_type = ExportParams
     most = 1

@@ -16,9 +16,9 @@ KINDS = {
     "pcb-merge": "pcb:PcbMerge",
     "pcb-quantise": "pcb:PcbQuantise",
     "pcb-inspect": "pcb:PcbInspect",
-    "detection-train": "detection:DetectionTrain",
-    "detection-export": "detection:DetectionExport",
-    "classification-train": "classification:ClassificationTrain",
+    "detect-train": "detection:DetectionTrain",
+    "detect-export": "detection:DetectionExport",
+    "classify-train": "classification:ClassificationTrain",
     "mlp-train": "nets:MlpTrain",
 }
 
