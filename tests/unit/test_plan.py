@@ -261,9 +261,7 @@ def test_ram_that_is_missing_is_said(told: Any) -> None:
 
 
 def test_a_detectors_batch_follows_the_size_of_pictures(told: Any) -> None:
-    by_size = {
-        size: told(f"detect-train --hw rtx2080 --set imgsz={size}") for size in (320, 480, 640, 800)
-    }
+    by_size = {size: told(f"detect-train --hw rtx2080 --set imgsz={size}") for size in (320, 480, 640, 800)}
     assert {size: found["batch"] for size, found in by_size.items()} == {320: 32, 480: 24, 640: 16, 800: 8}
     assert all(found["fits"] for found in by_size.values())
     measured = told("detect-train --hw rtx2080 --gpus 16 --cores 256 --set step_ms=200 --set scaling=0.85")
