@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from worker.engines.device import Device, look
+from worker.engines.precision import Precision
 from worker.errors import ItemError, MachineError
 from worker.hardware import gpus
 from worker.jobs.stopping import StopFlag
@@ -160,7 +161,7 @@ def _arguments(
     )
 
 
-def numbers_of(training: Training, device: Device) -> str:
+def numbers_of(training: Training, device: Device) -> Precision:
     """In which numbers products are computed."""
     if training.precision != "auto":
         if training.precision == "bf16" and not device.bf16:
