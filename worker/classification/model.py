@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from worker import models
-from worker.engines import checkpoint, flops, loading
+from worker.engines import checkpoint, loading
 from worker.engines.attention import Wanted as Kernels
 from worker.engines.choice import Choice
 from worker.engines.device import look
@@ -173,9 +173,3 @@ class Reader:
             "image_grid_thw": torch.tensor([self.grid] * len(pictures)),
             "pixel_values": self.sight.patches(frames),
         }
-
-    def flops(self, config: Any) -> float:
-        """Of one picture, forward: the head of words is not there."""
-        text = config.text_config
-        words = 2 * text.hidden_size * (text.vocab_size - config.num_labels)
-        return flops.prefill(config, len(self.ids), self.grid) - float(words)

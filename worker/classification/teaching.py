@@ -25,6 +25,7 @@ from worker.planning import known
 from worker.planning.memory import Lesson
 from worker.training import fitting
 from worker.training.adapters import FILE, Adapter, Base
+from worker.training.flops import Learning
 from worker.training.record import METRICS
 from worker.training.record import read as read_record
 from worker.training.settings import DeepSpeed
@@ -81,6 +82,7 @@ class Teaching:
             reader,
             [Pictures(rows, self.classes, reader.side) for rows in self.train.values()],
             {name: Pictures(rows, self.classes, reader.side) for name, rows in self.tests.items()},
+            Learning.of(training),
         )
 
     def told(self, done: Trained) -> dict[str, Json]:

@@ -1,5 +1,5 @@
-"""Small matrices that learn beside large ones that stay as they were: LoRA, over a base of whole numbers or of
-four bits. What is saved is what learns, and it is refused where it does not fit."""
+"""Small matrices that learn beside large ones that stay as they were: LoRA, over a base of 16 or of four
+bits. What is saved is what learns, and it is refused where it does not fit."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def _train(make: Callable[[], Course], training: Training, monitor: Monitor, run
     set_seed(training.seed)  # what is made new, such as a head, is made alike everywhere
     course = make()
     if training.gradient_checkpointing:
-        course.model.gradient_checkpointing_enable({"use_reentrant": False})
+        course.compute_again()
     record = Record(run.workspace.folder / "record", monitor, run.name, found.folder if found else None)
     standing = record.standing
     every = monitor.all_freq
