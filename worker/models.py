@@ -170,6 +170,12 @@ def _choice(store: Store, recipe: Recipe | Screen, engines: Mapping[str, str], f
     return Choice(recipe.engine, recipe.model, recipe.revision, lies)
 
 
+def lying(model: str, revision: str, place: str | None) -> Path:
+    """Where this machine has the folder of a model that something else stands upon; `place`: where another
+    had it."""
+    return _snapshot(model, revision) if hub.is_commit(revision) else _found(model, revision, place)
+
+
 def _fetched(store: Store, model: str, revision: str, folder: Path) -> Path:
     file = folder / f"{revision.removeprefix(HASH)}{Path(model).suffix}"
     if not file.exists():

@@ -16,6 +16,7 @@ from worker.classification.datasets import Pictures, classes_of
 from worker.engines.choice import Choice
 from worker.errors import ItemError, UsageError
 from worker.training.course import Tried
+from worker.training.settings import Training
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("accelerate")
@@ -93,7 +94,7 @@ def test_accuracies_of_all_pictures_weigh_data_sets_by_their_size() -> None:
 @pytest.mark.parametrize("family", tiny_models.FAMILIES)
 def test_the_whole_body_is_moved_and_saved_and_found_again(family: str, tmp_path: Path) -> None:
     base = tiny_models.checkpoint(tmp_path / "base", family)
-    made = model.new(base, ["cat", "dog"], "cpu", "auto", 0).eval()
+    made = model.new(base, ["cat", "dog"], "cpu", Training()).eval()
     whole = tiny_models.vision_language(family).model.state_dict()
     moved = made.model.state_dict()
     assert moved.keys() == whole.keys()
@@ -118,7 +119,7 @@ def test_a_body_with_a_missing_tensor_is_refused(tmp_path: Path) -> None:
     del weights[gone]
     save_file(weights, base / "model.safetensors", {"format": "pt"})
     with pytest.raises(UsageError, match=r"1 missing .*up_proj"):
-        model.new(base, ["cat", "dog"], "cpu", "auto", 0)
+        model.new(base, ["cat", "dog"], "cpu", Training())
 
 
 def test_a_model_that_writes_is_refused_as_a_classifier_whose_body_would_be_random(tmp_path: Path) -> None:

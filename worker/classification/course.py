@@ -11,16 +11,21 @@ from worker.classification.datasets import Pictures
 from worker.classification.model import Reader
 from worker.media.rgb import Rgb
 from worker.training.course import Course, Tried
+from worker.training.flops import Learning, sample
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 BEST_BY = "overall_accuracy"
-_BACKWARD = 2
-"""times as much as forward"""
 
 
-def course(model: Any, reader: Reader, train: Sequence[Pictures], tests: Mapping[str, Pictures]) -> Course:
+def course(
+    model: Any,
+    reader: Reader,
+    train: Sequence[Pictures],
+    tests: Mapping[str, Pictures],
+    learning: Learning,
+) -> Course:
     from torch.utils.data import ConcatDataset
 
     def collate(samples: Sequence[tuple[Rgb, int]]) -> Mapping[str, Any]:
@@ -39,7 +44,7 @@ def course(model: Any, reader: Reader, train: Sequence[Pictures], tests: Mapping
         loss,
         measure,
         BEST_BY,
-        flops=(1 + _BACKWARD) * reader.flops(model.config),
+        flops=sample(model.config, len(reader.ids), reader.grid, model.config.num_labels, learning),
     )
 
 

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from worker.engines import flops, loading
+from worker import models
+from worker.engines import checkpoint, loading
 from worker.engines.attention import Wanted as Kernels
 from worker.engines.choice import Choice
+from worker.engines.device import look
 from worker.engines.precision import Wanted as Numbers
+from worker.engines.quantisation import Wanted as Quantise
 from worker.engines.qwen_sight import Sight
 from worker.media.rgb import Rgb
+from worker.training import adapters
+from worker.training.adapters import Adapter
+from worker.training.core import numbers_of
+from worker.training.settings import Training
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,38 +30,28 @@ if TYPE_CHECKING:
 IMAGE = "<|image_pad|>"
 LOOK = "classifier.json"
 """beside the weights: how pictures are shown to the model"""
+HEAD = ("score",)
+"""what learns besides adapters"""
 _STATES = {"qwen2_5_vl": "Qwen2_5_VLPreTrainedModel", "qwen3_vl": "Qwen3VLPreTrainedModel"}
 
 
-def new(folder: Path, classes: Sequence[str], device: str, kernels: Kernels, seed: int) -> Any:
-    """The body of a pretrained one, in 32 bits.
+def new(folder: Path, classes: Sequence[str], device: str, training: Training) -> Any:
+    """The body of a pretrained one: in 32 bits if all of it learns, else in those that it computes in.
 
     It is loaded as the model that writes, and moved over: loaded as a classifier, its body would be left
     random where names differ, with no more than a word about it."""
     import torch
 
-    Sight.of(folder)  # refuses other families
-    choice = Choice("classifier", folder.name, file=folder)
-    loaded = loading.load(
-        choice,
-        device,
-        architectures="AutoModelForImageTextToText",
-        wanted_numbers="fp32",
-        wanted_kernels=kernels,
-    ).model
-    config = loaded.config
-    config.id2label = dict(enumerate(classes))
-    config.label2id = {name: number for number, name in enumerate(classes)}
-    text = config.get_text_config()
-    if text.pad_token_id is None:
-        text.pad_token_id = text.eos_token_id if isinstance(text.eos_token_id, int) else 0
-    with torch.device("meta"):
-        made = _kind(config.model_type)(config)
-    head = torch.empty(len(classes), text.hidden_size)
-    head.normal_(0, 0.02, generator=torch.Generator().manual_seed(seed))
-    made.model = loaded.model
-    made.score.weight = torch.nn.Parameter(head.to(next(loaded.parameters()).device))
-    return made.requires_grad_(True)
+    numbers: Numbers = "fp32" if training.method == "full" else numbers_of(training, next(look(device)))
+    kernels: Kernels = "auto" if training.memory_efficient_attention else "eager"
+    quantise: Quantise = "nf4" if training.method == "qlora" else "none"
+    made = _made(folder, classes, device, quantise, numbers, kernels).model
+    head = torch.empty(made.score.weight.shape)
+    head.normal_(0, 0.02, generator=torch.Generator().manual_seed(training.seed))
+    made.score.weight.data = head.to(made.score.weight.device)
+    if training.method == "full":
+        return made.requires_grad_(True)
+    return adapters.attach(made, training.lora, HEAD)
 
 
 def trained(choice: Choice, device: str, numbers: Numbers | None = None) -> loading.Loaded:
@@ -62,11 +60,61 @@ def trained(choice: Choice, device: str, numbers: Numbers | None = None) -> load
 
     assert choice.file
     family = Sight.of(choice.file).family
+    if adapter := Adapter.read(choice.file):
+        return _adapted(choice.file, adapter, device, numbers)
     config = transformers.AutoConfig.for_model(family)
     transformers.AutoModelForSequenceClassification.register(type(config), _kind(family), exist_ok=True)
     return loading.load(
         choice, device, architectures="AutoModelForSequenceClassification", wanted_numbers=numbers
     )
+
+
+def _adapted(folder: Path, adapter: Adapter, device: str, numbers: Numbers | None) -> loading.Loaded:
+    """Beside the base that was trained with, in the form that it had then."""
+    base = models.lying(adapter.base.name, adapter.base.revision, adapter.base.place)
+    told = checkpoint.config(folder)["id2label"]
+    classes = [told[str(number)] for number in range(len(told))]
+    quantise: Quantise = "nf4" if adapter.method == "qlora" else "none"
+    loaded = _made(base, classes, device, quantise, numbers, None)
+    adapters.load(adapters.attach(loaded.model, adapter.lora, HEAD), folder)
+    adapters.settle(loaded.model)
+    return loaded
+
+
+def _made(
+    folder: Path,
+    classes: Sequence[str],
+    device: str,
+    quantise: Quantise,
+    numbers: Numbers | None,
+    kernels: Kernels | None,
+) -> loading.Loaded:
+    """With a head that has no numbers yet."""
+    import torch
+
+    Sight.of(folder)  # refuses other families
+    loaded = loading.load(
+        Choice("classifier", folder.name, file=folder),
+        device,
+        architectures="AutoModelForImageTextToText",
+        quantise=quantise,
+        wanted_numbers=numbers,
+        wanted_kernels=kernels,
+    )
+    config = loaded.model.config
+    config.id2label = dict(enumerate(classes))
+    config.label2id = {name: number for number, name in enumerate(classes)}
+    text = config.get_text_config()
+    if text.pad_token_id is None:
+        text.pad_token_id = text.eos_token_id if isinstance(text.eos_token_id, int) else 0
+    with torch.device("meta"):
+        made = _kind(config.model_type)(config)
+    made.model = loaded.model.model
+    where = next(loaded.model.parameters()).device
+    made.score.weight = torch.nn.Parameter(
+        torch.full((len(classes), text.hidden_size), math.nan, device=where)
+    )
+    return replace(loaded, model=made)
 
 
 def _kind(family: str) -> Any:
@@ -125,9 +173,3 @@ class Reader:
             "image_grid_thw": torch.tensor([self.grid] * len(pictures)),
             "pixel_values": self.sight.patches(frames),
         }
-
-    def flops(self, config: Any) -> float:
-        """Of one picture, forward: the head of words is not there."""
-        text = config.text_config
-        words = 2 * text.hidden_size * (text.vocab_size - config.num_labels)
-        return flops.prefill(config, len(self.ids), self.grid) - float(words)

@@ -16,7 +16,7 @@ from worker.classification.course import BEST_BY, course
 from worker.classification.datasets import Labelled, Pictures, classes_of, read
 from worker.classification.model import LOOK, Reader
 from worker.classification.settings import Classification, require_sets
-from worker.engines import hub
+from worker.engines import checkpoint, hub
 from worker.engines.device import look
 from worker.errors import ItemError
 from worker.items import Json
@@ -24,6 +24,8 @@ from worker.jobs.workspace import Workspace
 from worker.planning import known
 from worker.planning.memory import Lesson
 from worker.training import fitting
+from worker.training.adapters import FILE, Adapter, Base
+from worker.training.flops import Learning
 from worker.training.record import METRICS
 from worker.training.record import read as read_record
 from worker.training.settings import DeepSpeed
@@ -74,18 +76,13 @@ class Teaching:
 
     def course(self) -> Course:
         reader, training = self._reader(), self.settings.training
-        made = model.new(
-            self.base,
-            self.classes,
-            self.device,
-            "auto" if training.memory_efficient_attention else "eager",
-            training.seed,
-        )
+        made = model.new(self.base, self.classes, self.device, training)
         return course(
             made,
             reader,
             [Pictures(rows, self.classes, reader.side) for rows in self.train.values()],
             {name: Pictures(rows, self.classes, reader.side) for name, rows in self.tests.items()},
+            Learning.of(training),
         )
 
     def told(self, done: Trained) -> dict[str, Json]:
@@ -114,6 +111,17 @@ class Teaching:
         file.write_text(json.dumps({"prompt": chosen.prompt, "pixels": chosen.pixels}) + "\n")
         return file
 
+    def adapter(self) -> Adapter | None:
+        """What was trained is no use without its base: which one that is travels with it."""
+        training, name = self.settings.training, self.settings.model.pretrained_name
+        if training.method == "full":
+            return None
+        if self.base.parent.name == "snapshots":
+            base = Base(name, self.base.name, str(self.base))
+        else:
+            base = Base(self.base.name, checkpoint.tree(self.base), str(self.base))
+        return Adapter(base, training.method, training.lora)
+
     def _reader(self) -> Reader:
         return Reader.of(self.base, self.settings.model.prompt, self.settings.model.pixels)
 
@@ -126,6 +134,8 @@ def publish(done: Trained, teaching: Teaching, workspace: Workspace) -> None:
         for file in sorted(teaching.base.glob(pattern)):
             workspace.publish(file.name, file)
     workspace.publish(LOOK, teaching.look_file(workspace.folder))
+    if adapter := teaching.adapter():
+        workspace.publish(FILE, adapter.write(workspace.folder))
     files = dict(done.record.files())
     workspace.publish(METRICS, files[METRICS])
     packed = workspace.folder / _ZIP

@@ -18,7 +18,7 @@ from transformers import Trainer, TrainerCallback
 from worker.jobs.stopping import StopFlag
 from worker.jobs.workspace import Workspace
 from worker.tasks.task import Stopped
-from worker.training import chance
+from worker.training import adapters, chance
 from worker.training.course import Course, Tried
 from worker.training.record import Record
 from worker.training.settings import Frequencies
@@ -49,6 +49,18 @@ class Coach(Trainer):  # type: ignore[misc]
         self._course = course
         self._makes_up = bool(self.args.eval_on_start)
         """for an evaluation that was cut short before"""
+
+    def _save(self, output_dir: str | None = None, state_dict: Mapping[str, Any] | None = None) -> None:
+        if not adapters.is_partial(self.model):
+            super()._save(output_dir, state_dict)
+        elif self.args.should_save:
+            adapters.save(self.model, Path(output_dir or self.args.output_dir), state_dict)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if adapters.is_partial(self.model):
+            adapters.load(self.model, Path(resume_from_checkpoint))
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         try:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from worker.engines.device import Device, look
+from worker.engines.precision import Precision
 from worker.errors import ItemError, MachineError
 from worker.hardware import gpus
 from worker.jobs.stopping import StopFlag
@@ -98,7 +99,7 @@ def _train(
     set_seed(training.seed)  # what is made new, such as a head, is made alike everywhere
     course = make()
     if training.gradient_checkpointing:
-        course.model.gradient_checkpointing_enable({"use_reentrant": False})
+        course.compute_again()
     record = Record(
         run.workspace.folder / "record",
         monitor,
@@ -184,7 +185,7 @@ def _arguments(
     )
 
 
-def numbers_of(training: Training, device: Device) -> str:
+def numbers_of(training: Training, device: Device) -> Precision:
     """In which numbers products are computed."""
     if training.precision != "auto":
         if training.precision == "bf16" and not device.bf16:

@@ -32,3 +32,9 @@ class Course:
     """one of these names: higher is better"""
     flops: float
     """of one sample, forward and backward"""
+
+    def compute_again(self) -> None:
+        """What layers computed, for their gradients, instead of keeping it."""
+        self.model.gradient_checkpointing_enable({"use_reentrant": False})
+        # transformers asks for gradients of what goes in, which not even a frozen tower could do without then
+        self.model.disable_input_require_grads()

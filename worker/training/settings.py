@@ -26,7 +26,22 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
 
+class Lora(Section):
+    """Adapters: beside a matrix two thin ones learn, and their product is added."""
+
+    rank: int = Field(default=16, ge=1)
+    """how thin"""
+    alpha: int = Field(default=32, ge=1)
+    """their product counts alpha / rank times"""
+    dropout: float = Field(default=0.05, ge=0, lt=1)
+    targets: Literal["language", "all"] = "language"
+    """beside the matrices of the language model's layers; all: of what sees too"""
+
+
 class Training(Section):
+    method: Literal["full", "lora", "qlora"] = "full"
+    """lora: adapters learn and the model stays as it was; qlora: it has four bits besides (NF4)"""
+    lora: Lora = Lora()
     num_epochs: float = Field(default=3.0, gt=0)
     max_steps: int = Field(default=0, ge=0)
     """0: as many as the epochs make"""
