@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 import json
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from worker.jobs.stopping import StopFlag
 from worker.jobs.workspace import Checkpoint, Workspace
 from worker.tasks.task import Stopped
 from worker.training.batches import halved, out_of_memory
-from worker.training.record import Record
+from worker.training.record import RECORD, Record
 from worker.training.settings import Monitor, Training
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ class Run:
     device: str
     name: str
     """of the item: W&B's run is called so"""
+    beside: Mapping[str, str] = field(default_factory=dict)
+    """small files that the record has from the beginning: their names, and what stands in them"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,9 @@ def _train(make: Callable[[], Course], training: Training, monitor: Monitor, run
     course = make()
     if training.gradient_checkpointing:
         course.model.gradient_checkpointing_enable({"use_reentrant": False})
-    record = Record(run.workspace.folder / "record", monitor, run.name, found.folder if found else None)
+    record = Record(run.workspace.folder / RECORD, monitor, run.name, found.folder if found else None)
+    for name, text in run.beside.items():
+        record.put(name, text)
     standing = record.standing
     every = monitor.all_freq
     is_due = found is not None and found.step % every.eval_log_freq == 0 and standing.evaluated != found.step

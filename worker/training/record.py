@@ -14,6 +14,8 @@ from worker.training.settings import Monitor
 
 log = logging.getLogger(__name__)
 
+RECORD = "record"
+"""the folder, also in a checkpoint"""
 METRICS = "metrics.jsonl"
 _STANDING = "standing.json"
 _EVENTS = "tensorboard"
@@ -53,6 +55,10 @@ class Record:
                 self._events.add_scalar(name, one, step)
         if self._run:
             self._run.log(numbers, step=step)
+
+    def put(self, name: str, text: str) -> None:
+        """A file that is part of it."""
+        (self._folder / name).write_text(text, encoding="utf-8")
 
     def save(self, into: Path) -> None:
         """Into a checkpoint."""
