@@ -113,7 +113,8 @@ clean: ## remove what setup and the tests made; answers stay
 	@$(PIP) --no-deps -r env/locks/bench.txt
 	@touch $@
 
-.venv/dev.stamp: env/locks/dev.txt .venv/core.stamp
+.venv/dev.stamp: env/locks/dev.txt env/locks/deepspeed.txt .venv/core.stamp
 	@echo "Adding the tools of developers to .venv"
 	@$(PIP) -r env/locks/dev.txt
+	@DS_BUILD_OPS=0 $(PIP) --no-deps --no-build-isolation -r env/locks/deepspeed.txt # its builder asks for torch
 	@touch $@

@@ -30,12 +30,13 @@ def stack_of(lock: str) -> Stack:
 
 
 def _worker(stack: Stack) -> list[str]:
-    models = [] if stack is CPU else _extra("vlm", without=("torch", *stack.packages))
+    models = () if stack is CPU else ("vlm", "training", "wandb")
+    told = {one for name in models for one in _extra(name, without=("torch", *stack.packages))}
     return [
         *_project(),
         *_extra("detector"),
         *_extra("openai"),
-        *models,
+        *told,
         *_torch(stack),
         *_pins(stack.packages),
     ]

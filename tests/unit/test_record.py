@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,16 +44,62 @@ def test_tensorboard_reads_the_same_names(tmp_path: Path) -> None:
     assert found.Tags()["scalars"] == ["eval/overall_accuracy"]
 
 
-def test_a_run_of_wandb_goes_on_under_its_id_without_a_network(tmp_path: Path) -> None:
+def test_a_killed_training_leaves_no_step_twice_in_tensorboard(tmp_path: Path) -> None:
+    events = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="tensorboard is not installed"
+    )
+    second = killed_and_resumed(tmp_path, Monitor())
+    (file,) = (file for name, file in second.files() if name.startswith("tensorboard/"))
+    found = events.EventAccumulator(str(file)).Reload()
+    assert [(one.step, one.value) for one in found.Scalars("training/loss")] == [(1, 2.0), (2, 1.5), (3, 0.5)]
+
+
+def test_a_run_of_wandb_goes_on_under_its_id_with_each_step_once_and_no_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("wandb", reason="wandb is not installed")
-    offline = Monitor(tensorboard=False, wandb="offline")
-    first = Record(tmp_path / "a" / "record", offline, "feed", None)
+    secret = "0123456789abcdef" * 2 + "deadbeef"
+    monkeypatch.setenv("WANDB_API_KEY", secret)
+    second = killed_and_resumed(tmp_path, Monitor(tensorboard=False, wandb="offline"))
+    (run,) = (file for name, file in second.files() if name.endswith(".wandb"))
+    assert run.name == "run-feed.wandb"
+    assert [(row["_step"], row["training/loss"]) for row in history(run)] == [(1, 2.0), (2, 1.5), (3, 0.5)]
+    kept = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert not [file for file in kept if secret.encode() in file.read_bytes()]
+    assert secret not in "".join(capfd.readouterr())
+
+
+def killed_and_resumed(folder: Path, monitor: Monitor) -> Record:
+    """A checkpoint at step 1, death behind step 2, and another that goes on to step 3."""
+    first = Record(folder / "a" / "record", monitor, "feed", None)
     first.write(1, {"training/loss": 2.0})
-    (tmp_path / "checkpoint").mkdir()
-    first.save(tmp_path / "checkpoint")
-    first.close()
-    second = Record(tmp_path / "b" / "record", offline, "another", tmp_path / "checkpoint")
-    second.write(2, {"training/loss": 1.0})
+    (folder / "checkpoint").mkdir()
+    first.save(folder / "checkpoint")
+    first.write(2, {"training/loss": 1.0})
+    first.close()  # what it has written by then is not read again
+    second = Record(folder / "b" / "record", monitor, "another", folder / "checkpoint")
+    second.write(2, {"training/loss": 1.5})
+    second.write(3, {"training/loss": 0.5})
     second.close()
-    kept = {name for name, _ in second.files() if name.endswith(".wandb")}
-    assert {Path(name).name for name in kept} == {"run-feed.wandb"}
+    return second
+
+
+def history(file: Path) -> list[dict[str, Any]]:
+    """What W&B's file holds: records of protobuf in blocks of 32 KiB, as LevelDB's log has them."""
+    from wandb.proto.wandb_internal_pb2 import Record as Told
+
+    data, at, rows, torn = file.read_bytes(), 7, [], b""
+    while at + 7 <= len(data):
+        if (left := 32768 - at % 32768) < 7:
+            at += left
+            continue
+        length, kind = struct.unpack_from("<HB", data, at + 4)
+        torn += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # whole, or the last piece
+            told, torn = Told.FromString(torn), b""
+            items = told.history.item
+            rows += [{one.key or one.nested_key[0]: json.loads(one.value_json) for one in items}] * bool(
+                items
+            )
+    return rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -29,12 +30,14 @@ class Labelled:
     name: str
     label: str
     open: Callable[[], Image.Image]
+    wrong: str = ""
+    """it is of no use, and why"""
 
 
-def read(place: Path) -> list[Labelled]:
-    """In an order that depends on nothing but their names."""
+def read(place: Path, root: Path | None = None) -> list[Labelled]:
+    """In an order that depends on nothing but their names. `root`: of the files that a CSV names."""
     if place.suffix == ".csv" and place.is_file():
-        found = [*_csv(place)]
+        found = [*_csv(place, root or place.parent)]
     elif _saved(place):
         found = [*_hugging_face(place)]
     elif place.is_dir():
@@ -48,14 +51,13 @@ def read(place: Path) -> list[Labelled]:
 
 def classes_of(rows: Mapping[str, Sequence[Labelled]], given: Sequence[str], count: int | None) -> list[str]:
     """Their names, in the order that the model's head has them."""
-    found = sorted({one.label for some in rows.values() for one in some})
-    classes = list(given) or found
-    if foreign := sorted(set(found) - set(classes)):
-        raise ItemError(
-            NO_DATA, f"{len(foreign)} classes of the data sets are not among those given: {foreign[0]}"
-        )
+    counts = Counter(one.label for some in rows.values() for one in some if not one.wrong)
+    classes = list(given) or sorted(counts)
     if count not in (None, len(classes)):
-        raise ItemError(NO_DATA, f"num_labels is {count}, and there are {len(classes)} classes")
+        few = ", ".join(name for name, _ in counts.most_common()[:-4:-1])
+        raise ItemError(
+            NO_DATA, f"num_labels is {count}, and there are {len(classes)} classes; the rarest are {few}"
+        )
     if len(classes) < 2:
         raise ItemError(NO_DATA, "there is one class alone: nothing can be told apart")
     return classes
@@ -91,7 +93,7 @@ def _folders(place: Path) -> Iterator[Labelled]:
                 yield Labelled(file.relative_to(place).as_posix(), folder.name, partial(opened, file))
 
 
-def _csv(place: Path) -> Iterator[Labelled]:
+def _csv(place: Path, root: Path) -> Iterator[Labelled]:
     with place.open(encoding="utf-8-sig", newline="") as lines:
         table = csv.DictReader(lines)
         names = table.fieldnames or ()
@@ -101,8 +103,21 @@ def _csv(place: Path) -> Iterator[Labelled]:
             raise ItemError(
                 NO_DATA, f"{place} needs a column {' or '.join(_FILES)}, and one {' or '.join(_LABELS)}"
             )
-        for row in table:
-            yield Labelled(row[file], row[label], partial(opened, place.parent / row[file]))
+        whole = root.resolve()
+        for number, row in enumerate(table, 2):
+            name, said = row[file] or f"line {number}", row[label] or ""
+            yield Labelled(
+                name, said, partial(opened, root / name), _wrong(root / name, whole, row[file], said)
+            )
+
+
+def _wrong(path: Path, root: Path, name: str | None, label: str) -> str:
+    if not name or not label:
+        return "no-class" if name else "no-name"
+    try:
+        return "" if path.resolve().is_relative_to(root) else "outside-root"
+    except (RuntimeError, ValueError):  # links in a circle, a byte that no name has
+        return "unreadable"
 
 
 def _saved(place: Path) -> bool:

@@ -29,6 +29,8 @@ class Model(Section):
 class Split(Section):
     train: Path
     test: Path
+    root: Path | None = None
+    """of the files that a CSV names; none of them may lie elsewhere. None: the CSV's own folder"""
 
 
 class Classification(Section):
@@ -36,6 +38,8 @@ class Classification(Section):
     training: Training = Training()
     monitor: Monitor = Monitor()
     datasets: Mapping[str, Split] = {}
+    left_out_most: float = Field(default=1 / 3, ge=0, le=1)
+    """the share of a data set's pictures that may be of no use; beyond it nothing is trained"""
 
     @model_validator(mode="before")
     @classmethod

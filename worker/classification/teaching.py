@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zipfile import ZIP_DEFLATED, ZipFile
 
-from worker.classification import model
+from worker.classification import inspection, model
 from worker.classification.course import BEST_BY, course
 from worker.classification.datasets import Labelled, Pictures, classes_of, read
+from worker.classification.inspection import LEFT_OUT, TEST, TRAIN
 from worker.classification.model import LOOK, Reader
 from worker.classification.settings import Classification, require_sets
 from worker.engines import checkpoint, hub
@@ -26,7 +27,7 @@ from worker.planning.memory import Lesson
 from worker.training import fitting
 from worker.training.adapters import FILE, Adapter, Base
 from worker.training.flops import Learning
-from worker.training.record import METRICS
+from worker.training.record import METRICS, RECORD
 from worker.training.record import read as read_record
 from worker.training.settings import DeepSpeed
 from worker.training.settings import read as read_settings
@@ -50,6 +51,8 @@ class Teaching:
     tests: Mapping[str, Sequence[Labelled]]
     classes: list[str]
     device: str
+    left_out: str | None = None
+    """a table of what is of no use; None: nobody has looked"""
 
     @classmethod
     def of(cls, file: Path, data: str, deepspeed: str, device: str) -> Teaching:
@@ -57,8 +60,9 @@ class Teaching:
         if deepspeed:
             settings = _with(DeepSpeed.read(beside / deepspeed), settings)
         sets = require_sets(settings, data)
-        train = {name: read(beside / one.train) for name, one in sets.items()}
-        tests = {name: read(beside / one.test) for name, one in sets.items()}
+        roots = {name: one.root and beside / one.root for name, one in sets.items()}
+        train = {name: read(beside / one.train, roots[name]) for name, one in sets.items()}
+        tests = {name: read(beside / one.test, roots[name]) for name, one in sets.items()}
         every = {
             f"{part} {name}": rows
             for part, some in (("train", train), ("test", tests))
@@ -73,6 +77,30 @@ class Teaching:
         high, wide = reader.grid[1:]
         lesson = Lesson(1, len(reader.ids), high * wide, len(self.classes), training.gradient_checkpointing)
         fitting.require(known.of_folder(self.base), lesson, next(look(self.device)), folder)
+
+    def inspected(self, before: Path | None, alive: Callable[[], None]) -> Teaching:
+        """Without what is of no use. `before`: a checkpoint, whose holder has looked already."""
+        sets = {(TRAIN, name): rows for name, rows in self.train.items()}
+        sets |= {(TEST, name): rows for name, rows in self.tests.items()}
+        told = before and before / RECORD / LEFT_OUT
+        if told and told.is_file():
+            out = inspection.read(told.read_text(encoding="utf-8"))
+        else:
+            out = inspection.look(sets, self.classes, alive)
+            inspection.require_most(sets, out, self.settings.left_out_most)
+        kept = inspection.without(sets, out)
+        inspection.tell_empty(kept, self.classes)
+        return replace(
+            self,
+            train={name: kept[TRAIN, name] for name in self.train},
+            tests={name: kept[TEST, name] for name in self.tests},
+            left_out=inspection.written(out),
+        )
+
+    @property
+    def beside(self) -> Mapping[str, str]:
+        """What the record has of it."""
+        return {} if self.left_out is None else {LEFT_OUT: self.left_out}
 
     def course(self) -> Course:
         reader, training = self._reader(), self.settings.training
@@ -101,6 +129,7 @@ class Teaching:
             "pictures": {
                 "train": sum(map(len, self.train.values())),
                 "test": sum(map(len, self.tests.values())),
+                "left_out": len(inspection.read(self.left_out or "")),
             },
         }
 
@@ -137,7 +166,8 @@ def publish(done: Trained, teaching: Teaching, workspace: Workspace) -> None:
     if adapter := teaching.adapter():
         workspace.publish(FILE, adapter.write(workspace.folder))
     files = dict(done.record.files())
-    workspace.publish(METRICS, files[METRICS])
+    for name in (METRICS, *teaching.beside):
+        workspace.publish(name, files[name])
     packed = workspace.folder / _ZIP
     with ZipFile(packed, "w", ZIP_DEFLATED) as archive:
         for name, file in files.items():

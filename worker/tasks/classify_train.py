@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from worker.errors import ItemError
 from worker.items import Answer, Failure, Item, Result
-from worker.tasks.task import JobTask, Params
+from worker.tasks.task import JobTask, Params, Stopped
 
 if TYPE_CHECKING:
     from worker.jobs.stopping import StopFlag
@@ -40,8 +40,16 @@ class ClassifyTrain(JobTask[ClassifyTrainParams]):
         params = self.params_of(item)
         teaching = Teaching.of(item.file, params.data, params.deepspeed_config, self._device)
         teaching.require_room(workspace.folder)
+
+        def alive() -> None:
+            workspace.alive()
+            if stop:
+                raise Stopped
+
+        found = workspace.resume()
+        teaching = teaching.inspected(found.folder if found else None, alive)
         settings = teaching.settings
-        run = Run(workspace, stop, self._device, item.id)
+        run = Run(workspace, stop, self._device, item.id, teaching.beside)
         done = train(teaching.course, settings.training, settings.monitor, run)
         assert done  # in one process
         publish(done, teaching, workspace)

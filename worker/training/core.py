@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 import json
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from worker.jobs.stopping import StopFlag
 from worker.jobs.workspace import Checkpoint, Workspace
 from worker.tasks.task import Stopped
 from worker.training.batches import halved, out_of_memory
-from worker.training.record import Record
+from worker.training.record import RECORD, Record
 from worker.training.settings import Monitor, Training
 from worker.training.world import World, entered
 
@@ -41,6 +41,8 @@ class Run:
     device: str
     name: str
     """of the item: W&B's run is called so"""
+    beside: Mapping[str, str] = field(default_factory=dict)
+    """small files that the record has from the beginning: their names, and what stands in them"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +103,14 @@ def _train(
     if training.gradient_checkpointing:
         course.compute_again()
     record = Record(
-        run.workspace.folder / "record",
+        run.workspace.folder / RECORD,
         monitor,
         run.name,
         found.folder if found else None,
         speaks=world.is_first,
     )
+    for name, text in run.beside.items():
+        record.put(name, text)
     standing = record.standing
     every = monitor.all_freq
     is_due = found is not None and found.step % every.eval_log_freq == 0 and standing.evaluated != found.step

@@ -1,4 +1,7 @@
-"""What a training tells of itself: metrics.jsonl, TensorBoard, W&B. It goes on where a checkpoint left it."""
+"""What a training tells of itself: metrics.jsonl, TensorBoard, W&B. It goes on where a checkpoint left it.
+
+A checkpoint has metrics.jsonl alone. The other two are written anew from it at a resume: their writers work
+behind our back, so that what they have on the disk is neither whole nor of any known step."""
 
 from __future__ import annotations
 
@@ -14,9 +17,12 @@ from worker.training.settings import Monitor
 
 log = logging.getLogger(__name__)
 
+RECORD = "record"
+"""the folder, also in a checkpoint"""
 METRICS = "metrics.jsonl"
 _STANDING = "standing.json"
 _EVENTS = "tensorboard"
+_DERIVED = shutil.ignore_patterns(_EVENTS, "wandb")
 
 
 @dataclass(slots=True)
@@ -47,35 +53,48 @@ class Record:
         if not speaks:
             return
         if before and (before / folder.name).is_dir():
-            shutil.copytree(before / folder.name, folder)
+            shutil.copytree(before / folder.name, folder, ignore=_DERIVED)
         folder.mkdir(parents=True, exist_ok=True)
         self._events = _tensorboard(folder / _EVENTS) if monitor.tensorboard else None
         self._run = _wandb(folder, monitor, self.standing.wandb) if monitor.wandb != "off" else None
+        if (folder / METRICS).is_file():
+            for line in read(folder / METRICS):
+                self._pass_on(line.pop("step"), line)
 
     def write(self, step: int, values: Mapping[str, float | str]) -> None:
         if not self._speaks:
             return
         with (self._folder / METRICS).open("a", encoding="utf-8") as lines:
             lines.write(json.dumps({"step": step, **values}) + "\n")
+        self._pass_on(step, values)
+
+    def _pass_on(self, step: int, values: Mapping[str, float | str]) -> None:
         numbers = {name: one for name, one in values.items() if not isinstance(one, str)}
         if self._events:
             for name, one in numbers.items():
                 self._events.add_scalar(name, one, step)
-        if self._run:
+        if self._run and step >= self._run.starting_step:  # a server has what it was told before
             self._run.log(numbers, step=step)
+
+    def put(self, name: str, text: str) -> None:
+        """A file that is part of it."""
+        if not self._speaks:
+            return
+        (self._folder / name).write_text(text, encoding="utf-8")
 
     def save(self, into: Path) -> None:
         """Into a checkpoint."""
-        if self._events:
-            self._events.flush()
         (self._folder / _STANDING).write_text(json.dumps(asdict(self.standing)))
-        shutil.copytree(self._folder, into / self._folder.name, ignore=_links)
+        shutil.copytree(self._folder, into / self._folder.name, ignore=_DERIVED)
 
     def close(self) -> None:
         if self._events:
             self._events.close()
         if self._run:
+            import wandb
+
             self._run.finish()
+            wandb.teardown()  # only then its file is whole
 
     def files(self) -> Iterator[tuple[str, Path]]:
         """With the names that people see."""
@@ -86,11 +105,6 @@ class Record:
 
 def read(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-
-
-def _links(folder: str, names: list[str]) -> set[str]:
-    """W&B points at its latest run and log; a checkpoint keeps files alone."""
-    return {name for name in names if Path(folder, name).is_symlink()}
 
 
 def _tensorboard(folder: Path) -> Any:
@@ -112,6 +126,7 @@ def _wandb(folder: Path, monitor: Monitor, run: str) -> Any:
         project=monitor.wandb_project,
         id=run,
         resume="allow",
+        reinit="finish_previous",  # one that the memory did not suffice for
         mode="online" if monitor.wandb == "online" else "offline",
         dir=str(folder),
     )
