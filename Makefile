@@ -26,7 +26,7 @@ endif
 # as text in a recipe, a quote in them would be the shell's
 export IN QUEUE OUT ENGINE MODEL
 
-.PHONY: help setup run doctor image push weights test test-image check chaos bench bench-video bench-gpu format clean
+.PHONY: help setup run doctor image push weights test test-image check chaos bench bench-video bench-train bench-gpu format clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets and variables
@@ -94,8 +94,11 @@ bench: .venv/bench.stamp ## measure the figures of docs/benchmarks.md here; OF="
 bench-video: ## those of reading films
 	@$(MAKE) --no-print-directory bench OF=video
 
-bench-gpu: ## those of video language models and of plans, on a GPU
-	@$(MAKE) --no-print-directory bench OF="vlm plans"
+bench-train: ## those of training: small on a CPU, of full size on a GPU
+	@$(MAKE) --no-print-directory bench OF=training
+
+bench-gpu: ## those of video language models, of plans and of training, on a GPU
+	@$(MAKE) --no-print-directory bench OF="vlm plans training"
 
 format: .venv/dev.stamp ## put the code into its form
 	.venv/bin/ruff format .

@@ -225,11 +225,8 @@ def taught(family: str, says: str) -> tuple[Any, Any]:
     return model, words
 
 
-def checkpoint(folder: Path, family: str, says: str | None = None, **options: Any) -> Path:
-    """A folder as the hub has them: weights, config, tokenizer, and how pictures are normalised."""
-    model, words = taught(family, says) if says else (vision_language(family, **options), tokenizer())
-    model.save_pretrained(folder)
-    words.save_pretrained(folder)
+def normalisation(folder: Path, family: str) -> None:
+    """How the pixels of pictures become numbers."""
     clip = family == "qwen2_5_vl"
     (folder / "preprocessor_config.json").write_text(
         json.dumps(
@@ -239,6 +236,14 @@ def checkpoint(folder: Path, family: str, says: str | None = None, **options: An
             }
         )
     )
+
+
+def checkpoint(folder: Path, family: str, says: str | None = None, **options: Any) -> Path:
+    """A folder as the hub has them: weights, config, tokenizer, and how pictures are normalised."""
+    model, words = taught(family, says) if says else (vision_language(family, **options), tokenizer())
+    model.save_pretrained(folder)
+    words.save_pretrained(folder)
+    normalisation(folder, family)
     return folder
 
 

@@ -32,6 +32,7 @@ MEASUREMENTS = {
     "pcb": (),
     "vlm": (),
     "plans": (),
+    "training": (),
     "gpus": (),
     "million": ("1000000",),
 }

@@ -27,21 +27,26 @@ class Duration(click.ParamType[float]):
         return float(found[1]) * UNITS[found[2]]
 
 
-class Batch(click.ParamType[int | None]):
-    """A number, or auto."""
+class NumberOr(click.ParamType[int | None]):
+    """A number from 1; None: the word that stands for all that is left to us."""
 
-    name = "n|auto"
+    def __init__(self, word: str, what: str) -> None:
+        self.name = f"n|{word}"
+        self._word, self._what = word, what
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
-        if value == "auto" or value is None:
+        if value == self._word or value is None:
             return None
         try:
             number = int(value)
         except ValueError:
             number = 0
         if number < 1:
-            self.fail(f"{value!r} is not a batch; write a number from 1, or auto", param, ctx)
+            self.fail(f"{value!r} is no {self._what}; write one from 1, or {self._word}", param, ctx)
         return number
+
+
+BATCH = NumberOr("auto", "number of samples")
 
 
 def recipe_options(required: bool) -> Callable[[F], F]:

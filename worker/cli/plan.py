@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from worker.cli.options import Batch, settings_of
+from worker.cli.options import BATCH, NumberOr, settings_of
 
 if TYPE_CHECKING:
     from worker.planning.machine import Machine
@@ -31,35 +31,24 @@ class Amount(click.FloatRange):
         return amount
 
 
-class Gpus(click.ParamType[int | None]):
-    """A number; None: all of this machine."""
-
-    name = "n|all"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
-        if value == "all" or value is None:
-            return None
-        try:
-            number = int(value)
-        except ValueError:
-            number = 0
-        if number < 1:
-            self.fail(f"{value!r} is no number of GPUs; write one from 1, or all", param, ctx)
-        return number
-
-
 @click.command()
 @click.argument("task", required=False)
 @click.option("--engine", help="which kind of model answers")
 @click.option("--model", help="a model that plans know, or the folder of one")
 @click.option("--hw", metavar="NAME", help="the machine: the name of its profile")
-@click.option("--gpus", type=Gpus(), default="1", show_default=True, help="how many of its GPUs")
+@click.option(
+    "--gpus",
+    type=NumberOr("all", "number of GPUs"),
+    default="1",
+    show_default=True,
+    help="how many of its GPUs",
+)
 @click.option("--gpu-memory", type=Amount(), metavar="GB", help="of a card, as it is sold")
 @click.option(
     "--items", type=click.IntRange(0), help="clips, boards or pictures  [default: as in the reference]"
 )
 @click.option("--seconds-per-clip", type=Amount(), help="how long a clip is")
-@click.option("--batch", type=Batch(), default="auto", show_default=True, help="samples at once on a GPU")
+@click.option("--batch", type=BATCH, default="auto", show_default=True, help="samples at once on a GPU")
 @click.option(
     "--set", "settings", multiple=True, envvar="WORKER_SET", metavar="KEY=VALUE", help="a parameter"
 )

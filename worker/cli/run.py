@@ -21,7 +21,7 @@ import click
 from worker import models, process
 from worker.cli import tell_error
 from worker.cli.enqueue import tell
-from worker.cli.options import Batch, Duration, recipe_options, settings_of
+from worker.cli.options import BATCH, Duration, recipe_options, settings_of
 from worker.clock import Clock
 from worker.crew import Crew, divide, together
 from worker.engines import trust
@@ -61,9 +61,7 @@ log = logging.getLogger(__name__)
 @click.option("--workers", type=click.IntRange(1), help="workers on this machine  [default: 1, or one a GPU]")
 @click.option("--gpus", metavar="all|0,1|UUID", help="GPUs to work on, one for each worker in turn")
 @click.option("--device", help="what the task computes on  [default: cpu; qwen and videochat2: the only GPU]")
-@click.option(
-    "--batch", type=Batch(), default="auto", show_default=True, help="samples at once on the device"
-)
+@click.option("--batch", type=BATCH, default="auto", show_default=True, help="samples at once on the device")
 @click.option(
     "--allow-code",
     metavar="NAME@REVISION",
