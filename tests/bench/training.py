@@ -165,13 +165,15 @@ def lay_out(scale: Scale, folder: Path) -> None:
 
 def little() -> Any:
     """Large enough that its products count, and not python."""
-    shape = tiny_models.config("qwen2_5_vl")
-    for name, value in (("hidden_size", 256), ("intermediate_size", 704), ("num_hidden_layers", 6)):
-        setattr(shape.text_config, name, value)
-    shape.text_config.rope_parameters["mrope_section"] = [8, 12, 12]
-    for name, value in (("hidden_size", 256), ("intermediate_size", 512), ("out_hidden_size", 256)):
-        setattr(shape.vision_config, name, value)
-    return shape
+    told = tiny_models.config("qwen2_5_vl").to_dict()
+    text, eye = told["text_config"], told["vision_config"]
+    text |= {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 6}
+    text["rope_parameters"] |= {"mrope_section": [8, 12, 12]}
+    del text["layer_types"]
+    eye |= {"hidden_size": 256, "intermediate_size": 512, "out_hidden_size": 256}
+    from transformers import AutoConfig
+
+    return AutoConfig.for_model(**told)
 
 
 def apart(scale: Scale, way: Way, folder: Path) -> dict[str, Any]:
@@ -192,7 +194,10 @@ def apart(scale: Scale, way: Way, folder: Path) -> dict[str, Any]:
     )
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
-        raise RuntimeError((done.stderr.strip().splitlines() or ["it failed"])[-1])
+        said = [
+            line for line in done.stderr.splitlines() if re.match(r"(\[rank\d+\]: )?\w*(Error|Exit)\b", line)
+        ]
+        raise RuntimeError((said or ["it failed"])[-1])
     found: dict[str, Any] = json.loads(lines[-1])
     return found
 
@@ -205,6 +210,7 @@ def one(scale: Scale, way: Way, folder: Path) -> dict[str, Any] | None:
 
     from worker.classification.course import course
     from worker.classification.model import Reader
+    from worker.training.flops import Learning
 
     reader = Reader.of(folder / "model", "What is in this picture?", scale.pixels)
     rows = Samples(reader.side, scale.batch * scale.steps * way.ranks)
@@ -213,8 +219,10 @@ def one(scale: Scale, way: Way, folder: Path) -> dict[str, Any] | None:
         _CLEAR.write_text("5")  # the highest mark begins anew
     before = 0 if scale.device == "cuda" else _kilobytes("VmRSS")
     made = model(folder / "model", scale, way)
-    brought = course(made, reader, [rows], {"drawn": Samples(reader.side, 1)})  # type: ignore[list-item,dict-item]
-    told = _plain(brought, scale, way) if way.plain else _ours(brought, scale, way)
+    training = settings(scale, way)
+    tests: Any = {"drawn": Samples(reader.side, way.ranks)}
+    brought = course(made, reader, [rows], tests, Learning.of(training))  # type: ignore[list-item]
+    told = _plain(brought, scale, way) if way.plain else _ours(brought, scale, way, training)
     if told is None:
         return None
     if scale.device == "cuda":
@@ -260,15 +268,10 @@ def model(folder: Path, scale: Scale, way: Way) -> Any:
     return adapters.attach(made, Lora(), HEAD) if way.method != "full" else made
 
 
-def _ours(brought: Any, scale: Scale, way: Way) -> dict[str, Any] | None:
-    from worker.jobs.stopping import StopFlag
-    from worker.jobs.workspace import Claim, Workspace
-    from worker.queue.store import open_store
-    from worker.tasks.task import Stopped
-    from worker.training import core, record
-    from worker.training.settings import Frequencies, Monitor, Training
+def settings(scale: Scale, way: Way) -> Any:
+    from worker.training.settings import Training
 
-    training = Training.model_validate(
+    return Training.model_validate(
         {
             "max_steps": 10 * scale.steps if way.ranks == 1 else scale.steps,
             "batch_size": scale.batch,
@@ -281,6 +284,16 @@ def _ours(brought: Any, scale: Scale, way: Way) -> dict[str, Any] | None:
             "learning_rate": 1e-4,
         }
     )
+
+
+def _ours(brought: Any, scale: Scale, way: Way, training: Any) -> dict[str, Any] | None:
+    from worker.jobs.stopping import StopFlag
+    from worker.jobs.workspace import Claim, Workspace
+    from worker.queue.store import open_store
+    from worker.tasks.task import Stopped
+    from worker.training import core, record
+    from worker.training.settings import Frequencies, Monitor
+
     every = Frequencies(training_log_freq=1000, eval_log_freq=10_000, perf_log_freq=scale.steps // 2)
     monitor, stop = Monitor(all_freq=every, tensorboard=False), StopFlag()
     with tempfile.TemporaryDirectory() as scratch:
