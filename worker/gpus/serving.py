@@ -25,7 +25,7 @@ def default_ledger() -> Path:
 
 def open_manager(config: Path | None, cluster: Path | None, ledger: Path | None) -> GpuResourceManager:
     from worker.gpus.described import DescribedCluster
-    from worker.gpus.nvidia import ThisMachine
+    from worker.gpus.here import ThisMachine
 
     read = configuration.load(config)
     inventory = DescribedCluster(cluster, read.gpu_memory_specs) if cluster else ThisMachine()
