@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from worker.gpus.allocation import LEASE_S, Allocation, Request, Strategy
+from worker.gpus.makers import MAKERS
 from worker.gpus.refusals import Reason, Refusal
 from worker.gpus.wanted import MOST, gpu_type
 
@@ -185,13 +186,6 @@ class ErrorTold(BaseModel):
     error: Error
 
 
-VARIABLES = {
-    "nvidia": "CUDA_VISIBLE_DEVICES",
-    "amd": "HIP_VISIBLE_DEVICES",
-    "npu": "ASCEND_RT_VISIBLE_DEVICES",
-}
-
-
 def cards_told(made: Allocation) -> list[CardTold]:
     return [CardTold(node_name=card.node, index=card.index, uuid=card.uuid) for card in made.cards]
 
@@ -251,7 +245,7 @@ def will_do_without(asked: TrainingGPUConfig, refused: Refusal) -> bool:
 
 def _environment(made: Allocation, node: str) -> dict[str, str]:
     here = [card for card in made.cards if card.node == node]
-    variable = VARIABLES.get(here[0].maker, "ZE_AFFINITY_MASK")
+    variable = MAKERS[here[0].maker].variables[0]
     # NVIDIA's are named, for a slice has no number, and numbers depend on who counts
     named = here[0].uuid.startswith(("GPU-", "MIG-"))
     return {variable: ",".join(card.uuid if named else str(card.index) for card in here)}

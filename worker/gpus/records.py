@@ -38,7 +38,7 @@ class Records:
             self._db.executescript(SCHEMA)
             with self.transaction():
                 self._bridge(now, boot)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise MachineError(
                 f"{file}: {error}: is it a ledger of GPUs, on a disk of this machine?"
             ) from error
