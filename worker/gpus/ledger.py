@@ -88,6 +88,11 @@ class Ledger:
         """All free cards: not to be changed."""
         return self._stock.shelves
 
+    @property
+    def capacity(self) -> Mapping[Sort, Shelf]:
+        """All healthy cards, free or not: not to be changed."""
+        return self._capacity.shelves
+
     def utilization(self, node: str) -> Mapping[str, float]:
         return self._loads[node]
 

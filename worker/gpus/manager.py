@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from worker.errors import WorkerError
+from worker.gpus import reports
 from worker.gpus.allocation import Allocation
 from worker.gpus.clerk import Clerk
 from worker.gpus.config import GpuConfig
-from worker.gpus.forms import TrainingGPUConfig
+from worker.gpus.forms import PlanTold, TrainingGPUConfig
 from worker.gpus.inventory import Inventory
 from worker.gpus.ledger import Ledger
 from worker.gpus.refusals import Reason, Refusal
@@ -58,6 +59,16 @@ class GpuResourceManager:
     def allocate(self, asked: TrainingGPUConfig, key: str = "") -> Future[Allocation]:
         self.check_ready()
         return self.clerk.allocate(asked.request(), key, asked.wait_s, asked.less())
+
+    def planned(self, asked: TrainingGPUConfig) -> tuple[TrainingGPUConfig, PlanTold | None]:
+        """As the plan of its task wants it. Takes a moment."""
+        if not asked.task:
+            return asked, None
+        from worker.gpus.planned import settle  # plans know models, and are read when somebody asks
+
+        request = asked.request()
+        sorts = self.ask(lambda ledger: reports.sorts(ledger, request)).result()
+        return settle(asked, sorts) if sorts else (asked, None)  # without such cards there is nothing to plan
 
     def validate(self, asked: TrainingGPUConfig) -> Future[bool]:
         """Free now? Refused if it can never be."""

@@ -9,6 +9,7 @@ from typing import Any
 from worker.gpus.allocation import Request
 from worker.gpus.inventory import Card, load
 from worker.gpus.ledger import Ledger
+from worker.gpus.shares import Sort
 
 Told = dict[str, Any]
 """as the forms describe it; of a thousand nodes too much to validate each time"""
@@ -43,6 +44,17 @@ def available(ledger: Ledger, suiting: Request) -> Iterator[Told]:
                 "memory_per_gpu": memory,
                 "utilization": ledger.utilization(node),
             }
+
+
+def sorts(ledger: Ledger, suiting: Request) -> list[Sort]:
+    """Of all healthy cards, free or not, those that suit."""
+    found = []
+    for sort, shelf in ledger.capacity.items():
+        if suiting.suits(shelf.example):
+            nodes = [len(cards) for node, cards in shelf.nodes.items() if suiting.node in ("", node)]
+            most = sum(nodes) if suiting.spans else max(nodes, default=0)
+            found.append(Sort(sort[1], sort[2], most))
+    return found
 
 
 def monitoring(ledger: Ledger) -> Told:
