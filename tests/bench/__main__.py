@@ -33,6 +33,7 @@ MEASUREMENTS = {
     "vlm": (),
     "plans": (),
     "gpus": (),
+    "gpu_kills": (),
     "million": ("1000000",),
 }
 """each is a module here that prints Markdown, with what it is given"""

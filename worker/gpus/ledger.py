@@ -52,7 +52,12 @@ class Ledger:
         self._loads: Mapping[str, Mapping[str, float]] = {}
         self._version = -1
         self._seen = self._clock.now()
-        self._records = Records(file, self._seen, tenants.boot() if boot is None else boot)
+        self._file = file
+        self._boot = tenants.boot() if boot is None else boot
+        self._inventory = ""
+        self._strange = ""
+        """why this is not our ledger"""
+        self._records = Records(file, self._seen, self._boot)
 
     def close(self) -> None:
         self._records.close()
@@ -67,6 +72,24 @@ class Ledger:
         except BaseException:
             self._version = -1  # what is in memory may be ahead of the file
             raise
+
+    def belong(self, inventory: str) -> None:
+        """To the one that supplies it. It changes hands only while nobody holds anything there."""
+        self._inventory = inventory
+        _, theirs = self._records.keeper()
+        if theirs != inventory and not (theirs and (self.allocations or self.waiting)):
+            self._records.belong_to(inventory)
+        self._strange = self._why_strange()
+        self._refuse_strange()
+
+    def missing(self) -> list[tuple[Allocation, Held]]:
+        """What is held of cards that are no longer here."""
+        return [
+            (one, card)
+            for one in self.allocations.values()
+            for card in one.cards
+            if card.uuid not in self._cards
+        ]
 
     def supply(self, nodes: Sequence[Node]) -> None:
         """What there is now, in memory alone."""
@@ -103,6 +126,7 @@ class Ledger:
         self, request: Request, key: str = "", patience_s: float = 0.0, less: Request | None = None
     ) -> Allocation | Waiting:
         """What the key got before, a new allocation, or a ticket for the line. `less`: what will do too."""
+        self._refuse_strange()
         if key and (known := self._known(key, (request, less))):
             return known
         try:
@@ -258,7 +282,21 @@ class Ledger:
             self._note(one)
         self.waiting = {one.ticket: one for one in self._records.waiting()}
         self._restock()
+        self._strange = self._why_strange()
         self._version = self._records.version
+
+    def _why_strange(self) -> str:
+        boot, inventory = self._records.keeper()
+        if boot != self._boot:
+            return "another machine uses it, and a ledger lies on a disk of one"
+        if self._inventory and inventory != self._inventory:
+            return f"it is that of {inventory}, and this is {self._inventory}"
+        return ""
+
+    def _refuse_strange(self) -> None:
+        if self._strange:
+            said = f"{self._strange}: name another one with --ledger"
+            raise Refusal(Reason.WRONG_FILE, file=self._file, said=said)
 
     def _note(self, one: Allocation) -> None:
         self.allocations[one.id] = one

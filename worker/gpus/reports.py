@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from worker.gpus.allocation import Request
+from worker.gpus.allocation import Allocation, Held, Request
 from worker.gpus.inventory import Card, load
 from worker.gpus.ledger import Ledger
 from worker.gpus.shares import Sort
@@ -59,7 +59,8 @@ def sorts(ledger: Ledger, suiting: Request) -> list[Sort]:
 
 def monitoring(ledger: Ledger) -> Told:
     return {
-        "cards": [_watched(ledger, card) for node in ledger.nodes for card in node.cards],
+        "cards": [_watched(ledger, card) for node in ledger.nodes for card in node.cards]
+        + [_missing(one, card) for one, card in ledger.missing()],
         "timestamp": now(),
     }
 
@@ -78,6 +79,22 @@ def _watched(ledger: Ledger, card: Card) -> Told:
         "allocation_id": holder.id if holder else "",
         "owner": holder.request.owner if holder else "",
         "trouble": card.trouble,
+    }
+
+
+def _missing(one: Allocation, card: Held) -> Told:
+    return {
+        "node_name": card.node,
+        "index": card.index,
+        "uuid": card.uuid,
+        "gpu_type": card.kind,
+        "memory_gb": round(card.memory_gb, 1),
+        "memory_used_gb": 0.0,
+        "gpu_utilization": 0.0,
+        "processes": [],
+        "allocation_id": one.id,
+        "owner": one.request.owner,
+        "trouble": "it is no longer here",
     }
 
 

@@ -29,7 +29,8 @@ def open_manager(config: Path | None, cluster: Path | None, ledger: Path | None)
 
     read = configuration.load(config)
     inventory = DescribedCluster(cluster, read.gpu_memory_specs) if cluster else ThisMachine()
-    return GpuResourceManager(inventory, ledger or default_ledger(), read)
+    of = f"the cluster in {cluster.resolve()}" if cluster else "this machine"
+    return GpuResourceManager(inventory, ledger or default_ledger(), read, of)
 
 
 def serve(
