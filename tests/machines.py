@@ -24,8 +24,8 @@ from worker.doctor.facts import (
     Wanted,
 )
 from worker.doctor.probes import lying, smi
-from worker.doctor.probes.command import Said
 from worker.errors import StoreDeniedError
+from worker.hardware.command import Said
 from worker.queue.directory import refuse_mount
 
 MOUNTED = "/mnt/azureml/queue"

@@ -34,6 +34,7 @@ MEASUREMENTS = {
     "plans": (),
     "training": (),
     "gpus": (),
+    "gpu_kills": (),
     "million": ("1000000",),
 }
 """each is a module here that prints Markdown, with what it is given"""

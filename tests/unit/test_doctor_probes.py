@@ -15,8 +15,8 @@ import pytest
 from tests import checkpoints, machines
 from worker.doctor.facts import Tenant
 from worker.doctor.probes import libraries, lying, network, racing, room, smi, stopping, system
-from worker.doctor.probes.command import Said, ask
 from worker.doctor.probes.stopping import Ancestor, deaf
+from worker.hardware.command import Said, ask
 from worker.queue import directory
 from worker.queue.store import Store, open_store
 

@@ -214,6 +214,7 @@ def test_validate_answers_and_takes_nothing(client: TestClient) -> None:
         "available_now": True,
         "code": "",
         "message": "",
+        "plan": None,
     }
     refused = client.post("validate", json={"gpu_count": 5}).json()
     assert (refused["valid"], refused["code"]) == (False, "impossible")

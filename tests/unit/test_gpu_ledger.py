@@ -25,10 +25,13 @@ from tests import fuzz  # noqa: F401
 from tests.fakes import HandClock
 from tests.gpu_clusters import cluster, with_card
 from worker.errors import MachineError
+from worker.gpus import reports
 from worker.gpus.allocation import Allocation, Request, Waiting
 from worker.gpus.clerk import Clerk
+from worker.gpus.described import DescribedCluster
 from worker.gpus.inventory import Node
 from worker.gpus.ledger import Ledger
+from worker.gpus.manager import GpuResourceManager
 from worker.gpus.refusals import Reason, Refusal
 
 FOUR = cluster(a="4xT4")
@@ -261,6 +264,52 @@ def test_a_file_that_is_no_ledger_is_refused_in_one_line(tmp_path: Path) -> None
     (tmp_path / "notes.txt").write_text("this is no database, but it is long enough to look like one" * 20)
     with pytest.raises(MachineError, match=r"notes\.txt: file is not a database"):
         Ledger(tmp_path / "notes.txt")
+
+
+# whose ledger it is
+
+
+def test_two_inventories_do_not_share_a_ledger_while_anything_is_held_there(office: Office) -> None:
+    office.belong("this machine")
+    other = Office(office.file, clock=office.clock)
+    other.belong("the cluster in a.yaml")
+    with pytest.raises(Refusal, match=r"it is that of the cluster in a\.yaml, and this is this machine"):
+        office.allocate(Request(1))
+    held = other.allocate(Request(1))
+    with pytest.raises(Refusal, match="name another one with --ledger"):
+        office.belong("this machine")
+    other.release(held.id)
+    office.belong("this machine")
+    assert len(office.allocate(Request(1)).cards) == 1
+
+
+def test_a_ledger_that_another_machine_opened_is_left_alone(office: Office) -> None:
+    Office(office.file, clock=office.clock, boot="of another machine")
+    with pytest.raises(Refusal, match="another machine uses it"):
+        office.allocate(Request(1))
+
+
+def test_what_is_held_of_cards_that_are_gone_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "cluster.yaml"
+    file.write_text("nodes: [{name: a, gpus: 2xT4}]")
+    manager = GpuResourceManager(DescribedCluster(file), tmp_path / "l")
+    manager.wait_ready(30)
+    manager.clerk.allocate(Request(2, owner="me")).result()
+    manager.close()
+    file.write_text("nodes: [{name: a, gpus: 1xT4}]")
+    manager = GpuResourceManager(DescribedCluster(file), tmp_path / "l")
+    manager.wait_ready(30)
+    told = manager.ask(reports.monitoring).result()["cards"]
+    manager.close()
+    assert [(card["uuid"], card["owner"], card["trouble"]) for card in told] == [
+        ("a/0", "me", ""),
+        ("a/1", "me", "it is no longer here"),
+    ]
+    assert [one.getMessage() for one in caplog.records if one.name == "worker.gpus.manager"].count(
+        "a/1, held by me, is no longer here"
+    ) == 1
 
 
 # whatever happens

@@ -44,7 +44,7 @@ from worker.stop import GRACE_S, StopListener
 from worker.tasks import registry
 
 if TYPE_CHECKING:
-    from worker.hardware.cards import Card
+    from worker.gpus.own import Hold
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,17 @@ log = logging.getLogger(__name__)
     "--hw", metavar="NAME", help="this machine's profile: a100, a800, rtx2080 …; another card is told"
 )
 @click.option("--workers", type=click.IntRange(1), help="workers on this machine  [default: 1, or one a GPU]")
-@click.option("--gpus", metavar="all|0,1|UUID", help="GPUs to work on, one for each worker in turn")
+@click.option(
+    "--gpus",
+    metavar="all|0,1|UUID|2x|2xA100",
+    help="GPUs to work on, one for each worker in turn: these, or so many that nobody uses",
+)
+@click.option("--wait-gpus", type=Duration(), help="how long to wait for them, where others hold them")
+@click.option(
+    "--ledger",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="who holds which GPU of this machine  [default: as of worker gpus serve]",
+)
 @click.option("--device", help="what the task computes on  [default: cpu; qwen and videochat2: the only GPU]")
 @click.option("--batch", type=BATCH, default="auto", show_default=True, help="samples at once on the device")
 @click.option(
@@ -140,6 +150,8 @@ def command(
     hw: str | None,
     workers: int | None,
     gpus: str | None,
+    wait_gpus: float | None,
+    ledger: Path | None,
     device: str | None,
     batch: int | None,
     allow_code: str,
@@ -169,7 +181,8 @@ def command(
     refuse_unpriced(budget, price_per_hour or os.environ.get("WORKER_PRICE_IN", "").strip())
     if hw:
         _compare(hw)
-    cards = _cards(gpus) if gpus else []
+    hold = context.with_resource(_hold(gpus, wait_gpus, ledger)) if gpus else None
+    cards = hold.cards if hold else []
     workers = workers or len(cards) or 1
     if workers < len(cards):
         raise UsageError(
@@ -187,7 +200,8 @@ def command(
         tell(enqueue(store, wanted, named, root), store.url)
     run = agree(store, wanted)
     if not gpus and not device:
-        cards = _untold(run.recipe.engine)
+        hold = _untold(run.recipe.engine, wait_gpus, ledger)
+        cards = context.with_resource(hold).cards if hold else []
     if cards and not force:
         from worker.planning.refusal import refuse
 
@@ -231,6 +245,8 @@ def command(
             ending = together(crew.run())
         if stop.current:  # one Ctrl-C more than needed must not cost the exit code
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hold:
+        hold.release()
     return finish(ending, store, out or (default_out(queue) if paths else None), on_done)
 
 
@@ -247,16 +263,17 @@ def _compare(hw: str) -> None:
         log.warning("%s", line)
 
 
-def _cards(gpus: str) -> list[Card]:
-    from worker.hardware.cards import Machine, cards, choose
+def _hold(gpus: str, wait_s: float | None, ledger: Path | None) -> Hold:
+    from worker.gpus import own
 
-    return choose(gpus, cards(Machine()))
+    return own.take(gpus, wait_s or 0.0, ledger)
 
 
-def _untold(engine: str | None) -> list[Card]:
+def _untold(engine: str | None, wait_s: float | None, ledger: Path | None) -> Hold | None:
     """Where to work when nobody said: a model of billions on a CPU is what nobody means."""
     if engine not in LOCAL:
-        return []
+        return None
+    from worker.gpus import own
     from worker.hardware.cards import Machine, cards, only
 
     found = only(cards(Machine()))
@@ -264,7 +281,7 @@ def _untold(engine: str | None) -> list[Card]:
         log.info(
             "engine %s works on %s, the only GPU here; --device cpu works without it", engine, card.label
         )
-    return found
+    return own.hold(found, wait_s or 0.0, ledger)
 
 
 def _measured(port: int | None, crew: Crew) -> AbstractContextManager[None]:

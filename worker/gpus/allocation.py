@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from worker.gpus import tenants
 from worker.gpus.inventory import Card
 
 Strategy = Literal["binpack", "spread"]
@@ -38,8 +39,14 @@ class Request:
     priority: int = 0
     """the highest waits the least"""
     lease_s: float = LEASE_S
+    cards: tuple[str, ...] = ()
+    """these, by their UUIDs, whatever else runs there"""
+    process: str = ""
+    """without which it ends at once: see tenants.py; empty: its lease alone says"""
 
     def __str__(self) -> str:
+        if self.cards:
+            return ", ".join(self.cards)
         size = f" of {self.memory_gb:g} GB" if self.memory_gb else ""
         gang = f"{self.members} x " if self.members > 1 else ""
         where = f" on {self.node}" if self.node else ""
@@ -55,6 +62,7 @@ class Request:
             self.kind in ("", card.kind)
             and self.maker in ("", card.maker)
             and self.memory_gb <= card.memory_gb
+            and (not self.cards or card.uuid in self.cards)
         )
 
     def encode(self) -> str:
@@ -62,7 +70,8 @@ class Request:
 
     @classmethod
     def decode(cls, text: str) -> Request:
-        return cls(**json.loads(text))
+        told = json.loads(text)
+        return cls(**{**told, "cards": tuple(told.get("cards", ()))})
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +110,11 @@ class Allocation:
     made: float
     until: float
     """the lease's end, unless it is renewed"""
+
+    @property
+    def who(self) -> str:
+        pid = tenants.pid_of(self.request.process)
+        return f"{self.request.owner or 'somebody'}{f' (process {pid})' if pid else ''}"
 
     @property
     def nodes(self) -> tuple[str, ...]:

@@ -84,6 +84,7 @@ def _holding(app: FastAPI, manager: GpuResourceManager) -> None:
         if not asked.enabled:
             return forms.cpu_told(asked, "no GPU was asked for")
         try:
+            asked, plan = await asyncio.to_thread(manager.planned, asked)
             made = await asyncio.wrap_future(manager.allocate(asked, key))
         except Refusal as refused:
             if forms.will_do_without(asked, refused):
@@ -91,14 +92,14 @@ def _holding(app: FastAPI, manager: GpuResourceManager) -> None:
             raise
         if asked.wait_s and not key and await request.is_disconnected():
             await asyncio.wrap_future(manager.release(made.id))
-        return forms.allocate_told(asked, made)
+        return forms.allocate_told(asked, made, plan)
 
     @app.post(f"{PREFIX}/validate")
     async def validate(asked: TrainingGPUConfig, request: Request) -> forms.ValidateTold:
         try:
-            return forms.ValidateTold(
-                valid=True, available_now=await asyncio.wrap_future(manager.validate(asked))
-            )
+            asked, plan = await asyncio.to_thread(manager.planned, asked)
+            free = await asyncio.wrap_future(manager.validate(asked))
+            return forms.ValidateTold(valid=True, available_now=free, plan=plan)
         except Refusal as refused:
             if refused.reason is Reason.NOT_READY:
                 raise

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from worker.gpus.allocation import LEASE_S, Allocation, Request, Strategy
+from worker.gpus.makers import MAKERS
 from worker.gpus.refusals import Reason, Refusal
+from worker.gpus.shares import Strategy as MemoryStrategy
+from worker.gpus.shares import share
 from worker.gpus.wanted import MOST, gpu_type
 
 CONSERVATIVE = 0.8
@@ -46,6 +49,16 @@ class TrainingGPUConfig(BaseModel):
     wait_s: Annotated[float, Field(ge=0, le=86400, description="in line, before it is refused")] = 0.0
     allow_shrink: Annotated[bool, Field(description="memory x 0.8 at a fraction of 0.7 will do")] = False
     allow_cpu: Annotated[bool, Field(description="without a GPU will do")] = False
+    task: Annotated[
+        str, Field(max_length=100, description="its plan says memory_gb, and gpu_count if that is not given")
+    ] = ""
+    model: Annotated[str, Field(max_length=200, description="of the task; empty: its usual one")] = ""
+    params: Annotated[
+        dict[str, Any], Field(max_length=100, description="of the task, as plans know them")
+    ] = {}
+    memory_strategy: Annotated[
+        MemoryStrategy, Field(description="how much of a card's memory may be planned for")
+    ] = "conservative"
 
     def request(self) -> Request:
         wanted = gpu_type(self.gpu_type)
@@ -63,11 +76,17 @@ class TrainingGPUConfig(BaseModel):
             lease_s=self.lease_s,
         )
 
+    @property
+    def fraction(self) -> float:
+        """Of a card's memory, for the framework."""
+        said = "gpu_memory_fraction" in self.model_fields_set
+        return self.gpu_memory_fraction if said else share(self.memory_strategy)
+
     def less(self) -> Request | None:
         """What will do instead."""
         request = self.request()
-        if not self.allow_shrink or not request.memory_gb:
-            return None
+        if not self.allow_shrink or not request.memory_gb or self.task:
+            return None  # with less than its plan needs a task does not run
         return replace(request, memory_gb=request.memory_gb * SHRUNK_MEMORY)
 
 
@@ -91,6 +110,19 @@ class GpuConfigTold(BaseModel):
     ]
 
 
+class PlanTold(BaseModel):
+    """What the plan of a named task says."""
+
+    task: str
+    gpu_count: int
+    memory_gb: Annotated[float, Field(description="that a card must have: what is needed, over the share")]
+    needed_gb: float
+    share: Share
+    batch: int
+    gradient_accumulation_steps: int | None
+    message: str = ""
+
+
 class AllocateTold(BaseModel):
     success: bool
     node_name: Annotated[str, Field(description="the first member's; empty: the CPU")]
@@ -99,6 +131,7 @@ class AllocateTold(BaseModel):
     nodes: list[str]
     lease_s: float
     message: str = ""
+    plan: PlanTold | None = None
 
 
 class Utilization(BaseModel):
@@ -162,6 +195,7 @@ class ValidateTold(BaseModel):
     available_now: bool
     code: str = ""
     message: str = ""
+    plan: PlanTold | None = None
 
 
 class ReleasedTold(BaseModel):
@@ -185,18 +219,11 @@ class ErrorTold(BaseModel):
     error: Error
 
 
-VARIABLES = {
-    "nvidia": "CUDA_VISIBLE_DEVICES",
-    "amd": "HIP_VISIBLE_DEVICES",
-    "npu": "ASCEND_RT_VISIBLE_DEVICES",
-}
-
-
 def cards_told(made: Allocation) -> list[CardTold]:
     return [CardTold(node_name=card.node, index=card.index, uuid=card.uuid) for card in made.cards]
 
 
-def allocate_told(asked: TrainingGPUConfig, made: Allocation) -> AllocateTold:
+def allocate_told(asked: TrainingGPUConfig, made: Allocation, plan: PlanTold | None = None) -> AllocateTold:
     shrunk = made.request == asked.less()
     message = (
         f"shrunk: {made.request.memory_gb:g} GB instead of {asked.request().memory_gb:g}" if shrunk else ""
@@ -211,14 +238,15 @@ def allocate_told(asked: TrainingGPUConfig, made: Allocation) -> AllocateTold:
             memory_gb=round(made.cards[0].memory_gb, 1),
             distributed_training=asked.distributed_training,
             mixed_precision=asked.mixed_precision,
-            gpu_memory_fraction=SHRUNK_FRACTION if shrunk else asked.gpu_memory_fraction,
+            gpu_memory_fraction=SHRUNK_FRACTION if shrunk else asked.fraction,
             cards=cards_told(made),
             environment={node: _environment(made, node) for node in made.nodes},
         ),
         allocation_id=made.id,
         nodes=list(made.nodes),
         lease_s=made.request.lease_s,
-        message=message,
+        message=message or (plan.message if plan else ""),
+        plan=plan,
     )
 
 
@@ -230,7 +258,7 @@ def cpu_told(asked: TrainingGPUConfig, why: str) -> AllocateTold:
         memory_gb=0.0,
         distributed_training=asked.distributed_training,
         mixed_precision=False,
-        gpu_memory_fraction=asked.gpu_memory_fraction,
+        gpu_memory_fraction=asked.fraction,
         cards=[],
         environment={},
     )
@@ -251,7 +279,7 @@ def will_do_without(asked: TrainingGPUConfig, refused: Refusal) -> bool:
 
 def _environment(made: Allocation, node: str) -> dict[str, str]:
     here = [card for card in made.cards if card.node == node]
-    variable = VARIABLES.get(here[0].maker, "ZE_AFFINITY_MASK")
+    variable = MAKERS[here[0].maker].variables[0]
     # NVIDIA's are named, for a slice has no number, and numbers depend on who counts
     named = here[0].uuid.startswith(("GPU-", "MIG-"))
     return {variable: ",".join(card.uuid if named else str(card.index) for card in here)}

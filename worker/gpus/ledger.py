@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from worker.clock import Clock
+from worker.gpus import tenants
 from worker.gpus.allocation import Allocation, Held, Request, Waiting
 from worker.gpus.inventory import Card, Node, load
 from worker.gpus.line import faded, settle
@@ -22,16 +23,25 @@ from worker.gpus.refusals import Reason, Refusal, Said
 
 SEEN_S = 1.0
 """how often it is written down that time passes"""
+MOST_TOLD = 5
+"""of those who hold what somebody wants"""
 KEYS_S = 86400.0
 """that an idempotency key is remembered after its allocation has ended"""
-BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Ledger:
     """For one thread; all but the constructor within `turn`."""
 
-    def __init__(self, file: Path, clock: Clock | None = None, boot: str | None = None) -> None:
+    def __init__(
+        self,
+        file: Path,
+        clock: Clock | None = None,
+        boot: str | None = None,
+        gone: Callable[[str], bool] = tenants.is_gone,
+    ) -> None:
+        """`gone`: says of a process whether it ended."""
         self._clock = clock or Clock()
+        self._gone = gone
         self.allocations: dict[str, Allocation] = {}
         self.waiting: dict[str, Waiting] = {}
         self.nodes: Sequence[Node] = ()
@@ -42,7 +52,12 @@ class Ledger:
         self._loads: Mapping[str, Mapping[str, float]] = {}
         self._version = -1
         self._seen = self._clock.now()
-        self._records = Records(file, self._seen, _boot() if boot is None else boot)
+        self._file = file
+        self._boot = tenants.boot() if boot is None else boot
+        self._inventory = ""
+        self._strange = ""
+        """why this is not our ledger"""
+        self._records = Records(file, self._seen, self._boot)
 
     def close(self) -> None:
         self._records.close()
@@ -57,6 +72,24 @@ class Ledger:
         except BaseException:
             self._version = -1  # what is in memory may be ahead of the file
             raise
+
+    def belong(self, inventory: str) -> None:
+        """To the one that supplies it. It changes hands only while nobody holds anything there."""
+        self._inventory = inventory
+        _, theirs = self._records.keeper()
+        if theirs != inventory and not (theirs and (self.allocations or self.waiting)):
+            self._records.belong_to(inventory)
+        self._strange = self._why_strange()
+        self._refuse_strange()
+
+    def missing(self) -> list[tuple[Allocation, Held]]:
+        """What is held of cards that are no longer here."""
+        return [
+            (one, card)
+            for one in self.allocations.values()
+            for card in one.cards
+            if card.uuid not in self._cards
+        ]
 
     def supply(self, nodes: Sequence[Node]) -> None:
         """What there is now, in memory alone."""
@@ -78,6 +111,11 @@ class Ledger:
         """All free cards: not to be changed."""
         return self._stock.shelves
 
+    @property
+    def capacity(self) -> Mapping[Sort, Shelf]:
+        """All healthy cards, free or not: not to be changed."""
+        return self._capacity.shelves
+
     def utilization(self, node: str) -> Mapping[str, float]:
         return self._loads[node]
 
@@ -88,6 +126,7 @@ class Ledger:
         self, request: Request, key: str = "", patience_s: float = 0.0, less: Request | None = None
     ) -> Allocation | Waiting:
         """What the key got before, a new allocation, or a ticket for the line. `less`: what will do too."""
+        self._refuse_strange()
         if key and (known := self._known(key, (request, less))):
             return known
         try:
@@ -100,6 +139,8 @@ class Ledger:
     def _allocate(self, request: Request, key: str, patience_s: float) -> Allocation | Waiting:
         now = self._clock.now()
         asked = Waiting(uuid.uuid4().hex, request, key, now, now + patience_s)
+        if request.cards:
+            return self._allocate_named(asked)
         if self.waiting:
             self.settle(asked)
             if asked.ticket in self.allocations:
@@ -114,6 +155,17 @@ class Ledger:
         self.waiting[asked.ticket] = asked
         self._records.enqueue(asked)
         return asked
+
+    def _allocate_named(self, asked: Waiting) -> Allocation:
+        """Who names cards does not wait in line, nor overtakes who does."""
+        self.check(asked.request)
+        cards = [self._cards[uuid] for uuid in asked.request.cards]
+        in_line = (one.request for one in self.waiting.values())
+        if any(map(self.holder, cards)) or any(one.suits(card) for one in in_line for card in cards):
+            raise Refusal(Reason.BUSY, wanted=asked.request, why=self._why_busy(asked.request))
+        for card in filter(self._is_free, cards):
+            self._stock.take(card)
+        return self._grant(asked, cards)
 
     def renew(self, name: str) -> Allocation:
         held = self.get(name)
@@ -135,6 +187,8 @@ class Ledger:
         """Free now? Refused if it can never be."""
         if never := self._why_never(request):
             raise Refusal(Reason.IMPOSSIBLE, wanted=request, why=never)
+        if request.cards:
+            return not any(self.holder(self._cards[uuid]) for uuid in request.cards)
         return not self.waiting and place(self._stock, request) is not None
 
     def release(self, name: str, why: str = "released") -> Allocation:
@@ -156,10 +210,14 @@ class Ledger:
     def sweep(self) -> list[Allocation]:
         """Leases that ended, patience that ended; those whose lease ended."""
         now = self._clock.now()
-        ended = [one for one in self.allocations.values() if one.until <= now]
+        ended = [
+            one for one in self.allocations.values() if one.until <= now or self._gone(one.request.process)
+        ]
         for one in ended:
-            self._end(one, "lease ended")
-        for late in [one for one in self.waiting.values() if one.until <= now]:
+            self._end(one, "lease ended" if one.until <= now else "its process is gone")
+        for late in [
+            one for one in self.waiting.values() if one.until <= now or self._gone(one.request.process)
+        ]:
             del self.waiting[late.ticket]
             self._records.dequeue(late.ticket)
         if now - self._seen >= SEEN_S:
@@ -224,7 +282,21 @@ class Ledger:
             self._note(one)
         self.waiting = {one.ticket: one for one in self._records.waiting()}
         self._restock()
+        self._strange = self._why_strange()
         self._version = self._records.version
+
+    def _why_strange(self) -> str:
+        boot, inventory = self._records.keeper()
+        if boot != self._boot:
+            return "another machine uses it, and a ledger lies on a disk of one"
+        if self._inventory and inventory != self._inventory:
+            return f"it is that of {inventory}, and this is {self._inventory}"
+        return ""
+
+    def _refuse_strange(self) -> None:
+        if self._strange:
+            said = f"{self._strange}: name another one with --ledger"
+            raise Refusal(Reason.WRONG_FILE, file=self._file, said=said)
 
     def _note(self, one: Allocation) -> None:
         self.allocations[one.id] = one
@@ -242,9 +314,11 @@ class Ledger:
 
     def _why_never(self, request: Request) -> Said | None:
         """A look at the whole cluster, once for all who ask alike."""
-        alike = replace(request, owner="", priority=0, lease_s=0.0)
+        if missing := [uuid for uuid in request.cards if uuid not in self._cards]:
+            return Said(f"{', '.join(missing)} is not here", f"没有 {'、'.join(missing)}")
+        alike = replace(request, owner="", priority=0, lease_s=0.0, process="")
         if alike not in self._never:
-            self._never[alike] = why_never(self._capacity, request)
+            self._never[alike] = None if request.cards else why_never(self._capacity, request)
         return self._never[alike]
 
     def _why_busy(self, request: Request) -> Said:
@@ -254,14 +328,12 @@ class Ledger:
         free = sum(self._is_free(card) for card in suiting)
         foreign = sum(bool(card.processes) and card.uuid not in self._holder for card in suiting)
         numbers = free, len(suiting), foreign, len(self.waiting)
+        holders = sorted({one.who for card in suiting if (one := self.holder(card)) and one.request.owner})[
+            :MOST_TOLD
+        ]
         return Said(
-            "{} of {} such cards are free, {} in use by others, {} requests wait in line".format(*numbers),
-            "这样的卡空闲 {}/{}，{} 张被其他程序占用，{} 个请求在排队".format(*numbers),
+            "{} of {} such cards are free, {} in use by others, {} requests wait in line".format(*numbers)
+            + (f"; held by {', '.join(holders)}" if holders else ""),
+            "这样的卡空闲 {}/{}，{} 张被其他程序占用，{} 个请求在排队".format(*numbers)
+            + (f"；占用者：{'、'.join(holders)}" if holders else ""),
         )
-
-
-def _boot() -> str:
-    try:
-        return BOOT.read_text().strip()
-    except OSError:
-        return ""

@@ -65,13 +65,15 @@ def close_gpu_resource_manager() -> None:
 
 
 def validate_gpu_requirements(asked: Asked) -> ValidateTold:
+    manager = get_gpu_resource_manager()
     try:
-        free = get_gpu_resource_manager().validate(_form(asked)).result()
+        form, plan = manager.planned(_form(asked))
+        free = manager.validate(form).result()
     except Refusal as refused:
         if refused.reason is Reason.NOT_READY:
             raise
         return ValidateTold(valid=False, available_now=False, code=refused.reason.code, message=str(refused))
-    return ValidateTold(valid=True, available_now=free)
+    return ValidateTold(valid=True, available_now=free, plan=plan)
 
 
 def allocate_gpu_resources(asked: Asked, key: str = "") -> AllocateTold:
@@ -81,13 +83,14 @@ def allocate_gpu_resources(asked: Asked, key: str = "") -> AllocateTold:
         return cpu_told(form, "no GPU was asked for")
     manager = get_gpu_resource_manager()
     try:
+        form, plan = manager.planned(form)
         made = manager.allocate(form, key).result()
     except Refusal as refused:
         if will_do_without(form, refused):
             return cpu_told(form, str(refused))
         raise
     _keep(manager, made.id, made.request.lease_s)
-    return allocate_told(form, made)
+    return allocate_told(form, made, plan)
 
 
 def cleanup_gpu_resources(node_name: str = "", allocation_id: str = "") -> ReleasedTold:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar
 
 from worker.errors import WorkerError
+from worker.gpus import reports
 from worker.gpus.allocation import Allocation
 from worker.gpus.clerk import Clerk
 from worker.gpus.config import GpuConfig
-from worker.gpus.forms import TrainingGPUConfig
-from worker.gpus.inventory import Inventory
+from worker.gpus.forms import PlanTold, TrainingGPUConfig
+from worker.gpus.inventory import Inventory, Node
 from worker.gpus.ledger import Ledger
 from worker.gpus.refusals import Reason, Refusal
 
@@ -26,10 +27,15 @@ T = TypeVar("T")
 
 
 class GpuResourceManager:
-    def __init__(self, inventory: Inventory, ledger: Path, config: GpuConfig | None = None) -> None:
+    def __init__(
+        self, inventory: Inventory, ledger: Path, config: GpuConfig | None = None, of: str = "this machine"
+    ) -> None:
+        """`of`: what the inventory is that of. Two of them do not share a ledger."""
         self.config = config or GpuConfig()
         self.clerk = Clerk(Ledger(ledger))
         self._inventory = inventory
+        self._of = of
+        self._missing: list[str] = []
         self._trouble = "nobody has looked for GPUs yet"
         self._looked = threading.Event()
         self._soon = threading.Event()
@@ -58,6 +64,16 @@ class GpuResourceManager:
     def allocate(self, asked: TrainingGPUConfig, key: str = "") -> Future[Allocation]:
         self.check_ready()
         return self.clerk.allocate(asked.request(), key, asked.wait_s, asked.less())
+
+    def planned(self, asked: TrainingGPUConfig) -> tuple[TrainingGPUConfig, PlanTold | None]:
+        """As the plan of its task wants it. Takes a moment."""
+        if not asked.task:
+            return asked, None
+        from worker.gpus.planned import settle  # plans know models, and are read when somebody asks
+
+        request = asked.request()
+        sorts = self.ask(lambda ledger: reports.sorts(ledger, request)).result()
+        return settle(asked, sorts) if sorts else (asked, None)  # without such cards there is nothing to plan
 
     def validate(self, asked: TrainingGPUConfig) -> Future[bool]:
         """Free now? Refused if it can never be."""
@@ -92,7 +108,7 @@ class GpuResourceManager:
     def _look(self) -> None:
         try:
             nodes = self._inventory.look()
-            self.clerk.ask(lambda ledger: ledger.supply(nodes)).result()
+            self._tell_missing(self.clerk.ask(lambda ledger: self._supply(ledger, nodes)).result())
         except WorkerError as error:
             self._worry(str(error))
         except Exception as error:
@@ -100,6 +116,17 @@ class GpuResourceManager:
             self._worry(f"{type(error).__name__}: {error}")
         else:
             self._worry("" if any(node.cards for node in nodes) else "no GPU was found")
+
+    def _supply(self, ledger: Ledger, nodes: Sequence[Node]) -> list[str]:
+        ledger.belong(self._of)
+        ledger.supply(nodes)
+        return [f"{card.uuid}, held by {one.who}, is no longer here" for one, card in ledger.missing()]
+
+    def _tell_missing(self, missing: list[str]) -> None:
+        for line in missing:
+            if line not in self._missing:
+                log.warning("%s", line)
+        self._missing = missing
 
     def _worry(self, trouble: str) -> None:
         if trouble != self._trouble:

@@ -20,6 +20,7 @@ CREATE TABLE IF NOT EXISTS waiting (
     ticket TEXT PRIMARY KEY, request TEXT NOT NULL, key TEXT UNIQUE,
     asked REAL NOT NULL, until REAL NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS spent (owner TEXT PRIMARY KEY, gpu_seconds REAL NOT NULL, at REAL NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS inventory (one INTEGER PRIMARY KEY CHECK (one = 1), name TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS clock (one INTEGER PRIMARY KEY CHECK (one = 1), boot TEXT, seen REAL) STRICT;
 """
 BUSY_S = 30.0
@@ -38,7 +39,7 @@ class Records:
             self._db.executescript(SCHEMA)
             with self.transaction():
                 self._bridge(now, boot)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise MachineError(
                 f"{file}: {error}: is it a ledger of GPUs, on a disk of this machine?"
             ) from error
@@ -111,6 +112,15 @@ class Records:
 
     def dequeue(self, ticket: str) -> None:
         self._db.execute("DELETE FROM waiting WHERE ticket = ?", (ticket,))
+
+    def keeper(self) -> tuple[str, str]:
+        """Since which boot its clock goes, and of which inventory it is; empty: of none yet."""
+        boot = self._db.execute("SELECT boot FROM clock").fetchone()
+        name = self._db.execute("SELECT name FROM inventory").fetchone()
+        return boot[0] if boot else "", name[0] if name else ""
+
+    def belong_to(self, inventory: str) -> None:
+        self._db.execute("INSERT OR REPLACE INTO inventory VALUES (1, ?)", (inventory,))
 
     def tick(self, now: float, forget_before: float) -> None:
         self._db.execute("UPDATE clock SET seen = ?", (now,))

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from worker.gpus.allocation import Request
+from worker.gpus.allocation import Allocation, Held, Request
 from worker.gpus.inventory import Card, load
 from worker.gpus.ledger import Ledger
+from worker.gpus.shares import Sort
 
 Told = dict[str, Any]
 """as the forms describe it; of a thousand nodes too much to validate each time"""
@@ -45,9 +46,21 @@ def available(ledger: Ledger, suiting: Request) -> Iterator[Told]:
             }
 
 
+def sorts(ledger: Ledger, suiting: Request) -> list[Sort]:
+    """Of all healthy cards, free or not, those that suit."""
+    found = []
+    for sort, shelf in ledger.capacity.items():
+        if suiting.suits(shelf.example):
+            nodes = [len(cards) for node, cards in shelf.nodes.items() if suiting.node in ("", node)]
+            most = sum(nodes) if suiting.spans else max(nodes, default=0)
+            found.append(Sort(sort[1], sort[2], most))
+    return found
+
+
 def monitoring(ledger: Ledger) -> Told:
     return {
-        "cards": [_watched(ledger, card) for node in ledger.nodes for card in node.cards],
+        "cards": [_watched(ledger, card) for node in ledger.nodes for card in node.cards]
+        + [_missing(one, card) for one, card in ledger.missing()],
         "timestamp": now(),
     }
 
@@ -66,6 +79,22 @@ def _watched(ledger: Ledger, card: Card) -> Told:
         "allocation_id": holder.id if holder else "",
         "owner": holder.request.owner if holder else "",
         "trouble": card.trouble,
+    }
+
+
+def _missing(one: Allocation, card: Held) -> Told:
+    return {
+        "node_name": card.node,
+        "index": card.index,
+        "uuid": card.uuid,
+        "gpu_type": card.kind,
+        "memory_gb": round(card.memory_gb, 1),
+        "memory_used_gb": 0.0,
+        "gpu_utilization": 0.0,
+        "processes": [],
+        "allocation_id": one.id,
+        "owner": one.request.owner,
+        "trouble": "it is no longer here",
     }
 
 

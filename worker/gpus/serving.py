@@ -25,11 +25,12 @@ def default_ledger() -> Path:
 
 def open_manager(config: Path | None, cluster: Path | None, ledger: Path | None) -> GpuResourceManager:
     from worker.gpus.described import DescribedCluster
-    from worker.gpus.nvidia import ThisMachine
+    from worker.gpus.here import ThisMachine
 
     read = configuration.load(config)
     inventory = DescribedCluster(cluster, read.gpu_memory_specs) if cluster else ThisMachine()
-    return GpuResourceManager(inventory, ledger or default_ledger(), read)
+    of = f"the cluster in {cluster.resolve()}" if cluster else "this machine"
+    return GpuResourceManager(inventory, ledger or default_ledger(), read, of)
 
 
 def serve(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from worker.errors import MachineError, UsageError
+from worker.hardware.command import ask
 
 NONE_FROM_HERE = ("-1", "NoDevFiles")
 """what ends a list of visible devices; SLURM says the second to a job without any"""
@@ -43,6 +42,8 @@ class Card:
     environment: Mapping[str, str] = field(default_factory=dict)
     """what makes it the only one that a process sees"""
     uuid: str = ""
+    given: bool = False
+    """by the environment: a scheduler's word, or a person's"""
 
     @property
     def label(self) -> str:
@@ -127,7 +128,17 @@ def _inherited(maker: Maker, variable: str, value: str) -> list[Card]:
             break
         names.append(name)
     # the order that these numbers count in is whatever the environment says already
-    return [Card(maker.device, name, {variable: name}, "" if name.isdecimal() else name) for name in names]
+    return [
+        Card(maker.device, name, {variable: name}, "" if name.isdecimal() else name, given=True)
+        for name in names
+    ]
+
+
+def of(maker: Maker, index: int, uuid: str = "") -> Card:
+    """The one that a list of all cards of this machine calls so."""
+    if maker is NVIDIA:
+        return _nvidia_card(uuid if uuid.startswith("MIG-") else str(index), uuid)
+    return _numbered(maker, [index])[0]
 
 
 def _numbered(maker: Maker, numbers: Sequence[int]) -> list[Card]:
@@ -166,18 +177,8 @@ def _nvidia_card(name: str, uuid: str = "") -> Card:
 
 def nvidia_smi(*asked: str) -> str:
     """What it answers; nothing where there is none."""
-    if not shutil.which("nvidia-smi"):
-        return ""
-    try:
-        return subprocess.run(
-            ["nvidia-smi", *(asked or ("-L",))],
-            capture_output=True,
-            text=True,
-            timeout=SMI_LIMIT_S,
-            check=False,
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
+    said = ask(["nvidia-smi", *(asked or ("-L",))], SMI_LIMIT_S)
+    return said.out if said else ""
 
 
 def _amd(machine: Machine) -> list[Card]:

@@ -30,18 +30,26 @@ def read(name: str) -> Mapping[str, Json]:
     return told
 
 
+def named(model: str) -> Shape | None:
+    """By a name that is known, without a look at any folder."""
+    name = _known(model)
+    if name is None:
+        return None
+    told = read(name)
+    parameters = Parameters(**told["parameters"])
+    stored = "awq" if "awq" in model.lower() else "none"
+    return shape.of(name, told["config"], parameters, stored=stored, source=told["source"])
+
+
 def find(model: str) -> Shape:
     """By the name of a model that is known, by one of the hub's that was fetched here, or by its folder."""
     if (folder := Path(model)).is_dir():
         return of_folder(folder)
-    if name := _known(model):
-        told = read(name)
-        parameters = Parameters(**told["parameters"])
-        stored = "awq" if "awq" in model.lower() else "none"
-        return shape.of(name, told["config"], parameters, stored=stored, source=told["source"])
+    if found := named(model):
+        return found
     commit = hub.commit(model, "main") if hub.is_name(model) else None
-    if commit and (found := hub.snapshot(model, commit)):
-        return of_folder(found, model)
+    if commit and (snapshot := hub.snapshot(model, commit)):
+        return of_folder(snapshot, model)
     near = difflib.get_close_matches(model.rpartition("/")[2], names(), n=1, cutoff=0.4)
     hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(names())}"
     raise UsageError(f"--model {model}: no such folder, and no model that plans know; {hint}")

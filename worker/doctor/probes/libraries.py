@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from worker.doctor.facts import Card, Libraries, Torch, Trial
-from worker.doctor.probes.command import ask
+from worker.hardware.command import ask
 
 PACKAGES = (
     *("torch", "transformers", "accelerate", "peft", "bitsandbytes", "flash-attn"),

@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from worker.doctor.facts import Capability, Card, Gpus, Tenant
-from worker.doctor.probes.command import Said, ask
 from worker.hardware import gpus
 from worker.hardware.cards import Machine
 from worker.hardware.cards import cards as shown
+from worker.hardware.command import Said, ask
 
 FIELDS = (
     "index,name,uuid,driver_version,memory.total,memory.used,"
