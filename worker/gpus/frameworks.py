@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from worker.gpus.allocation import Allocation
-from worker.gpus.forms import TrainingGPUConfig
+from worker.gpus.forms import AllocateTold, TrainingGPUConfig
 from worker.gpus.kinds import ASCEND, INTEL
 from worker.hardware import gpus
 
@@ -38,6 +38,33 @@ class TensorFlowSettings(BaseModel):
     memory_limit_mb: Annotated[int | None, Field(description="of each device")]
     mixed_precision: Literal["mixed_bfloat16", "mixed_float16", "float32"]
     strategy: Literal["default", "MirroredStrategy", "MultiWorkerMirroredStrategy"]
+
+
+class Prepared(BaseModel):
+    """What is held, and what each framework has to be told: this travels to the process that trains."""
+
+    model_config = ConfigDict(frozen=True)
+
+    told: AllocateTold
+    pytorch: PyTorchSettings
+    tensorflow: TensorFlowSettings
+
+    def rehearsed(self) -> Prepared:
+        """The same on the CPU, for cards that only a file describes."""
+        on_cpu = {"device": "cpu", "backend": "gloo", "memory_fraction": None}
+        return Prepared(
+            told=self.told,
+            pytorch=self.pytorch.model_copy(update=on_cpu),
+            tensorflow=self.tensorflow.model_copy(update={"memory_limit_mb": None}),
+        )
+
+
+def prepared(told: AllocateTold, made: Allocation | None) -> Prepared:
+    held = TrainingGPUConfig(
+        mixed_precision=told.gpu_config.mixed_precision,
+        gpu_memory_fraction=told.gpu_config.gpu_memory_fraction,
+    )
+    return Prepared(told=told, pytorch=pytorch(held, made), tensorflow=tensorflow(held, made))
 
 
 def pytorch(asked: TrainingGPUConfig, made: Allocation | None) -> PyTorchSettings:
