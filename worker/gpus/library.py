@@ -143,9 +143,7 @@ def _form(asked: Asked) -> TrainingGPUConfig:
     return asked if isinstance(asked, TrainingGPUConfig) else TrainingGPUConfig.model_validate(asked)
 
 
-def keep(
-    manager: GpuResourceManager, made: Allocation, lost: Callable[[str], None] = lambda _: None
-) -> None:
+def keep(manager: GpuResourceManager, made: Allocation, lost: Callable[[str], None] = lambda _: None) -> None:
     """`lost` is called in whatever thread finds it out."""
     keeping = _kept.setdefault(made.id, Keeping(threading.Event(), lost))
 
