@@ -1,4 +1,4 @@
-"""How much memory a training may take, and what fits into it."""
+"""How many samples fit into the memory, and a step that does not."""
 
 from __future__ import annotations
 
@@ -11,22 +11,8 @@ from hypothesis import strategies as some
 
 from tests import fuzz  # noqa: F401
 from worker.errors import MachineError
-from worker.gpus.batches import Fit, best_batch, fit, memory_fraction
+from worker.gpus.batches import Fit, best_batch, fit
 from worker.gpus.models import Mlp
-
-
-def test_the_conservative_and_the_aggressive_take_their_share() -> None:
-    assert memory_fraction("conservative") == memory_fraction("conservative", 79, 80) == 0.8
-    assert memory_fraction("aggressive") == 0.95
-
-
-@pytest.mark.parametrize(("model", "share"), [(1, 0.8), (51, 0.8), (56, 0.875), (61, 0.95), (80, 0.95)])
-def test_the_dynamic_takes_more_for_a_model_that_hardly_fits(model: float, share: float) -> None:
-    assert memory_fraction("dynamic", model, 80) == pytest.approx(share, abs=0.01)
-
-
-def test_of_a_size_unknown_the_dynamic_is_conservative() -> None:
-    assert memory_fraction("dynamic", 10) == 0.8
 
 
 def test_the_best_batch_is_a_power_of_two() -> None:

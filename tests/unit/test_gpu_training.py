@@ -153,6 +153,32 @@ def test_who_is_cancelled_in_line_leaves_it(manager: GpuResourceManager) -> None
     library.cleanup_gpu_resources(allocation_id=held.allocation_id)
 
 
+def test_cards_come_back_though_the_manager_finds_none_any_more(
+    manager: GpuResourceManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    until = tmp_path / "go on"
+
+    async def unready() -> None:
+        heard = Heard()
+        task = asyncio.ensure_future(train(gpu_lessons.cards, {**ONE, "until": str(until)}, heard))
+        await come_true(lambda: heard.has("pid"))
+        with monkeypatch.context() as ill:
+            ill.setattr(manager, "_trouble", "the driver is away")
+            until.touch()
+            await task
+
+    asyncio.run(unready())
+    assert holds(manager) == (0, 0)
+
+
+def test_a_place_among_other_processes_is_not_handed_on(
+    manager: GpuResourceManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "3")  # the program is one of several that torchrun started
+    assert asyncio.run(train(gpu_lessons.cards, ONE)).result["cards"] == "0"
+    assert holds(manager) == (0, 0)
+
+
 def test_cancelled_before_anything_happened_it_leaves_nothing(manager: GpuResourceManager) -> None:
     async def cancelled() -> None:
         task = asyncio.ensure_future(train(gpu_lessons.cards, ONE))

@@ -18,6 +18,8 @@ from typing import Any
 
 from worker.gpus.on_pytorch import RENDEZVOUS
 
+PLACE = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", RENDEZVOUS)
+"""of a process among those of a training; ours is not theirs"""
 GRACE_S = 5.0
 """between SIGTERM, which a training may hear, and SIGKILL"""
 
@@ -49,7 +51,8 @@ class Apprentices:
         self._hear = hear
         self._folder = tempfile.TemporaryDirectory(prefix="training-")
         self._alive: list[_Apprentice] = []
-        everyone = {**os.environ, **environment, "PYTHONPATH": os.pathsep.join(_path())}
+        ours = {name: value for name, value in os.environ.items() if name not in PLACE}
+        everyone = {**ours, **environment, "PYTHONPATH": os.pathsep.join(_path())}
         for rank in range(processes):
             place = _place(rank, processes, Path(self._folder.name)) if processes > 1 else {}
             self._alive.append(_Apprentice(rank, order, {**everyone, **place}, hear))
@@ -132,10 +135,5 @@ def _path() -> list[str]:
 
 def _place(rank: int, processes: int, folder: Path) -> Mapping[str, str]:
     """As torchrun tells it; they meet in a file, for a port that is free now may be taken in a moment."""
-    return {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(processes),
-        "LOCAL_WORLD_SIZE": str(processes),
-        RENDEZVOUS: str(folder / "rendezvous"),
-    }
+    number, count = str(rank), str(processes)
+    return dict(zip(PLACE, (number, number, count, count, str(folder / "rendezvous")), strict=True))

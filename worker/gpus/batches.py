@@ -1,18 +1,11 @@
-"""How much of a card's memory a training may take, and how many samples fit into it at once."""
+"""How many samples fit into a card's memory at once, and what becomes of a step that does not."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 from worker.errors import MachineError
-
-MemoryStrategy = Literal["conservative", "aggressive", "dynamic"]
-
-CONSERVATIVE, AGGRESSIVE = 0.8, 0.95
-SPARE = 1.25
-"""what a model takes besides its tensors: an allocator's holes, a framework's context"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +14,6 @@ class Fit:
 
     batch: int
     accumulation: int
-
-
-def memory_fraction(strategy: MemoryStrategy, model_gb: float = 0.0, card_gb: float = 0.0) -> float:
-    """dynamic: a small model leaves room to others, one that would hardly fit takes what there is."""
-    if strategy == "dynamic" and card_gb > 0:
-        return min(AGGRESSIVE, max(CONSERVATIVE, SPARE * model_gb / card_gb))
-    return AGGRESSIVE if strategy == "aggressive" else CONSERVATIVE
 
 
 def best_batch(fixed: float, each: float, room: float) -> int:

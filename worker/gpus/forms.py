@@ -211,7 +211,7 @@ def allocate_told(asked: TrainingGPUConfig, made: Allocation) -> AllocateTold:
             memory_gb=round(made.cards[0].memory_gb, 1),
             distributed_training=asked.distributed_training,
             mixed_precision=asked.mixed_precision,
-            gpu_memory_fraction=SHRUNK_FRACTION if shrunk else asked.gpu_memory_fraction,
+            gpu_memory_fraction=fraction(asked, made),
             cards=cards_told(made),
             environment={node: _environment(made, node) for node in made.nodes},
         ),
@@ -220,6 +220,11 @@ def allocate_told(asked: TrainingGPUConfig, made: Allocation) -> AllocateTold:
         lease_s=made.request.lease_s,
         message=message,
     )
+
+
+def fraction(asked: TrainingGPUConfig, made: Allocation) -> float:
+    """Of a card's memory, for the framework."""
+    return SHRUNK_FRACTION if made.request == asked.less() else asked.gpu_memory_fraction
 
 
 def cpu_told(asked: TrainingGPUConfig, why: str) -> AllocateTold:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from worker.gpus.allocation import Allocation
-from worker.gpus.forms import AllocateTold, TrainingGPUConfig
+from worker.gpus.forms import AllocateTold, TrainingGPUConfig, fraction
 from worker.gpus.kinds import ASCEND, INTEL
 from worker.hardware import gpus
 
@@ -80,7 +80,7 @@ def pytorch(asked: TrainingGPUConfig, made: Allocation | None) -> PyTorchSetting
             "nproc_per_node": _on_first(made),
             "backend": BACKENDS.get(maker, "nccl"),
             "autocast": _half(made) if asked.mixed_precision else "",
-            "memory_fraction": asked.gpu_memory_fraction,
+            "memory_fraction": fraction(asked, made),
         }
     )
 
@@ -94,7 +94,7 @@ def tensorflow(asked: TrainingGPUConfig, made: Allocation | None) -> TensorFlowS
     return TensorFlowSettings.model_validate(
         {
             "visible_devices": list(range(_on_first(made))),
-            "memory_limit_mb": int(made.cards[0].memory_gb * asked.gpu_memory_fraction * 1e9 / 2**20),
+            "memory_limit_mb": int(made.cards[0].memory_gb * fraction(asked, made) * 1e9 / 2**20),
             "mixed_precision": f"mixed_{_half(made)}" if asked.mixed_precision else "float32",
             "strategy": several if len(made.cards) > 1 else "default",
         }

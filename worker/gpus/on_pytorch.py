@@ -254,7 +254,9 @@ def _check_seen(ready: Prepared, cards: Any) -> None:
     """Who asked CUDA anything, if only whether it is there, has fixed what this process sees."""
     seen = [f"GPU-{getattr(cards.get_device_properties(n), 'uuid', '')}" for n in range(cards.device_count())]
     held = [one.uuid for one in ready.told.gpu_config.cards]
-    others = [one for one in seen if one not in held] if held[0].startswith("GPU-") else []
+    # slices, and other makers' cards, are not called so by torch
+    told = held[0].startswith("GPU-") and "CUDA_VISIBLE_DEVICES" in os.environ
+    others = [one for one in seen if one not in held] if told else []
     if len(seen) != ready.pytorch.nproc_per_node or others:
         raise UsageError(
             f"torch sees {len(seen)} cards ({', '.join(seen)}), and {ready.pytorch.nproc_per_node} were "

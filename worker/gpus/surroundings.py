@@ -7,9 +7,10 @@ import socket
 from collections.abc import Mapping
 
 from worker.errors import UsageError
-from worker.gpus.forms import VARIABLES, AllocateTold
+from worker.gpus.forms import AllocateTold
+from worker.hardware import cards
 
-HIDDEN = dict.fromkeys(VARIABLES.values(), "-1")
+HIDDEN = {maker.variables[0]: "-1" for maker in (cards.NVIDIA, cards.AMD, cards.ASCEND)}
 
 
 def environment(told: AllocateTold, node_name: str = "") -> Mapping[str, str]:

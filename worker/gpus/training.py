@@ -22,11 +22,15 @@ from worker.gpus.allocation import Allocation
 from worker.gpus.apprentices import Apprentices, Ended, Heard
 from worker.gpus.forms import AllocateTold, allocate_told, cpu_told
 from worker.gpus.frameworks import Prepared, prepared
+from worker.gpus.manager import GpuResourceManager
 from worker.gpus.orders import Order, read_order
 from worker.gpus.refusals import Refusal
 from worker.gpus.surroundings import environment
 
 Progress = Callable[[Mapping[str, Any]], object]
+
+GIVING_BACK_S = 30.0
+"""after which the ledger is taken for closed, or ill"""
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +157,14 @@ class _Training:
         finally:
             if made:
                 library.keep_no_more(made)
-            manager.withdraw(self._key).result()
+            self._give_back(manager)
+
+    def _give_back(self, manager: GpuResourceManager) -> None:
+        """However far it came."""
+        try:
+            manager.withdraw(self._key).result(GIVING_BACK_S)
+        except Exception as error:  # what the training ended with matters more
+            log.warning("its cards come back when their lease ends: %s", str(error) or type(error).__name__)
 
     def _without(self, refused: Refusal) -> TrainingTold:
         if not library.does_without(self._order.wanted, refused):
