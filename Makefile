@@ -26,7 +26,7 @@ endif
 # as text in a recipe, a quote in them would be the shell's
 export IN QUEUE OUT ENGINE MODEL
 
-.PHONY: help setup run doctor image push weights test test-image check chaos bench bench-video bench-train bench-gpu format clean
+.PHONY: help setup run doctor image push weights test test-image test-tensorflow check chaos bench bench-video bench-train bench-gpu format clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets and variables
@@ -75,13 +75,17 @@ test-image: .venv/dev.stamp ## build the CPU image with buildah, and work in it:
 	@tests/servers.sh
 	$(PYTEST) tests/image
 
+test-tensorflow: .venv-tensorflow/stamp ## the tests that need TensorFlow, in an environment of its own
+	.venv-tensorflow/bin/python -c "import tensorflow"
+	.venv-tensorflow/bin/python -m pytest tests/unit/test_gpu_tensorflow.py
+
 check: .venv/dev.stamp ## what CI runs: format, lint, types, tests
 	@tests/servers.sh
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy --strict
 	$(PYTEST)
-	@echo "Not tried here: make test-image builds the CPU image, in minutes and as root"
+	@echo "Not tried here: make test-image builds the CPU image, in minutes and as root; make test-tensorflow"
 
 chaos: .venv/dev.stamp ## kill, freeze and cheat real workers on each store, then count the answers
 	@tests/servers.sh
@@ -110,6 +114,12 @@ clean: ## remove what setup and the tests made; answers stay
 
 .venv/core.stamp: env/locks/cpu.txt pyproject.toml
 	$(HERE) setup --hw cpu
+
+.venv-tensorflow/stamp: env/locks/tensorflow.txt
+	@echo "Making .venv-tensorflow, of 2 GB"
+	@python3 -m venv .venv-tensorflow
+	@.venv-tensorflow/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
 
 .venv/bench.stamp: env/locks/bench.txt .venv/dev.stamp
 	@echo "Adding what ours is measured against to .venv"

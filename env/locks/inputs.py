@@ -13,6 +13,8 @@ PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 HEAD = "# written by python -m env.locks, from worker/hardware/stacks.py and pyproject.toml\n"
 # an image runs what a plain .venv runs
 SAME = ("-c core.txt", "-c detector.txt", "-c openai.txt")
+TENSORFLOW = "tensorflow"
+"""an environment of its own, with what its tests need: `make test-tensorflow`"""
 
 
 def texts() -> dict[str, str]:
@@ -22,11 +24,12 @@ def texts() -> dict[str, str]:
         if stack.quantise:
             # its libraries hold back numpy and pillow, so it is not as a .venv is
             found[f"quantise-{stack.name}"] = _text([*_project(), *_torch(stack), *_pins(stack.quantise)], ())
+    found[TENSORFLOW] = _text(_tensorflow(), (*SAME, "-c gpus.txt", "-c dev.txt"))
     return found
 
 
 def stack_of(lock: str) -> Stack:
-    return STACKS[lock.removeprefix("quantise-")]
+    return CPU if lock == TENSORFLOW else STACKS[lock.removeprefix("quantise-")]
 
 
 def _worker(stack: Stack) -> list[str]:
@@ -40,6 +43,13 @@ def _worker(stack: Stack) -> list[str]:
         *_torch(stack),
         *_pins(stack.packages),
     ]
+
+
+def _tensorflow() -> list[str]:
+    # without the kernels of GPUs, which are most of its bytes
+    framework = [one.replace("tensorflow", "tensorflow-cpu") for one in _extra(TENSORFLOW)]
+    tests = [one for one in _told()["dev"] if one.startswith(("hypothesis", "pytest"))]
+    return [*_project(), *_extra("gpus"), *framework, *tests]
 
 
 def _torch(stack: Stack) -> list[str]:

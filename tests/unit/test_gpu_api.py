@@ -190,6 +190,10 @@ def test_who_shrinks_or_goes_without_says_so_before_and_is_told(client: TestClie
     shrunk = allocate(client, **much, allow_shrink=True)
     assert shrunk["message"] == "shrunk: 16 GB instead of 20"
     assert (shrunk["gpu_config"]["gpu_memory_fraction"], shrunk["node_name"]) == (0.7, "c")
+    told = {"gpu_config": {**much, "allow_shrink": True}, "allocation_id": shrunk["allocation_id"]}
+    assert client.post("setup-pytorch", json=told).json()["memory_fraction"] == 0.7
+    limit = client.post("setup-tensorflow", json=told).json()["memory_limit_mb"]
+    assert limit == int(0.7 * 16e9 / 2**20)
     without = allocate(client, **much, allow_cpu=True)
     assert (without["gpu_config"]["enabled"], without["node_name"]) == (False, "")
     assert without["message"].startswith("on the CPU: 1 V100 of 20 GB: never here")

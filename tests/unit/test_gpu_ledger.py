@@ -205,6 +205,20 @@ def test_the_same_key_waits_once(office: Office) -> None:
 # a process ends
 
 
+def test_who_withdraws_is_out_of_the_line_or_gives_back_what_the_key_got(office: Office) -> None:
+    office.allocate(Request(3), "first")
+    office.allocate(Request(4), "large", 60)
+    small = office.allocate(Request(1), "small", 60)
+    assert isinstance(small, Waiting)  # behind the large one
+    assert not office.withdraw("large")
+    assert list(office.ledger.allocations)[1:] == [small.ticket]
+    assert [one.key for one in office.withdraw("first")] == ["first"]
+    assert not office.withdraw("first")
+    assert not office.withdraw("never asked")
+    assert list(office.ledger.allocations) == [small.ticket]
+    assert not office.ledger.waiting
+
+
 def test_a_restart_loses_nothing(office: Office) -> None:
     made = office.allocate(Request(2, owner="me"), "k")
     ticket = office.allocate(Request(3), "w", 60)

@@ -75,7 +75,7 @@ def test_an_image_runs_the_versions_that_a_venv_does(name: str) -> None:
         assert pins(same).items() <= pins(name).items()
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if "cpu" not in name])
+@pytest.mark.parametrize("name", [name for name in NAMES if inputs.stack_of(name).cuda])
 def test_cuda_s_libraries_are_those_of_torch_s_cuda(name: str) -> None:
     major = str(inputs.stack_of(name).cuda).partition(".")[0]
     told = {made[1] for package in pins(name) if (made := re.fullmatch(r"nvidia-.*-cu(\d+)", package))}

@@ -238,7 +238,7 @@ def allocate_told(asked: TrainingGPUConfig, made: Allocation, plan: PlanTold | N
             memory_gb=round(made.cards[0].memory_gb, 1),
             distributed_training=asked.distributed_training,
             mixed_precision=asked.mixed_precision,
-            gpu_memory_fraction=SHRUNK_FRACTION if shrunk else asked.fraction,
+            gpu_memory_fraction=fraction(asked, made),
             cards=cards_told(made),
             environment={node: _environment(made, node) for node in made.nodes},
         ),
@@ -248,6 +248,11 @@ def allocate_told(asked: TrainingGPUConfig, made: Allocation, plan: PlanTold | N
         message=message or (plan.message if plan else ""),
         plan=plan,
     )
+
+
+def fraction(asked: TrainingGPUConfig, made: Allocation) -> float:
+    """Of a card's memory, for the framework."""
+    return SHRUNK_FRACTION if made.request == asked.less() else asked.fraction
 
 
 def cpu_told(asked: TrainingGPUConfig, why: str) -> AllocateTold:

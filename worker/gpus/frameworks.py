@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from worker.gpus.allocation import Allocation
-from worker.gpus.forms import TrainingGPUConfig
+from worker.gpus.forms import AllocateTold, TrainingGPUConfig, fraction
 from worker.gpus.kinds import ASCEND, INTEL
 from worker.hardware import gpus
 
@@ -40,6 +40,33 @@ class TensorFlowSettings(BaseModel):
     strategy: Literal["default", "MirroredStrategy", "MultiWorkerMirroredStrategy"]
 
 
+class Prepared(BaseModel):
+    """What is held, and what each framework has to be told: this travels to the process that trains."""
+
+    model_config = ConfigDict(frozen=True)
+
+    told: AllocateTold
+    pytorch: PyTorchSettings
+    tensorflow: TensorFlowSettings
+
+    def rehearsed(self) -> Prepared:
+        """The same on the CPU, for cards that only a file describes."""
+        on_cpu = {"device": "cpu", "backend": "gloo", "memory_fraction": None}
+        return Prepared(
+            told=self.told,
+            pytorch=self.pytorch.model_copy(update=on_cpu),
+            tensorflow=self.tensorflow.model_copy(update={"memory_limit_mb": None}),
+        )
+
+
+def prepared(told: AllocateTold, made: Allocation | None) -> Prepared:
+    held = TrainingGPUConfig(
+        mixed_precision=told.gpu_config.mixed_precision,
+        gpu_memory_fraction=told.gpu_config.gpu_memory_fraction,
+    )
+    return Prepared(told=told, pytorch=pytorch(held, made), tensorflow=tensorflow(held, made))
+
+
 def pytorch(asked: TrainingGPUConfig, made: Allocation | None) -> PyTorchSettings:
     if made is None:
         return PyTorchSettings(
@@ -53,7 +80,7 @@ def pytorch(asked: TrainingGPUConfig, made: Allocation | None) -> PyTorchSetting
             "nproc_per_node": _on_first(made),
             "backend": BACKENDS.get(maker, "nccl"),
             "autocast": _half(made) if asked.mixed_precision else "",
-            "memory_fraction": asked.gpu_memory_fraction,
+            "memory_fraction": fraction(asked, made),
         }
     )
 
@@ -67,7 +94,7 @@ def tensorflow(asked: TrainingGPUConfig, made: Allocation | None) -> TensorFlowS
     return TensorFlowSettings.model_validate(
         {
             "visible_devices": list(range(_on_first(made))),
-            "memory_limit_mb": int(made.cards[0].memory_gb * asked.gpu_memory_fraction * 1e9 / 2**20),
+            "memory_limit_mb": int(made.cards[0].memory_gb * fraction(asked, made) * 1e9 / 2**20),
             "mixed_precision": f"mixed_{_half(made)}" if asked.mixed_precision else "float32",
             "strategy": several if len(made.cards) > 1 else "default",
         }

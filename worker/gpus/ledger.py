@@ -197,6 +197,14 @@ class Ledger:
         self.settle()
         return ended
 
+    def withdraw(self, key: str) -> list[Allocation]:
+        """Who asked with this key wants nothing any more: out of the line, or back with it."""
+        name, _ = self._records.asked_with(key) or ("", None)
+        if self.waiting.pop(name, None):
+            self._records.dequeue(name)
+            self.settle()
+        return [self.release(name, "withdrawn")] if name in self.allocations else []
+
     def clean(self, node: str) -> list[Allocation]:
         """All that hold a card of this node give all of theirs back: half a gang is of no use."""
         ended = [one for one in self.allocations.values() if node in one.nodes]

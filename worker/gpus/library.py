@@ -5,11 +5,11 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from worker.gpus.allocation import Request
+from worker.gpus.allocation import Allocation, Request
 from worker.gpus.forms import (
     AllocateTold,
     AvailableNode,
@@ -21,6 +21,7 @@ from worker.gpus.forms import (
     cpu_told,
     will_do_without,
 )
+from worker.gpus.frameworks import Prepared, prepared
 from worker.gpus.refusals import Reason, Refusal
 from worker.gpus.wanted import gpu_type as read_type
 
@@ -34,9 +35,17 @@ RENEWALS = 4
 log = logging.getLogger(__name__)
 _managers: list[GpuResourceManager] = []
 _opening = threading.Lock()
-_kept: dict[str, threading.Event] = {}
+_kept: dict[str, Keeping] = {}
 
 Asked = TrainingGPUConfig | Mapping[str, Any]
+
+
+class Keeping(NamedTuple):
+    """What is renewed until it ended."""
+
+    ended: threading.Event
+    lost: Callable[[str], None]
+    """is told why it is held no longer, where its holder did not give it back"""
 
 
 def get_gpu_resource_manager(
@@ -58,7 +67,7 @@ def close_gpu_resource_manager() -> None:
     """What is held stays held until its lease ends."""
     with _opening:
         for renewing in _kept.values():
-            renewing.set()
+            renewing.ended.set()
         _kept.clear()
         while _managers:
             _managers.pop().close()
@@ -81,16 +90,24 @@ def allocate_gpu_resources(asked: Asked, key: str = "") -> AllocateTold:
     form = _form(asked)
     if not form.enabled:
         return cpu_told(form, "no GPU was asked for")
-    manager = get_gpu_resource_manager()
     try:
+        manager = get_gpu_resource_manager()
         form, plan = manager.planned(form)
         made = manager.allocate(form, key).result()
     except Refusal as refused:
-        if will_do_without(form, refused):
+        if does_without(form, refused):
             return cpu_told(form, str(refused))
         raise
-    _keep(manager, made.id, made.request.lease_s)
+    keep(manager, made)
     return allocate_told(form, made, plan)
+
+
+def prepare_gpu_resources(asked: AllocateTold | Asked | None) -> Prepared:
+    """For a framework: what is held already, or what is wanted and is allocated now. None: no GPU."""
+    told = asked if isinstance(asked, AllocateTold) else allocate_gpu_resources(asked or {"enabled": False})
+    name = told.allocation_id
+    made = get_gpu_resource_manager().ask(lambda ledger: ledger.get(name)).result() if name else None
+    return prepared(told, made)
 
 
 def cleanup_gpu_resources(node_name: str = "", allocation_id: str = "") -> ReleasedTold:
@@ -99,9 +116,13 @@ def cleanup_gpu_resources(node_name: str = "", allocation_id: str = "") -> Relea
     name = allocation_id
     ended = [manager.release(name).result()] if name else manager.clean(node_name).result()
     for one in ended:
-        if renewing := _kept.pop(one.id, None):
-            renewing.set()
+        keep_no_more(one, f"cleanup_gpu_resources('{node_name or name}')")
     return ReleasedTold(success=True, released=[one.id for one in ended])
+
+
+def does_without(form: TrainingGPUConfig, refused: Refusal) -> bool:
+    """A program may well run where nobody ever finds a GPU; a server should not be there."""
+    return will_do_without(form, refused) or (form.allow_cpu and refused.reason is Reason.NOT_READY)
 
 
 def get_available_gpu_nodes(gpu_type: str = "", min_memory_gb: float = 0.0) -> list[AvailableNode]:
@@ -125,17 +146,27 @@ def _form(asked: Asked) -> TrainingGPUConfig:
     return asked if isinstance(asked, TrainingGPUConfig) else TrainingGPUConfig.model_validate(asked)
 
 
-def _keep(manager: GpuResourceManager, name: str, lease_s: float) -> None:
-    ended = _kept.setdefault(name, threading.Event())
+def keep(manager: GpuResourceManager, made: Allocation, lost: Callable[[str], None] = lambda _: None) -> None:
+    """`lost` is called in whatever thread finds it out."""
+    keeping = _kept.setdefault(made.id, Keeping(threading.Event(), lost))
 
     def renew() -> None:
-        while not ended.wait(lease_s / RENEWALS):
+        while not keeping.ended.wait(made.request.lease_s / RENEWALS):
             try:
-                manager.ask(lambda ledger: ledger.renew(name)).result()
+                manager.ask(lambda ledger: ledger.renew(made.id)).result()
             except Refusal as refused:
-                if refused.reason is Reason.NO_ALLOCATION:
+                if refused.reason is not Reason.NO_ALLOCATION:
+                    log.warning("%s: renewed later: %s", made.id, refused)
+                elif not keeping.ended.is_set():
                     log.error("%s", refused)
-                    return
-                log.warning("%s: renewed later: %s", name, refused)
+                    keep_no_more(made, str(refused))
 
-    threading.Thread(target=renew, name=f"lease-{name[:8]}", daemon=True).start()
+    threading.Thread(target=renew, name=f"lease-{made.id[:8]}", daemon=True).start()
+
+
+def keep_no_more(made: Allocation, lost: str = "") -> None:
+    """`lost`: why, where it was not its holder who gave it back."""
+    if keeping := _kept.pop(made.id, None):
+        keeping.ended.set()
+        if lost:
+            keeping.lost(lost)

@@ -83,6 +83,12 @@ class GpuResourceManager:
     def release(self, name: str) -> Future[Allocation]:
         return self._given_back(lambda ledger: ledger.release(name))
 
+    def withdraw(self, key: str) -> Future[list[Allocation]]:
+        """Ready or not."""
+        answer = self.clerk.ask(lambda ledger: ledger.withdraw(key))
+        answer.add_done_callback(lambda _: self._soon.set())
+        return answer
+
     def clean(self, node: str) -> Future[list[Allocation]]:
         return self._given_back(lambda ledger: ledger.clean(node))
 
