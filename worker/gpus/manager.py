@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar
@@ -13,10 +13,12 @@ from worker.errors import WorkerError
 from worker.gpus.allocation import Allocation
 from worker.gpus.clerk import Clerk
 from worker.gpus.config import GpuConfig
+from worker.gpus.events import Events
 from worker.gpus.forms import TrainingGPUConfig
-from worker.gpus.inventory import Inventory
+from worker.gpus.inventory import Inventory, Node
 from worker.gpus.ledger import Ledger
 from worker.gpus.refusals import Reason, Refusal
+from worker.gpus.watch import Watch
 
 SOON_S = 0.5
 """after which one looks again at a card that was given back while something ran there"""
@@ -28,7 +30,9 @@ T = TypeVar("T")
 class GpuResourceManager:
     def __init__(self, inventory: Inventory, ledger: Path, config: GpuConfig | None = None) -> None:
         self.config = config or GpuConfig()
-        self.clerk = Clerk(Ledger(ledger))
+        self.events = Events()
+        self.watch = Watch(self.events, self.config.resource_change_threshold)
+        self.clerk = Clerk(Ledger(ledger), self.events.note)
         self._inventory = inventory
         self._trouble = "nobody has looked for GPUs yet"
         self._looked = threading.Event()
@@ -92,7 +96,7 @@ class GpuResourceManager:
     def _look(self) -> None:
         try:
             nodes = self._inventory.look()
-            self.clerk.ask(lambda ledger: ledger.supply(nodes)).result()
+            self.watch.look(nodes, self.clerk.ask(lambda ledger: _supply(ledger, nodes)).result())
         except WorkerError as error:
             self._worry(str(error))
         except Exception as error:
@@ -104,4 +108,11 @@ class GpuResourceManager:
     def _worry(self, trouble: str) -> None:
         if trouble != self._trouble:
             log.warning("not ready: %s", trouble) if trouble else log.info("ready")
+            self.events.tell("not_ready" if trouble else "ready", {"why": trouble})
         self._trouble = trouble
+
+
+def _supply(ledger: Ledger, nodes: Sequence[Node]) -> int:
+    """How many cards are held of what there is now."""
+    ledger.supply(nodes)
+    return sum(len(one.cards) for one in ledger.allocations.values())
