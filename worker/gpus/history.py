@@ -1,7 +1,7 @@
 """How a card was used, in little room: the farther back, the coarser.
 
-Only changes are kept. When a trace is full, pairs that are short for their age are drawn together, at the mean over
-their time: what was used stays the same however often that happens, and the room is bounded."""
+Only changes are kept. When a trace is full, pairs that are short for their age are drawn together, at their
+mean over time: what was used stays the same however often that happens, and the room is bounded."""
 
 from __future__ import annotations
 

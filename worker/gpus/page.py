@@ -26,7 +26,8 @@ def rendered(accept_language: str) -> Page:
 @lru_cache(maxsize=2)
 def _rendered(lang: str) -> Page:
     style = (PART / "page.css").read_text("utf-8")
-    script = "\n".join((PART / name).read_text("utf-8") for name in SCRIPTS)
+    parts = "\n".join((PART / name).read_text("utf-8") for name in SCRIPTS)
+    script = f'(() => {{\n"use strict";\n{parts}}})();'  # names of its own: a window has many
     html = (PART / "page.html").read_text("utf-8").replace('lang="en"', f'lang="{lang}"', 1)
     return sealed(html.replace("/*style*/", style).replace("/*script*/", script), style, script)
 
