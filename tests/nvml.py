@@ -23,6 +23,10 @@ class Nvml:
     NVML_AFFINITY_SCOPE_NODE = 0
     NVML_MEMORY_ERROR_TYPE_UNCORRECTED = 1
     NVML_VOLATILE_ECC = 0
+    NVML_TEMPERATURE_GPU = 0
+    NVML_CLOCK_SM = 1
+    NVML_ERROR_TIMEOUT = 10
+    nvmlEventTypeXidCriticalError = 8  # noqa: N815
 
     def __init__(self, told: dict[str, Any]) -> None:
         self.told = told
@@ -39,6 +43,9 @@ class Nvml:
 
     def nvmlShutdown(self) -> None:  # noqa: N802
         self.open -= 1
+
+    def nvmlEventSetCreate(self) -> Any:  # noqa: N802
+        raise NVMLError("Not Supported")
 
     def nvmlDeviceGetCount(self) -> int:  # noqa: N802
         return len(self.told["cards"])

@@ -1,4 +1,5 @@
-"""The GPU manager with 1,000 nodes of 8 cards, asked by 200 clients over connections that stay open."""
+"""The GPU manager with 1,000 nodes of 8 cards, asked by 200 clients over connections that stay open: while
+nobody follows its events and while 50 readers do."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from tests.bench.table import Figure, not_here, show
 from tests.servers import free_port
 from tests.workers import ROOT
 
-CLIENTS, SECONDS, HOLD_S = 200, 20.0, 1.0
+CLIENTS, READERS, SECONDS, HOLD_S = 200, 50, 20.0, 1.0
 CLUSTER = (
     "nodes: [{name: gpu, copies: 1000, gpus: 8xA100-80GB, nvlink: all, numa: [[0, 1, 2, 3], [4, 5, 6, 7]]}]"
 )
@@ -28,7 +29,8 @@ def figures() -> Iterator[Figure]:
     try:
         with server() as port:
             asyncio.run(ready(port))
-            allocating, looking = asyncio.run(measure(port))
+            allocating, looking, _ = asyncio.run(measure(port, 0))
+            followed, _, heard = asyncio.run(measure(port, READERS))
     except (OSError, subprocess.SubprocessError) as error:
         yield Figure("allocate, 1,000 nodes of 8 cards", not_here(error))
         return
@@ -42,6 +44,11 @@ def figures() -> Iterator[Figure]:
         "status meanwhile, once a second",
         f"p50 {percentile(looking, 50):.0f} ms, worst {max(looking):.0f} ms",
         "under 100 ms",
+    )
+    yield Figure(
+        f"allocate while {READERS} readers follow the events, {min(heard) / SECONDS:.0f} a second each",
+        f"p50 {percentile(followed, 50):.1f} ms, p99 {percentile(followed, 99):.1f} ms",
+        "p99 under 20 ms",
     )
 
 
@@ -77,8 +84,8 @@ async def ready(port: int) -> None:
     raise OSError("the server did not become ready within a minute")
 
 
-async def measure(port: int) -> tuple[list[float], list[float]]:
-    """Milliseconds."""
+async def measure(port: int, readers: int) -> tuple[list[float], list[float], list[int]]:
+    """Milliseconds of allocate and of status; events that each reader heard."""
     allocating: list[float] = []
     looking: list[float] = []
     end = time.perf_counter() + SECONDS
@@ -105,8 +112,26 @@ async def measure(port: int) -> tuple[list[float], list[float]]:
             assert status == 200, told
             await asyncio.sleep(1)
 
+    reading = [asyncio.create_task(read(port)) for _ in range(readers)]
     await asyncio.gather(look(), *(hold(number) for number in range(CLIENTS)))
-    return allocating, looking
+    await asyncio.sleep(1)
+    for one in reading:
+        one.cancel()
+    return allocating, looking, [await one for one in reading]
+
+
+async def read(port: int) -> int:
+    """Events until it is cancelled."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /api/v1/gpu/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+    heard = 0
+    try:
+        while lines := await reader.read(1 << 16):
+            heard += lines.count(b"event: ")
+    except asyncio.CancelledError:
+        pass
+    writer.close()
+    return heard
 
 
 class Client:

@@ -17,11 +17,13 @@ from worker.gpus.allocation import Allocation
 from worker.gpus.allocation import Request as Wanted
 from worker.gpus.forms import TrainingGPUConfig
 from worker.gpus.gate import Gate
+from worker.gpus.live import add_live
 from worker.gpus.manager import GpuResourceManager
 from worker.gpus.refusals import Reason, Refusal
 from worker.gpus.wanted import gpu_type as read_type
 
 PREFIX = "/api/v1/gpu"
+GUARDED = (PREFIX, "/metrics")
 STATUS = {
     Reason.BUSY: 409,
     Reason.KEY_ENDED: 409,
@@ -42,11 +44,18 @@ Key = Annotated[
 
 
 def create_app(manager: GpuResourceManager, token: str = "", hosts: Sequence[str] = ()) -> FastAPI:
-    app = FastAPI(title="GPU resource manager", version=__version__, responses=ERRORS)
-    app.add_middleware(Gate, prefix=PREFIX, open_paths=(f"{PREFIX}/health",), token=token, hosts=hosts)
+    app = FastAPI(
+        title="GPU resource manager",
+        version=__version__,
+        responses=ERRORS,
+        docs_url=None,  # FastAPI's loads its scripts from elsewhere
+        redoc_url=None,
+    )
+    app.add_middleware(Gate, prefix=GUARDED, open_paths=(f"{PREFIX}/health",), token=token, hosts=hosts)
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     _looking(app, manager)
+    add_live(app, manager, PREFIX)
     _holding(app, manager)
     return app
 
@@ -72,10 +81,6 @@ def _looking(app: FastAPI, manager: GpuResourceManager) -> None:
     async def health() -> forms.HealthTold:
         manager.check_ready()
         return forms.HealthTold(status="ready")
-
-    @app.get(f"{PREFIX}/monitoring", response_model=forms.MonitoringTold)
-    async def monitoring() -> Response:
-        return _json(await asyncio.wrap_future(manager.ask(reports.monitoring)))
 
 
 def _holding(app: FastAPI, manager: GpuResourceManager) -> None:
@@ -154,6 +159,7 @@ def _json(told: object) -> Response:
 
 async def _refused(request: Request, refused: Exception) -> Response:
     assert isinstance(refused, Refusal)
+    request.app.state.refused[refused.reason.code] += 1
     error = forms.ErrorTold.Error(code=refused.reason.code, message=refused.text(_language(request)))
     headers = {"Retry-After": "5"} if refused.reason is Reason.NOT_READY else {}
     status = STATUS.get(refused.reason, 422)

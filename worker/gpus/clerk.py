@@ -6,12 +6,13 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 from worker.gpus.allocation import Allocation, Request, Waiting
+from worker.gpus.diary import Change
 from worker.gpus.ledger import Ledger
 from worker.gpus.refusals import Reason, Refusal, Said
 
@@ -26,8 +27,10 @@ Question = tuple[Callable[[Ledger], Any], "Future[Any]"]
 
 
 class Clerk:
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, told: Callable[[Sequence[Change]], None] | None = None) -> None:
+        """`told`: what changed, whoever wrote it, once it is on the disk."""
         self._ledger = ledger
+        self._told = told
         self._questions: queue.SimpleQueue[Question | None] = queue.SimpleQueue()
         self._waiters: dict[str, tuple[Request, list[Future[Any]]]] = {}
         self._swept = 0.0
@@ -89,6 +92,9 @@ class Clerk:
             else:
                 _tell(answer, value, refusal)
         self._look_after_waiters()
+        changes = self._ledger.diary.take()
+        if changes and self._told:
+            self._told(changes)
 
     def _look_after_waiters(self) -> None:
         for ticket, (request, answers) in list(self._waiters.items()):

@@ -39,7 +39,12 @@ class Gate:
     send requests here under its own name only, so without a token the name is looked at."""
 
     def __init__(
-        self, app: App, prefix: str, open_paths: Sequence[str], token: str, hosts: Sequence[str]
+        self,
+        app: App,
+        prefix: str | tuple[str, ...],
+        open_paths: Sequence[str],
+        token: str,
+        hosts: Sequence[str],
     ) -> None:
         self._app = app
         self._prefix = prefix

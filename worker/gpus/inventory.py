@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from worker.gpus.figures import UNKNOWN, Figures
+
 
 @dataclass(frozen=True, slots=True)
 class Card:
@@ -19,8 +21,9 @@ class Card:
     maker: str
     memory_gb: float
     """in 10⁹ bytes, as the makers count: a T4 has 15 GiB, and is sold as 16 GB"""
-    used_gb: float = 0.0
-    busy: float = 0.0
+    used_gb: float | None = None
+    """None: it does not say"""
+    busy: float | None = None
     """share of the time in which it computes"""
     numa: int | None = None
     links: tuple[int, ...] = ()
@@ -29,6 +32,7 @@ class Card:
     """that compute on it"""
     trouble: str = ""
     """why it must not be handed out"""
+    figures: Figures = UNKNOWN
 
     @property
     def sort(self) -> tuple[str, str, float]:
@@ -53,9 +57,9 @@ def load(cards: Iterable[Card]) -> Mapping[str, float]:
     busy = memory = used = number = 0.0
     for card in cards:
         number += 1
-        busy += card.busy
+        busy += card.busy or 0.0
         memory += card.memory_gb
-        used += card.used_gb
+        used += card.used_gb or 0.0
     return {
         "gpu_utilization": round(busy / number, 3) if number else 0.0,
         "gpu_memory_usage": round(used / memory, 3) if memory else 0.0,

@@ -15,6 +15,7 @@ from pathlib import Path
 from worker.clock import Clock
 from worker.gpus import tenants
 from worker.gpus.allocation import Allocation, Held, Request, Waiting
+from worker.gpus.diary import Diary
 from worker.gpus.inventory import Card, Node, load
 from worker.gpus.line import faded, settle
 from worker.gpus.placement import Shelf, Sort, Stock, place, why_never
@@ -45,6 +46,7 @@ class Ledger:
         self.allocations: dict[str, Allocation] = {}
         self.waiting: dict[str, Waiting] = {}
         self.nodes: Sequence[Node] = ()
+        self.diary = Diary()
         self._holder: dict[str, str] = {}
         self._cards: dict[str, Card] = {}
         self._stock = self._capacity = Stock()
@@ -69,7 +71,9 @@ class Ledger:
                 if self._version != self._records.version:
                     self._read()
                 yield
+            self.diary.close()
         except BaseException:
+            self.diary.strike()
             self._version = -1  # what is in memory may be ahead of the file
             raise
 
@@ -154,6 +158,7 @@ class Ledger:
             raise Refusal(Reason.BUSY, wanted=request, why=self._why_busy(request))
         self.waiting[asked.ticket] = asked
         self._records.enqueue(asked)
+        self.diary.write("waiting", asked)
         return asked
 
     def _allocate_named(self, asked: Waiting) -> Allocation:
@@ -172,6 +177,7 @@ class Ledger:
         renewed = replace(held, until=self._clock.now() + held.request.lease_s)
         self.allocations[name] = renewed
         self._records.renew(renewed)
+        self.diary.write("renewed", renewed)
         return renewed
 
     def get(self, name: str) -> Allocation:
@@ -228,6 +234,7 @@ class Ledger:
         ]:
             del self.waiting[late.ticket]
             self._records.dequeue(late.ticket)
+            self.diary.write("left", late, "waited in vain")
         if now - self._seen >= SEEN_S:
             self._seen = now
             self._records.tick(now, forget_before=now - KEYS_S)
@@ -251,6 +258,7 @@ class Ledger:
         held = tuple(Held.of(card) for card in cards)
         made = Allocation(asked.ticket, asked.request, held, asked.key, now, now + asked.request.lease_s)
         self._records.begin(made)
+        self.diary.write("made", made)
         if self.waiting.pop(asked.ticket, None):
             self._records.dequeue(asked.ticket)
         self._note(made)
@@ -260,6 +268,7 @@ class Ledger:
         now = self._clock.now()
         spent = self._spent(one.request.owner) + len(one.cards) * (now - one.made)
         self._records.end(one, now, why, spent)
+        self.diary.write("ended", one, why)
         del self.allocations[one.id]
         for card in one.cards:
             del self._holder[card.uuid]
@@ -291,6 +300,7 @@ class Ledger:
         self.waiting = {one.ticket: one for one in self._records.waiting()}
         self._restock()
         self._strange = self._why_strange()
+        self.diary.compare(self.allocations, self.waiting, self._records.why)
         self._version = self._records.version
 
     def _why_strange(self) -> str:

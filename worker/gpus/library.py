@@ -138,8 +138,10 @@ def get_available_gpu_nodes(gpu_type: str = "", min_memory_gb: float = 0.0) -> l
 
 def get_gpu_monitoring_data() -> MonitoringTold:
     from worker.gpus import reports
+    from worker.gpus.glance import Glance
 
-    return MonitoringTold.model_validate(get_gpu_resource_manager().ask(reports.monitoring).result())
+    glance = get_gpu_resource_manager().ask(Glance.of).result()
+    return MonitoringTold.model_validate(reports.monitoring(glance))
 
 
 def _form(asked: Asked) -> TrainingGPUConfig:

@@ -14,10 +14,12 @@ from worker.gpus import reports
 from worker.gpus.allocation import Allocation
 from worker.gpus.clerk import Clerk
 from worker.gpus.config import GpuConfig
+from worker.gpus.events import Events
 from worker.gpus.forms import PlanTold, TrainingGPUConfig
 from worker.gpus.inventory import Inventory, Node
 from worker.gpus.ledger import Ledger
 from worker.gpus.refusals import Reason, Refusal
+from worker.gpus.watch import Watch
 
 SOON_S = 0.5
 """after which one looks again at a card that was given back while something ran there"""
@@ -32,7 +34,9 @@ class GpuResourceManager:
     ) -> None:
         """`of`: what the inventory is that of. Two of them do not share a ledger."""
         self.config = config or GpuConfig()
-        self.clerk = Clerk(Ledger(ledger))
+        self.events = Events()
+        self.watch = Watch(self.events, self.config.resource_change_threshold)
+        self.clerk = Clerk(Ledger(ledger), self.events.note)
         self._inventory = inventory
         self._of = of
         self._missing: list[str] = []
@@ -114,7 +118,9 @@ class GpuResourceManager:
     def _look(self) -> None:
         try:
             nodes = self._inventory.look()
-            self._tell_missing(self.clerk.ask(lambda ledger: self._supply(ledger, nodes)).result())
+            missing, held = self.clerk.ask(lambda ledger: self._supply(ledger, nodes)).result()
+            self._tell_missing(missing)
+            self.watch.look(nodes, held)
         except WorkerError as error:
             self._worry(str(error))
         except Exception as error:
@@ -123,10 +129,12 @@ class GpuResourceManager:
         else:
             self._worry("" if any(node.cards for node in nodes) else "no GPU was found")
 
-    def _supply(self, ledger: Ledger, nodes: Sequence[Node]) -> list[str]:
+    def _supply(self, ledger: Ledger, nodes: Sequence[Node]) -> tuple[list[str], int]:
+        """Who holds what is no longer here; and how many cards are held in all."""
         ledger.belong(self._of)
         ledger.supply(nodes)
-        return [f"{card.uuid}, held by {one.who}, is no longer here" for one, card in ledger.missing()]
+        missing = [f"{card.uuid}, held by {one.who}, is no longer here" for one, card in ledger.missing()]
+        return missing, sum(len(one.cards) for one in ledger.allocations.values())
 
     def _tell_missing(self, missing: list[str]) -> None:
         for line in missing:
@@ -137,4 +145,5 @@ class GpuResourceManager:
     def _worry(self, trouble: str) -> None:
         if trouble != self._trouble:
             log.warning("not ready: %s", trouble) if trouble else log.info("ready")
+            self.events.tell("not_ready" if trouble else "ready", {"why": trouble})
         self._trouble = trouble

@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 import socket
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from worker.errors import MachineError
 from worker.gpus.inventory import Card, Node
 from worker.gpus.kinds import NVIDIA, named
+from worker.gpus.nvidia_figures import Xids, measure, processes
 
 NUMA_WORDS = 2
 """of 64 bits, one bit a NUMA node"""
@@ -21,6 +23,7 @@ class ThisMachine:
     def __init__(self, nvml: Any = None, name: str = "") -> None:
         self._nvml = nvml
         self._name = name or socket.gethostname()
+        self._xids = Xids()
 
     def look(self) -> Sequence[Node]:
         nvml = self._nvml or _library()
@@ -29,7 +32,7 @@ class ThisMachine:
         except nvml.NVMLError as error:
             raise MachineError(f"the NVIDIA driver does not answer: {error}; look at nvidia-smi") from error
         try:
-            return [Node(self._name, tuple(_Reader(nvml, self._name).cards()))]
+            return [Node(self._name, tuple(_Reader(nvml, self._name, self._xids.look(nvml)).cards()))]
         except nvml.NVMLError as error:
             raise MachineError(f"the NVIDIA driver does not tell its cards: {error}") from error
         finally:
@@ -46,9 +49,10 @@ def _library() -> Any:
 
 
 class _Reader:
-    def __init__(self, nvml: Any, node: str) -> None:
+    def __init__(self, nvml: Any, node: str, xids: Mapping[str, int] | None) -> None:
         self._nvml = nvml
         self._node = node
+        self._xids = xids
 
     def cards(self) -> Iterator[Card]:
         """A card that fell off the bus takes none of the others with it."""
@@ -82,11 +86,12 @@ class _Reader:
             maker=NVIDIA,
             memory_gb=memory.total / 1e9,
             used_gb=memory.used / 1e9,
-            busy=load.gpu / 100 if load else 0.0,
+            busy=load.gpu / 100 if load else None,
             numa=self._numa(handle),
             links=tuple(sorted(self._links(handle, buses) - {index})),
             processes=self._processes(handle),
             trouble=self._trouble(handle),
+            figures=measure(nvml, self._ask, handle, self._xids),
         )
         # with MIG a card computes in its slices alone
         sliced = self._ask("MigMode", handle)
@@ -109,6 +114,12 @@ class _Reader:
                 numa=whole.numa,
                 processes=self._processes(part),
                 trouble=whole.trouble,
+                figures=replace(
+                    whole.figures,
+                    instance=self._ask("GpuInstanceId", part),
+                    power_w=None,  # the whole card's
+                    processes=processes(self._ask, part),
+                ),
             )
 
     def _links(self, handle: Any, buses: Mapping[Bus, int]) -> set[int]:

@@ -104,6 +104,11 @@ class Records:
         self._db.execute("DELETE FROM held WHERE allocation = ?", (one.id,))
         self._db.execute("INSERT OR REPLACE INTO spent VALUES (?, ?, ?)", (one.request.owner, spent, now))
 
+    def why(self, name: str) -> str:
+        """It ended."""
+        row = self._db.execute("SELECT why FROM allocations WHERE id = ?", (name,)).fetchone()
+        return row[0] or "" if row else ""
+
     def enqueue(self, one: Waiting) -> None:
         self._db.execute(
             "INSERT INTO waiting VALUES (?, ?, ?, ?, ?)",

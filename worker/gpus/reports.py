@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 from worker.gpus.allocation import Allocation, Held, Request
+from worker.gpus.glance import Glance, Times, allocation_told, waiting_told
 from worker.gpus.inventory import Card, load
 from worker.gpus.ledger import Ledger
 from worker.gpus.shares import Sort
+from worker.gpus.watch import place, seen
 
 Told = dict[str, Any]
 """as the forms describe it; of a thousand nodes too much to validate each time"""
@@ -57,27 +59,31 @@ def sorts(ledger: Ledger, suiting: Request) -> list[Sort]:
     return found
 
 
-def monitoring(ledger: Ledger) -> Told:
+def monitoring(glance: Glance, only: Collection[str] = ()) -> Told:
+    cards = [card for node in glance.nodes for card in node.cards if not only or card.uuid in only]
+    gone = [(one, card) for one, card in glance.missing if not only or card.uuid in only]
+    told = [_watched(glance, card) for card in cards] + [_missing(one, card) for one, card in gone]
+    return {"cards": told, "timestamp": now()}
+
+
+def held(glance: Glance) -> Told:
+    times = Times.now()
     return {
-        "cards": [_watched(ledger, card) for node in ledger.nodes for card in node.cards]
-        + [_missing(one, card) for one, card in ledger.missing()],
+        "allocations": [allocation_told(one, times) for one in glance.allocations.values()],
+        "waiting": [waiting_told(one, times) for one in glance.waiting],
         "timestamp": now(),
     }
 
 
-def _watched(ledger: Ledger, card: Card) -> Told:
-    holder = ledger.holder(card)
+def _watched(glance: Glance, card: Card) -> Told:
+    name = glance.holder.get(card.uuid, "")
     return {
-        "node_name": card.node,
-        "index": card.index,
-        "uuid": card.uuid,
+        **place(card),
         "gpu_type": card.kind,
         "memory_gb": round(card.memory_gb, 1),
-        "memory_used_gb": round(card.used_gb, 1),
-        "gpu_utilization": card.busy,
-        "processes": list(card.processes),
-        "allocation_id": holder.id if holder else "",
-        "owner": holder.request.owner if holder else "",
+        **seen(card),
+        "allocation_id": name,
+        "owner": glance.allocations[name].request.owner if name else "",
         "trouble": card.trouble,
     }
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import logging.handlers
 import os
+import socket
+from contextlib import suppress
 from pathlib import Path
 
 from worker.errors import MachineError
@@ -45,12 +47,18 @@ def serve(
         raise MachineError(
             f"{error.name} is not installed: pip install --no-deps -r env/locks/gpus.txt"
         ) from error
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            app.state.feed.close()
+            await super().shutdown(sockets)
+
     check_listening(host, token)
     manager = open_manager(config, cluster, ledger)
     try:
         _log_to_file(manager.config.log_level)
         app = create_app(manager, token, () if token else LOOPBACK_NAMES)
-        uvicorn.run(
+        settings = uvicorn.Config(
             app,
             host=host,
             port=port,
@@ -58,6 +66,8 @@ def serve(
             access_log=False,
             timeout_graceful_shutdown=GRACE_S,
         )
+        with suppress(KeyboardInterrupt):
+            Server(settings).run()
     finally:
         manager.close()
 
