@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from worker.gpus.allocation import LEASE_S, Allocation, Request, Strategy
+from worker.gpus.kube.fragments import PodTold, pods
+from worker.gpus.kube.tolerations import Toleration
 from worker.gpus.refusals import Reason, Refusal
 from worker.gpus.wanted import MOST, gpu_type
 
@@ -89,6 +92,9 @@ class GpuConfigTold(BaseModel):
     environment: Annotated[
         dict[str, dict[str, str]], Field(description="what leaves a process these cards alone, by node")
     ]
+    pods: Annotated[
+        list[PodTold], Field(description="in a cluster: what each pod has to say to get its cards")
+    ] = []
 
 
 class AllocateTold(BaseModel):
@@ -147,6 +153,7 @@ class CardWatched(BaseModel):
     memory_used_gb: float
     gpu_utilization: Share
     processes: list[int]
+    pods: list[str]
     allocation_id: str
     owner: str
     trouble: Annotated[str, Field(description="why it is not handed out; empty: it is healthy")]
@@ -196,7 +203,9 @@ def cards_told(made: Allocation) -> list[CardTold]:
     return [CardTold(node_name=card.node, index=card.index, uuid=card.uuid) for card in made.cards]
 
 
-def allocate_told(asked: TrainingGPUConfig, made: Allocation) -> AllocateTold:
+def allocate_told(
+    asked: TrainingGPUConfig, made: Allocation, tolerations: Sequence[Toleration] = ()
+) -> AllocateTold:
     shrunk = made.request == asked.less()
     message = (
         f"shrunk: {made.request.memory_gb:g} GB instead of {asked.request().memory_gb:g}" if shrunk else ""
@@ -213,7 +222,8 @@ def allocate_told(asked: TrainingGPUConfig, made: Allocation) -> AllocateTold:
             mixed_precision=asked.mixed_precision,
             gpu_memory_fraction=SHRUNK_FRACTION if shrunk else asked.gpu_memory_fraction,
             cards=cards_told(made),
-            environment={node: _environment(made, node) for node in made.nodes},
+            environment={node: _environment(made, node) for node in made.nodes if not made.cards[0].resource},
+            pods=list(pods(made, tolerations)),
         ),
         allocation_id=made.id,
         nodes=list(made.nodes),

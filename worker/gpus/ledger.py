@@ -1,7 +1,8 @@
-"""Who holds which card: a file that survives its process, and that several processes may share.
+"""Who holds which card, decided over records that survive their process and that several processes may share.
 
-A turn is one transaction. What is answered after it is on the disk, and a card's name is a primary key there:
-nobody can hold it twice, whoever writes. In memory lies a copy, read anew when others have written."""
+A turn is one transaction. What is answered after it is written down, and nobody can hold a card twice,
+whoever writes: in a file its name is a primary key, in a cluster only who read the newest may write. In
+memory lies a copy, read anew when others have written."""
 
 from __future__ import annotations
 
@@ -15,10 +16,12 @@ from pathlib import Path
 from worker.clock import Clock
 from worker.gpus.allocation import Allocation, Held, Request, Waiting
 from worker.gpus.inventory import Card, Node, load
+from worker.gpus.keeper import Keeper
 from worker.gpus.line import faded, settle
 from worker.gpus.placement import Shelf, Sort, Stock, place, why_never
 from worker.gpus.records import Records
 from worker.gpus.refusals import Reason, Refusal, Said
+from worker.gpus.slots import occupied
 
 SEEN_S = 1.0
 """how often it is written down that time passes"""
@@ -30,11 +33,12 @@ BOOT = Path("/proc/sys/kernel/random/boot_id")
 class Ledger:
     """For one thread; all but the constructor within `turn`."""
 
-    def __init__(self, file: Path, clock: Clock | None = None, boot: str | None = None) -> None:
+    def __init__(self, where: Path | Keeper, clock: Clock | None = None, boot: str | None = None) -> None:
         self._clock = clock or Clock()
         self.allocations: dict[str, Allocation] = {}
         self.waiting: dict[str, Waiting] = {}
         self.nodes: Sequence[Node] = ()
+        self._told: Sequence[Node] = ()
         self._holder: dict[str, str] = {}
         self._cards: dict[str, Card] = {}
         self._stock = self._capacity = Stock()
@@ -42,7 +46,11 @@ class Ledger:
         self._loads: Mapping[str, Mapping[str, float]] = {}
         self._version = -1
         self._seen = self._clock.now()
-        self._records = Records(file, self._seen, _boot() if boot is None else boot)
+        self._records: Keeper = (
+            Records(where, self._seen, _boot() if boot is None else boot)
+            if isinstance(where, Path)
+            else where
+        )
 
     def close(self) -> None:
         self._records.close()
@@ -60,10 +68,10 @@ class Ledger:
 
     def supply(self, nodes: Sequence[Node]) -> None:
         """What there is now, in memory alone."""
-        if nodes == self.nodes:
+        if nodes == self._told:
             return
-        self.nodes = nodes
-        self._cards = {card.uuid: card for node in nodes for card in node.cards}
+        self._told = nodes
+        self._occupy()
         self._capacity = Stock(card for card in self._cards.values() if not card.trouble)
         self._never.clear()
         self._loads = {node.name: load(node.cards) for node in nodes}
@@ -98,6 +106,8 @@ class Ledger:
             return self._allocate(less, key, 0.0)
 
     def _allocate(self, request: Request, key: str, patience_s: float) -> Allocation | Waiting:
+        if full := self._records.full:
+            raise Refusal(Reason.BUSY, wanted=request, why=full)
         now = self._clock.now()
         asked = Waiting(uuid.uuid4().hex, request, key, now, now + patience_s)
         if self.waiting:
@@ -223,6 +233,7 @@ class Ledger:
         for one in self._records.allocations():
             self._note(one)
         self.waiting = {one.ticket: one for one in self._records.waiting()}
+        self._occupy()
         self._restock()
         self._version = self._records.version
 
@@ -230,12 +241,16 @@ class Ledger:
         self.allocations[one.id] = one
         self._holder |= {card.uuid: one.id for card in one.cards}
 
+    def _occupy(self) -> None:
+        self.nodes = [occupied(node, self._holder) for node in self._told]
+        self._cards = {card.uuid: card for node in self.nodes for card in node.cards}
+
     def _restock(self) -> None:
         self._stock = Stock(card for card in self._cards.values() if self._is_free(card))
 
     def _is_free(self, card: Card) -> bool:
         """Where something runs that we did not start there, nobody is sent."""
-        return not card.trouble and not card.processes and card.uuid not in self._holder
+        return not card.trouble and not card.used and card.uuid not in self._holder
 
     def _is_possible(self, request: Request) -> bool:
         return not self._why_never(request)
@@ -252,7 +267,7 @@ class Ledger:
             card for card in self._cards.values() if request.suits(card) and request.node in ("", card.node)
         ]
         free = sum(self._is_free(card) for card in suiting)
-        foreign = sum(bool(card.processes) and card.uuid not in self._holder for card in suiting)
+        foreign = sum(card.used and card.uuid not in self._holder for card in suiting)
         numbers = free, len(suiting), foreign, len(self.waiting)
         return Said(
             "{} of {} such cards are free, {} in use by others, {} requests wait in line".format(*numbers),

@@ -87,7 +87,7 @@ def allocate_gpu_resources(asked: Asked, key: str = "") -> AllocateTold:
             return cpu_told(form, str(refused))
         raise
     _keep(manager, made.id, made.request.lease_s)
-    return allocate_told(form, made)
+    return allocate_told(form, made, manager.tolerations)
 
 
 def cleanup_gpu_resources(node_name: str = "", allocation_id: str = "") -> ReleasedTold:

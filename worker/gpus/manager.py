@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar
@@ -14,26 +14,36 @@ from worker.gpus.allocation import Allocation
 from worker.gpus.clerk import Clerk
 from worker.gpus.config import GpuConfig
 from worker.gpus.forms import TrainingGPUConfig
-from worker.gpus.inventory import Inventory
+from worker.gpus.inventory import Followed, Inventory
+from worker.gpus.keeper import Keeper
+from worker.gpus.kube.tolerations import Toleration
 from worker.gpus.ledger import Ledger
 from worker.gpus.refusals import Reason, Refusal
 
 SOON_S = 0.5
 """after which one looks again at a card that was given back while something ran there"""
+TOLD_S = 0.05
+"""after which one looks at what an inventory told of by itself: changes come in crowds"""
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
 class GpuResourceManager:
-    def __init__(self, inventory: Inventory, ledger: Path, config: GpuConfig | None = None) -> None:
+    def __init__(self, inventory: Inventory, ledger: Path | Keeper, config: GpuConfig | None = None) -> None:
         self.config = config or GpuConfig()
+        self.tolerations: Sequence[Toleration] = ()
+        """that pods have to say in a cluster"""
         self.clerk = Clerk(Ledger(ledger))
         self._inventory = inventory
         self._trouble = "nobody has looked for GPUs yet"
         self._looked = threading.Event()
         self._soon = threading.Event()
         self._closing = False
+        self._pause = SOON_S
+        if isinstance(inventory, Followed):
+            self._pause = TOLD_S
+            inventory.follow(self._soon.set)
         self._lookout = threading.Thread(target=self._look_out, name="inventory", daemon=True)
         self._lookout.start()
 
@@ -78,6 +88,8 @@ class GpuResourceManager:
     def close(self) -> None:
         self._closing = True
         self._soon.set()
+        if isinstance(self._inventory, Followed):
+            self._inventory.close()
         self._lookout.join()
         self.clerk.close()
 
@@ -87,7 +99,7 @@ class GpuResourceManager:
             self._looked.set()
             if self._soon.wait(self.config.monitor_update_interval):
                 self._soon.clear()
-                threading.Event().wait(0 if self._closing else SOON_S)
+                threading.Event().wait(0 if self._closing else self._pause)
 
     def _look(self) -> None:
         try:

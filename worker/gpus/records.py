@@ -9,6 +9,7 @@ from pathlib import Path
 
 from worker.errors import MachineError
 from worker.gpus.allocation import Allocation, Request, Waiting, decode_cards, encode_cards
+from worker.gpus.refusals import Said
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS allocations (
@@ -29,6 +30,8 @@ GAP_S = 5.0
 
 
 class Records:
+    full: Said | None = None
+
     def __init__(self, file: Path, now: float, boot: str) -> None:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)

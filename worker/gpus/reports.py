@@ -63,6 +63,7 @@ def _watched(ledger: Ledger, card: Card) -> Told:
         "memory_used_gb": round(card.used_gb, 1),
         "gpu_utilization": card.busy,
         "processes": list(card.processes),
+        "pods": list(card.pods),
         "allocation_id": holder.id if holder else "",
         "owner": holder.request.owner if holder else "",
         "trouble": card.trouble,

@@ -5,10 +5,14 @@ from __future__ import annotations
 import logging
 import logging.handlers
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from worker.errors import MachineError
 from worker.gpus import config as configuration
+from worker.gpus.config import GpuConfig
+from worker.gpus.kube.tolerations import parse
 from worker.gpus.manager import GpuResourceManager
 
 LOG = Path("logs/gpu_resource_manager.log")
@@ -23,17 +27,50 @@ def default_ledger() -> Path:
     return Path(state) / "worker" / "gpus.sqlite"
 
 
-def open_manager(config: Path | None, cluster: Path | None, ledger: Path | None) -> GpuResourceManager:
+@dataclass(frozen=True, slots=True)
+class Kubernetes:
+    """The cluster that is meant; what is empty is taken from kubeconfig, or from around this pod."""
+
+    context: str = ""
+    namespace: str = ""
+    tolerate: Sequence[str] = ()
+
+
+def open_manager(
+    config: Path | None, cluster: Path | None, ledger: Path | None, kubernetes: Kubernetes | None = None
+) -> GpuResourceManager:
     from worker.gpus.described import DescribedCluster
     from worker.gpus.nvidia import ThisMachine
 
     read = configuration.load(config)
+    if kubernetes:
+        return _open_kubernetes(read, kubernetes)
     inventory = DescribedCluster(cluster, read.gpu_memory_specs) if cluster else ThisMachine()
     return GpuResourceManager(inventory, ledger or default_ledger(), read)
 
 
+def _open_kubernetes(config: GpuConfig, chosen: Kubernetes) -> GpuResourceManager:
+    from worker.gpus.kube.api import connect
+    from worker.gpus.kube.inventory import KubernetesCluster
+    from worker.gpus.kube.objects import Accelerators
+    from worker.gpus.kube.records import ConfigMapRecords
+
+    tolerations = tuple(parse(said) for said in chosen.tolerate)
+    api, namespace = connect(chosen.context, chosen.namespace)
+    cluster = KubernetesCluster(api, Accelerators(config.resources, config.gpu_memory_specs, tolerations))
+    manager = GpuResourceManager(cluster, ConfigMapRecords(api, namespace), config)
+    manager.tolerations = tolerations
+    return manager
+
+
 def serve(
-    host: str, port: int, token: str, config: Path | None, cluster: Path | None, ledger: Path | None
+    host: str,
+    port: int,
+    token: str,
+    config: Path | None,
+    cluster: Path | None,
+    ledger: Path | None,
+    kubernetes: Kubernetes | None = None,
 ) -> None:
     try:
         import uvicorn
@@ -45,7 +82,7 @@ def serve(
             f"{error.name} is not installed: pip install --no-deps -r env/locks/gpus.txt"
         ) from error
     check_listening(host, token)
-    manager = open_manager(config, cluster, ledger)
+    manager = open_manager(config, cluster, ledger, kubernetes)
     try:
         _log_to_file(manager.config.log_level)
         app = create_app(manager, token, () if token else LOOPBACK_NAMES)
