@@ -49,7 +49,7 @@ def azurite(folder: Path) -> Iterator[Server]:
         make_container(f"http://127.0.0.1:{port}", name)
         return f"az://{name}"
 
-    with _running(command, port) as process:
+    with running(command, port) as process:
         yield Server({"AZURITE_BLOB_STORAGE_URL": f"http://127.0.0.1:{port}"}, fresh, process)
 
 
@@ -62,7 +62,7 @@ def azurite_queue(folder: Path) -> Iterator[int]:
     port = free_port()
     command = [str(node), str(AZURITE_QUEUE), "--queueHost", "127.0.0.1", "--queuePort", str(port)]
     command += ["--location", str(folder), "--silent", "--skipApiVersionCheck", "--disableTelemetry"]
-    with _running(command, port):
+    with running(command, port):
         yield port
 
 
@@ -84,7 +84,7 @@ def s3() -> Iterator[Server]:
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_REGION": "us-east-1",
     }
-    with _running([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], port) as process:
+    with running([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], port) as process:
         yield Server(env, fresh, process)
 
 
@@ -143,7 +143,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def _running(command: list[str], port: int) -> Iterator[subprocess.Popen[bytes]]:
+def running(command: list[str], port: int) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import click
 
+from worker.errors import UsageError
+
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 @click.group("gpus", context_settings={"auto_envvar_prefix": "WORKER"})
 def command() -> None:
-    """Hand out the GPUs of this machine, or of a cluster that a file describes."""
+    """Hand out the GPUs of this machine, of a Kubernetes cluster, or of one that a file describes."""
 
 
 @command.command("serve", context_settings={"auto_envvar_prefix": "WORKER"})
@@ -23,12 +25,34 @@ def command() -> None:
 @click.option(
     "--ledger", type=click.Path(path_type=Path, dir_okay=False), help="who holds what; else in your home"
 )
+@click.option("--kubernetes", is_flag=True, help="the cluster that kubeconfig names, or this pod is in")
+@click.option("--context", default="", help="of kubeconfig; else the current one")
+@click.option("--namespace", default="", help="where its ledger lies: the same for all managers of a cluster")
+@click.option(
+    "--tolerate", multiple=True, help="a taint's key to take nodes with it all the same, or KEY=VALUE"
+)
 def serve(
-    host: str, port: int, token: str, config: Path | None, cluster: Path | None, ledger: Path | None
+    host: str,
+    port: int,
+    token: str,
+    config: Path | None,
+    cluster: Path | None,
+    ledger: Path | None,
+    kubernetes: bool,
+    context: str,
+    namespace: str,
+    tolerate: tuple[str, ...],
 ) -> int:
     """Answer on http://HOST:PORT/api/v1/gpu until stopped; /docs describes it."""
-    from worker.gpus.serving import serve
+    from worker.gpus.serving import Kubernetes, serve
 
+    if kubernetes and (cluster or ledger):
+        raise UsageError(
+            "--kubernetes finds nodes and ledger in the cluster: leave out --cluster and --ledger"
+        )
+    if not kubernetes and (context or namespace or tolerate):
+        raise UsageError("--context, --namespace and --tolerate belong to --kubernetes")
     click.echo(f"http://{host}:{port}/docs", err=True)
-    serve(host, port, token, config, cluster, ledger)
+    chosen = Kubernetes(context, namespace, tolerate) if kubernetes else None
+    serve(host, port, token, config, cluster, ledger, chosen)
     return 0

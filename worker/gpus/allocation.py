@@ -95,10 +95,12 @@ class Held:
     kind: str
     maker: str
     memory_gb: float
+    resource: str = ""
+    """in a cluster: what its pod has to ask for"""
 
     @classmethod
     def of(cls, card: Card) -> Held:
-        return cls(card.node, card.index, card.uuid, card.kind, card.maker, card.memory_gb)
+        return cls(card.node, card.index, card.uuid, card.kind, card.maker, card.memory_gb, card.resource)
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,7 @@ def _holding(app: FastAPI, manager: GpuResourceManager) -> None:
             raise
         if asked.wait_s and not key and await request.is_disconnected():
             await asyncio.wrap_future(manager.release(made.id))
-        return forms.allocate_told(asked, made, plan)
+        return forms.allocate_told(asked, made, plan, manager.tolerations)
 
     @app.post(f"{PREFIX}/validate")
     async def validate(asked: TrainingGPUConfig, request: Request) -> forms.ValidateTold:

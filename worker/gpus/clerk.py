@@ -11,8 +11,11 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, TypeVar, cast
 
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
 from worker.gpus.allocation import Allocation, Request, Waiting
 from worker.gpus.diary import Change
+from worker.gpus.keeper import Overtaken
 from worker.gpus.ledger import Ledger
 from worker.gpus.refusals import Reason, Refusal, Said
 
@@ -24,6 +27,14 @@ IN_VAIN = Said("waited in vain", "等待超时")
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 Question = tuple[Callable[[Ledger], Any], "Future[Any]"]
+Told = tuple["Future[Any]", Any, BaseException | None]
+
+AGAIN = Retrying(
+    retry=retry_if_exception_type(Overtaken),
+    wait=wait_random_exponential(multiplier=0.005, max=0.5),
+    stop=stop_after_delay(30),
+    reraise=True,
+)
 
 
 class Clerk:
@@ -71,18 +82,11 @@ class Clerk:
         return found
 
     def _turn(self, questions: list[Question]) -> None:
-        told: list[tuple[Future[Any], Any, BaseException | None]] = []
         try:
-            with self._ledger.turn():
-                if time.monotonic() - self._swept >= TICK_S:
-                    self._swept = time.monotonic()
-                    for one in self._ledger.sweep():
-                        log.info("the lease of %s (%s) ended", one.id, one.request)
-                for question, answer in questions:
-                    try:
-                        told.append((answer, question(self._ledger), None))
-                    except Refusal as refused:
-                        told.append((answer, None, refused))
+            told = AGAIN(self._decide, questions)
+        except Refusal as refused:  # nothing can be written down now
+            log.warning("the ledger: %s", refused)
+            told = [(answer, None, refused) for _, answer in questions]
         except Exception as error:  # the file, not a question: nothing of this turn happened
             log.exception("the ledger")
             told = [(answer, None, error) for _, answer in questions]
@@ -95,6 +99,22 @@ class Clerk:
         changes = self._ledger.diary.take()
         if changes and self._told:
             self._told(changes)
+
+    def _decide(self, questions: list[Question]) -> list[Told]:
+        told: list[Told] = []
+        with self._ledger.turn():
+            due = time.monotonic() - self._swept >= TICK_S
+            ended = self._ledger.sweep() if due else []
+            for question, answer in questions:
+                try:
+                    told.append((answer, question(self._ledger), None))
+                except Refusal as refused:
+                    told.append((answer, None, refused))
+        if due:
+            self._swept = time.monotonic()
+        for one in ended:
+            log.info("the lease of %s (%s) ended", one.id, one.request)
+        return told
 
     def _look_after_waiters(self) -> None:
         for ticket, (request, answers) in list(self._waiters.items()):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from worker.gpus.allocation import LEASE_S, Allocation, Request, Strategy
+from worker.gpus.kube.fragments import PodTold, pods
+from worker.gpus.kube.tolerations import Toleration
 from worker.gpus.makers import MAKERS
 from worker.gpus.refusals import Reason, Refusal
 from worker.gpus.shares import Strategy as MemoryStrategy
@@ -108,6 +111,9 @@ class GpuConfigTold(BaseModel):
     environment: Annotated[
         dict[str, dict[str, str]], Field(description="what leaves a process these cards alone, by node")
     ]
+    pods: Annotated[
+        list[PodTold], Field(description="in a cluster: what each pod has to say to get its cards")
+    ] = []
 
 
 class PlanTold(BaseModel):
@@ -194,6 +200,7 @@ class CardWatched(BaseModel):
     xid: Annotated[int | None, Field(description="the driver's last error since the start; 0: none")]
     processes: list[int]
     process_figures: list[ProcessWatched]
+    pods: list[str]
     allocation_id: str
     owner: str
     trouble: Annotated[str, Field(description="why it is not handed out; empty: it is healthy")]
@@ -274,7 +281,12 @@ def cards_told(made: Allocation) -> list[CardTold]:
     return [CardTold(node_name=card.node, index=card.index, uuid=card.uuid) for card in made.cards]
 
 
-def allocate_told(asked: TrainingGPUConfig, made: Allocation, plan: PlanTold | None = None) -> AllocateTold:
+def allocate_told(
+    asked: TrainingGPUConfig,
+    made: Allocation,
+    plan: PlanTold | None = None,
+    tolerations: Sequence[Toleration] = (),
+) -> AllocateTold:
     shrunk = made.request == asked.less()
     message = (
         f"shrunk: {made.request.memory_gb:g} GB instead of {asked.request().memory_gb:g}" if shrunk else ""
@@ -291,7 +303,8 @@ def allocate_told(asked: TrainingGPUConfig, made: Allocation, plan: PlanTold | N
             mixed_precision=asked.mixed_precision,
             gpu_memory_fraction=fraction(asked, made),
             cards=cards_told(made),
-            environment={node: _environment(made, node) for node in made.nodes},
+            environment={node: _environment(made, node) for node in made.nodes if not made.cards[0].resource},
+            pods=list(pods(made, tolerations)),
         ),
         allocation_id=made.id,
         nodes=list(made.nodes),

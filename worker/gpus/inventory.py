@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from worker.gpus.figures import UNKNOWN, Figures
 
@@ -33,6 +33,14 @@ class Card:
     trouble: str = ""
     """why it must not be handed out"""
     figures: Figures = UNKNOWN
+    resource: str = ""
+    """in a cluster: what a pod asks for to get one like it"""
+    pods: tuple[str, ...] = ()
+    """that have it: in a cluster nobody tells processes"""
+
+    @property
+    def used(self) -> bool:
+        return bool(self.processes or self.pods)
 
     @property
     def sort(self) -> tuple[str, str, float]:
@@ -41,15 +49,39 @@ class Card:
 
 
 @dataclass(frozen=True, slots=True)
+class Use:
+    """So many of a node's cards, nobody says which."""
+
+    resource: str
+    count: int
+    pod: str = ""
+    """that has them"""
+    allocation: str = ""
+    """that the pod names as its own"""
+    trouble: str = ""
+    """why nobody can have them"""
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     name: str
     cards: tuple[Card, ...]
+    uses: tuple[Use, ...] = ()
 
 
 class Inventory(Protocol):
     def look(self) -> Sequence[Node]:
         """As it is now. Raises MachineError with the reason if nothing can be said."""
         ...
+
+
+@runtime_checkable
+class Followed(Inventory, Protocol):
+    """One that tells by itself that something has changed."""
+
+    def follow(self, changed: Callable[[], None]) -> None: ...
+
+    def close(self) -> None: ...
 
 
 def load(cards: Iterable[Card]) -> Mapping[str, float]:

@@ -1,7 +1,8 @@
-"""Who holds which card: a file that survives its process, and that several processes may share.
+"""Who holds which card, decided over records that survive their process and that several processes may share.
 
-A turn is one transaction. What is answered after it is on the disk, and a card's name is a primary key there:
-nobody can hold it twice, whoever writes. In memory lies a copy, read anew when others have written."""
+A turn is one transaction. What is answered after it is written down, and nobody can hold a card twice,
+whoever writes: in a file its name is a primary key, in a cluster only who read the newest may write. In
+memory lies a copy, read anew when others have written."""
 
 from __future__ import annotations
 
@@ -17,10 +18,12 @@ from worker.gpus import tenants
 from worker.gpus.allocation import Allocation, Held, Request, Waiting
 from worker.gpus.diary import Diary
 from worker.gpus.inventory import Card, Node, load
+from worker.gpus.keeper import Keeper
 from worker.gpus.line import faded, settle
 from worker.gpus.placement import Shelf, Sort, Stock, place, why_never
 from worker.gpus.records import Records
 from worker.gpus.refusals import Reason, Refusal, Said
+from worker.gpus.slots import occupied
 
 SEEN_S = 1.0
 """how often it is written down that time passes"""
@@ -35,7 +38,7 @@ class Ledger:
 
     def __init__(
         self,
-        file: Path,
+        where: Path | Keeper,
         clock: Clock | None = None,
         boot: str | None = None,
         gone: Callable[[str], bool] = tenants.is_gone,
@@ -47,6 +50,7 @@ class Ledger:
         self.waiting: dict[str, Waiting] = {}
         self.nodes: Sequence[Node] = ()
         self.diary = Diary()
+        self._told: Sequence[Node] = ()
         self._holder: dict[str, str] = {}
         self._cards: dict[str, Card] = {}
         self._stock = self._capacity = Stock()
@@ -54,12 +58,14 @@ class Ledger:
         self._loads: Mapping[str, Mapping[str, float]] = {}
         self._version = -1
         self._seen = self._clock.now()
-        self._file = file
-        self._boot = tenants.boot() if boot is None else boot
         self._inventory = ""
-        self._strange = ""
-        """why this is not our ledger"""
-        self._records = Records(file, self._seen, self._boot)
+        self._strange: Refusal | None = None
+        """this is not our ledger"""
+        self._records: Keeper = (
+            Records(where, self._seen, tenants.boot() if boot is None else boot)
+            if isinstance(where, Path)
+            else where
+        )
 
     def close(self) -> None:
         self._records.close()
@@ -80,10 +86,8 @@ class Ledger:
     def belong(self, inventory: str) -> None:
         """To the one that supplies it. It changes hands only while nobody holds anything there."""
         self._inventory = inventory
-        _, theirs = self._records.keeper()
-        if theirs != inventory and not (theirs and (self.allocations or self.waiting)):
-            self._records.belong_to(inventory)
-        self._strange = self._why_strange()
+        self._records.belong_to(inventory, free=not (self.allocations or self.waiting))
+        self._strange = self._records.strange(inventory)
         self._refuse_strange()
 
     def missing(self) -> list[tuple[Allocation, Held]]:
@@ -97,10 +101,10 @@ class Ledger:
 
     def supply(self, nodes: Sequence[Node]) -> None:
         """What there is now, in memory alone."""
-        if nodes == self.nodes:
+        if nodes == self._told:
             return
-        self.nodes = nodes
-        self._cards = {card.uuid: card for node in nodes for card in node.cards}
+        self._told = nodes
+        self._occupy()
         self._capacity = Stock(card for card in self._cards.values() if not card.trouble)
         self._never.clear()
         self._loads = {node.name: load(node.cards) for node in nodes}
@@ -141,6 +145,8 @@ class Ledger:
             return self._allocate(less, key, 0.0)
 
     def _allocate(self, request: Request, key: str, patience_s: float) -> Allocation | Waiting:
+        if full := self._records.full:
+            raise Refusal(Reason.BUSY, wanted=request, why=full)
         now = self._clock.now()
         asked = Waiting(uuid.uuid4().hex, request, key, now, now + patience_s)
         if request.cards:
@@ -298,34 +304,30 @@ class Ledger:
         for one in self._records.allocations():
             self._note(one)
         self.waiting = {one.ticket: one for one in self._records.waiting()}
+        self._occupy()
         self._restock()
-        self._strange = self._why_strange()
+        self._strange = self._records.strange(self._inventory)
         self.diary.compare(self.allocations, self.waiting, self._records.why)
         self._version = self._records.version
 
-    def _why_strange(self) -> str:
-        boot, inventory = self._records.keeper()
-        if boot != self._boot:
-            return "another machine uses it, and a ledger lies on a disk of one"
-        if self._inventory and inventory != self._inventory:
-            return f"it is that of {inventory}, and this is {self._inventory}"
-        return ""
-
     def _refuse_strange(self) -> None:
         if self._strange:
-            said = f"{self._strange}: name another one with --ledger"
-            raise Refusal(Reason.WRONG_FILE, file=self._file, said=said)
+            raise self._strange
 
     def _note(self, one: Allocation) -> None:
         self.allocations[one.id] = one
         self._holder |= {card.uuid: one.id for card in one.cards}
+
+    def _occupy(self) -> None:
+        self.nodes = [occupied(node, self._holder) for node in self._told]
+        self._cards = {card.uuid: card for node in self.nodes for card in node.cards}
 
     def _restock(self) -> None:
         self._stock = Stock(card for card in self._cards.values() if self._is_free(card))
 
     def _is_free(self, card: Card) -> bool:
         """Where something runs that we did not start there, nobody is sent."""
-        return not card.trouble and not card.processes and card.uuid not in self._holder
+        return not card.trouble and not card.used and card.uuid not in self._holder
 
     def _is_possible(self, request: Request) -> bool:
         return not self._why_never(request)
@@ -344,7 +346,7 @@ class Ledger:
             card for card in self._cards.values() if request.suits(card) and request.node in ("", card.node)
         ]
         free = sum(self._is_free(card) for card in suiting)
-        foreign = sum(bool(card.processes) and card.uuid not in self._holder for card in suiting)
+        foreign = sum(card.used and card.uuid not in self._holder for card in suiting)
         numbers = free, len(suiting), foreign, len(self.waiting)
         holders = sorted({one.who for card in suiting if (one := self.holder(card)) and one.request.owner})[
             :MOST_TOLD

@@ -99,7 +99,7 @@ def allocate_gpu_resources(asked: Asked, key: str = "") -> AllocateTold:
             return cpu_told(form, str(refused))
         raise
     keep(manager, made)
-    return allocate_told(form, made, plan)
+    return allocate_told(form, made, plan, manager.tolerations)
 
 
 def prepare_gpu_resources(asked: AllocateTold | Asked | None) -> Prepared:

@@ -16,13 +16,17 @@ from worker.gpus.clerk import Clerk
 from worker.gpus.config import GpuConfig
 from worker.gpus.events import Events
 from worker.gpus.forms import PlanTold, TrainingGPUConfig
-from worker.gpus.inventory import Inventory, Node
+from worker.gpus.inventory import Followed, Inventory, Node
+from worker.gpus.keeper import Keeper
+from worker.gpus.kube.tolerations import Toleration
 from worker.gpus.ledger import Ledger
 from worker.gpus.refusals import Reason, Refusal
 from worker.gpus.watch import Watch
 
 SOON_S = 0.5
 """after which one looks again at a card that was given back while something ran there"""
+TOLD_S = 0.05
+"""after which one looks at what an inventory told of by itself: changes come in crowds"""
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -30,10 +34,16 @@ T = TypeVar("T")
 
 class GpuResourceManager:
     def __init__(
-        self, inventory: Inventory, ledger: Path, config: GpuConfig | None = None, of: str = "this machine"
+        self,
+        inventory: Inventory,
+        ledger: Path | Keeper,
+        config: GpuConfig | None = None,
+        of: str = "this machine",
     ) -> None:
         """`of`: what the inventory is that of. Two of them do not share a ledger."""
         self.config = config or GpuConfig()
+        self.tolerations: Sequence[Toleration] = ()
+        """that pods have to say in a cluster"""
         self.events = Events()
         self.watch = Watch(self.events, self.config.resource_change_threshold)
         self.clerk = Clerk(Ledger(ledger), self.events.note)
@@ -44,6 +54,10 @@ class GpuResourceManager:
         self._looked = threading.Event()
         self._soon = threading.Event()
         self._closing = False
+        self._pause = SOON_S
+        if isinstance(inventory, Followed):
+            self._pause = TOLD_S
+            inventory.follow(self._soon.set)
         self._lookout = threading.Thread(target=self._look_out, name="inventory", daemon=True)
         self._lookout.start()
 
@@ -104,6 +118,8 @@ class GpuResourceManager:
     def close(self) -> None:
         self._closing = True
         self._soon.set()
+        if isinstance(self._inventory, Followed):
+            self._inventory.close()
         self._lookout.join()
         self.clerk.close()
 
@@ -113,7 +129,7 @@ class GpuResourceManager:
             self._looked.set()
             if self._soon.wait(self.config.monitor_update_interval):
                 self._soon.clear()
-                threading.Event().wait(0 if self._closing else SOON_S)
+                threading.Event().wait(0 if self._closing else self._pause)
 
     def _look(self) -> None:
         try:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from worker.errors import MachineError
 from worker.gpus.allocation import Allocation, Request, Waiting, decode_cards, encode_cards
+from worker.gpus.refusals import Reason, Refusal, Said
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS allocations (
@@ -30,7 +31,10 @@ GAP_S = 5.0
 
 
 class Records:
+    full: Said | None = None
+
     def __init__(self, file: Path, now: float, boot: str) -> None:
+        self._file, self._boot = file, boot
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(file, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
@@ -118,14 +122,27 @@ class Records:
     def dequeue(self, ticket: str) -> None:
         self._db.execute("DELETE FROM waiting WHERE ticket = ?", (ticket,))
 
-    def keeper(self) -> tuple[str, str]:
-        """Since which boot its clock goes, and of which inventory it is; empty: of none yet."""
+    def strange(self, inventory: str) -> Refusal | None:
+        """Why it is not the ledger of this inventory; it may be that of none yet."""
         boot = self._db.execute("SELECT boot FROM clock").fetchone()
-        name = self._db.execute("SELECT name FROM inventory").fetchone()
-        return boot[0] if boot else "", name[0] if name else ""
+        name = self._inventory
+        if boot and boot[0] != self._boot:
+            why = "another machine uses it, and a ledger lies on a disk of one"
+        elif inventory and name and name != inventory:
+            why = f"it is that of {name}, and this is {inventory}"
+        else:
+            return None
+        return Refusal(Reason.WRONG_FILE, file=self._file, said=f"{why}: name another one with --ledger")
 
-    def belong_to(self, inventory: str) -> None:
-        self._db.execute("INSERT OR REPLACE INTO inventory VALUES (1, ?)", (inventory,))
+    def belong_to(self, inventory: str, *, free: bool) -> None:
+        if not self._inventory or (free and self._inventory != inventory):
+            self._db.execute("INSERT OR REPLACE INTO inventory VALUES (1, ?)", (inventory,))
+
+    @property
+    def _inventory(self) -> str:
+        """Empty: of none yet."""
+        found = self._db.execute("SELECT name FROM inventory").fetchone()
+        return found[0] if found else ""
 
     def tick(self, now: float, forget_before: float) -> None:
         self._db.execute("UPDATE clock SET seen = ?", (now,))

@@ -98,6 +98,7 @@ def _missing(one: Allocation, card: Held) -> Told:
         "memory_used_gb": 0.0,
         "gpu_utilization": 0.0,
         "processes": [],
+        "pods": [],
         "allocation_id": one.id,
         "owner": one.request.owner,
         "trouble": "it is no longer here",

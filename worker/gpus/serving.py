@@ -6,11 +6,15 @@ import logging
 import logging.handlers
 import os
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from worker.errors import MachineError
 from worker.gpus import config as configuration
+from worker.gpus.config import GpuConfig
+from worker.gpus.kube.tolerations import parse
 from worker.gpus.manager import GpuResourceManager
 
 LOG = Path("logs/gpu_resource_manager.log")
@@ -25,18 +29,51 @@ def default_ledger() -> Path:
     return Path(state) / "worker" / "gpus.sqlite"
 
 
-def open_manager(config: Path | None, cluster: Path | None, ledger: Path | None) -> GpuResourceManager:
+@dataclass(frozen=True, slots=True)
+class Kubernetes:
+    """The cluster that is meant; what is empty is taken from kubeconfig, or from around this pod."""
+
+    context: str = ""
+    namespace: str = ""
+    tolerate: Sequence[str] = ()
+
+
+def open_manager(
+    config: Path | None, cluster: Path | None, ledger: Path | None, kubernetes: Kubernetes | None = None
+) -> GpuResourceManager:
     from worker.gpus.described import DescribedCluster
     from worker.gpus.here import ThisMachine
 
     read = configuration.load(config)
+    if kubernetes:
+        return _open_kubernetes(read, kubernetes)
     inventory = DescribedCluster(cluster, read.gpu_memory_specs) if cluster else ThisMachine()
     of = f"the cluster in {cluster.resolve()}" if cluster else "this machine"
     return GpuResourceManager(inventory, ledger or default_ledger(), read, of)
 
 
+def _open_kubernetes(config: GpuConfig, chosen: Kubernetes) -> GpuResourceManager:
+    from worker.gpus.kube.api import connect
+    from worker.gpus.kube.inventory import KubernetesCluster
+    from worker.gpus.kube.objects import Accelerators
+    from worker.gpus.kube.records import ConfigMapRecords
+
+    tolerations = tuple(parse(said) for said in chosen.tolerate)
+    api, namespace = connect(chosen.context, chosen.namespace)
+    cluster = KubernetesCluster(api, Accelerators(config.resources, config.gpu_memory_specs, tolerations))
+    manager = GpuResourceManager(cluster, ConfigMapRecords(api, namespace), config)
+    manager.tolerations = tolerations
+    return manager
+
+
 def serve(
-    host: str, port: int, token: str, config: Path | None, cluster: Path | None, ledger: Path | None
+    host: str,
+    port: int,
+    token: str,
+    config: Path | None,
+    cluster: Path | None,
+    ledger: Path | None,
+    kubernetes: Kubernetes | None = None,
 ) -> None:
     try:
         import uvicorn
@@ -54,7 +91,7 @@ def serve(
             await super().shutdown(sockets)
 
     check_listening(host, token)
-    manager = open_manager(config, cluster, ledger)
+    manager = open_manager(config, cluster, ledger, kubernetes)
     try:
         _log_to_file(manager.config.log_level)
         app = create_app(manager, token, () if token else LOOPBACK_NAMES)

@@ -1,0 +1,166 @@
+"""The API server, in the four questions that we ask. The official client finds the way to it, and signs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+from worker.errors import MachineError, UsageError
+
+Object = dict[str, Any]
+"""as the API server writes it"""
+
+CONNECT_S, ANSWER_S = 5.0, 10.0
+ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+
+
+class Conflict(Exception):
+    """Somebody else has written it meanwhile, or made it first."""
+
+
+class Absent(Exception):
+    """There is none of that name."""
+
+
+class Gone(Exception):
+    """What happened since is no longer kept: list anew."""
+
+
+class Away(Exception):
+    """No answer, or one that leaves open what has happened."""
+
+
+class Api(Protocol):
+    def get(
+        self, path: str, query: Mapping[str, object] | None = None, metadata_only: bool = False
+    ) -> Object: ...
+
+    def post(self, path: str, body: Object) -> Object: ...
+
+    def put(self, path: str, body: Object) -> Object: ...
+
+    def watch(self, path: str, query: Mapping[str, object], silence_s: float) -> Iterator[Object]:
+        """Events, once it has answered. It ends when the server ends it."""
+        ...
+
+
+class ApiServer:
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def get(
+        self, path: str, query: Mapping[str, object] | None = None, metadata_only: bool = False
+    ) -> Object:
+        return self._answer(
+            "GET", path, query=query, accept=METADATA if metadata_only else "application/json"
+        )
+
+    def post(self, path: str, body: Object) -> Object:
+        return self._answer("POST", path, body=body)
+
+    def put(self, path: str, body: Object) -> Object:
+        return self._answer("PUT", path, body=body)
+
+    def watch(self, path: str, query: Mapping[str, object], silence_s: float) -> Iterator[Object]:
+        answer = self._ask("GET", path, query={**query, "watch": "true"}, answer_s=silence_s)
+        return _lines(answer)
+
+    def _answer(self, method: str, path: str, **more: Any) -> Object:
+        import urllib3
+
+        try:
+            told: Object = json.loads(self._ask(method, path, **more).data)
+        except (urllib3.exceptions.HTTPError, ValueError) as error:
+            raise Away(f"the API server: {error}") from error
+        return told
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, object] | None = None,
+        body: Object | None = None,
+        accept: str = "application/json",
+        answer_s: float = ANSWER_S,
+    ) -> Any:
+        import urllib3
+
+        official = import_module("kubernetes.client")
+        headers = {"Accept": accept, "Content-Type": "application/json"}
+        asked = self._client.param_serialize(
+            method, path, {}, list((query or {}).items()), headers, body, auth_settings=["BearerToken"]
+        )
+        try:
+            answer = self._client.call_api(*asked, _request_timeout=(CONNECT_S, answer_s)).response
+            if answer.status >= 300:
+                raise _refused(method, path, answer.status, answer.data)
+        except urllib3.exceptions.HTTPError as error:
+            raise Away(f"the API server does not answer: {_root(error)}") from error
+        except official.ApiException as error:  # no secure connection
+            raise MachineError(f"the API server cannot be trusted: {error.reason}") from error
+        return answer
+
+
+def connect(context: str, namespace: str) -> tuple[ApiServer, str]:
+    """The cluster that kubeconfig names, or else the one around this pod; and the namespace."""
+    try:
+        client, config = import_module("kubernetes.client"), import_module("kubernetes.config")
+    except ImportError as error:
+        raise MachineError(
+            f"{error.name} is not installed: pip install --no-deps -r env/locks/kubernetes.txt"
+        ) from error
+    file = os.environ.get("KUBECONFIG") or None
+    settings: Any = client.Configuration()
+    settings.retries = False
+    try:
+        if not context and not file and (ACCOUNT / "token").exists():
+            config.load_incluster_config(client_configuration=settings)
+            here = (ACCOUNT / "namespace").read_text().strip()
+        else:
+            config.load_kube_config(file, context or None, settings)
+            named, current = config.list_kube_config_contexts(file)
+            chosen = next((one for one in named if one["name"] == context), current)
+            here = chosen["context"].get("namespace", "")
+    except config.ConfigException as error:
+        raise UsageError(f"no way to a Kubernetes cluster: {error}; see KUBECONFIG and --context") from error
+    return ApiServer(client.ApiClient(settings)), namespace or here or "default"
+
+
+def _lines(answer: Any) -> Iterator[Object]:
+    import urllib3
+
+    rest = b""
+    try:
+        for chunk in answer.stream(amt=None, decode_content=True):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                if line.strip():
+                    yield json.loads(line)
+    except (urllib3.exceptions.HTTPError, ValueError) as error:
+        raise Away(f"the API server fell silent: {_root(error)}") from error
+    finally:
+        answer.close()
+
+
+def _refused(method: str, path: str, status: int, data: bytes) -> Exception:
+    try:
+        said = str(json.loads(data).get("message", ""))
+    except ValueError:
+        said = ""
+    plain = {404: Absent, 409: Conflict, 410: Gone}
+    if status in plain:
+        return plain[status](said)
+    if status in (401, 403):
+        return MachineError(f"the API server forbids it: {said or status}; see env/kubernetes/gpus.yaml")
+    if status in (408, 429) or status >= 500:
+        return Away(f"the API server answers {status}: {said}")
+    return MachineError(f"the API server refuses {method} {path}: {status} {said}")
+
+
+def _root(error: BaseException) -> BaseException:
+    return getattr(error, "reason", None) or error
