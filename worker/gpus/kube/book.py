@@ -104,7 +104,7 @@ def decode(data: bytes, now: float, before: Book | None = None) -> Book:
         book.renewals[name] = one["renewals"]
         book.allocations[name] = Allocation(
             id=name,
-            request=Request(**one["request"]),
+            request=_asked(one["request"]),
             cards=tuple(_held(one["cards"])),
             key=one["key"],
             made=known.made if known else now - one["age"],
@@ -113,13 +113,17 @@ def decode(data: bytes, now: float, before: Book | None = None) -> Book:
     for one in told["waiting"]:
         seen = before.waiting.get(one["ticket"]) if before else None
         book.waiting[one["ticket"]] = seen or Waiting(
-            one["ticket"], Request(**one["request"]), one["key"], now - one["age"], now + one["left"]
+            one["ticket"], _asked(one["request"]), one["key"], now - one["age"], now + one["left"]
         )
     book.spent = {owner: (spent, now - age) for owner, (spent, age) in told["spent"].items()}
     book.ended = {
-        key: Ended(name, Request(**request), now - age) for key, name, request, age in told["ended"]
+        key: Ended(name, _asked(request), now - age) for key, name, request, age in told["ended"]
     }
     return book
+
+
+def _asked(told: Mapping[str, Any]) -> Request:
+    return Request(**{**told, "cards": tuple(told.get("cards", ()))})
 
 
 def _request(request: Request) -> dict[str, Any]:
