@@ -28,13 +28,19 @@ T = TypeVar("T")
 
 class GpuResourceManager:
     def __init__(
-        self, inventory: Inventory, ledger: Path, config: GpuConfig | None = None, of: str = "this machine"
+        self,
+        inventory: Inventory,
+        ledger: Path,
+        config: GpuConfig | None = None,
+        of: str = "this machine",
+        tells: bool = True,
     ) -> None:
-        """`of`: what the inventory is that of. Two of them do not share a ledger."""
+        """`of`: what the inventory is that of: two do not share a ledger. `tells`: it logs how it stands."""
         self.config = config or GpuConfig()
         self.clerk = Clerk(Ledger(ledger))
         self._inventory = inventory
         self._of = of
+        self._tells = tells
         self._missing: list[str] = []
         self._trouble = "nobody has looked for GPUs yet"
         self._looked = threading.Event()
@@ -124,11 +130,11 @@ class GpuResourceManager:
 
     def _tell_missing(self, missing: list[str]) -> None:
         for line in missing:
-            if line not in self._missing:
+            if self._tells and line not in self._missing:
                 log.warning("%s", line)
         self._missing = missing
 
     def _worry(self, trouble: str) -> None:
-        if trouble != self._trouble:
+        if self._tells and trouble != self._trouble:
             log.warning("not ready: %s", trouble) if trouble else log.info("ready")
         self._trouble = trouble
