@@ -13,6 +13,12 @@ from tests import servers
 from tests.servers import Server
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_state(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The ledger of GPUs in the developer's home is none of the tests' business."""
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+
+
 @pytest.fixture(scope="session")
 def azurite_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with servers.azurite(tmp_path_factory.mktemp("azurite")) as server:

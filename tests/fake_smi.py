@@ -26,15 +26,15 @@ else:
 """
 
 
-def machine(folder: Path, *names: str) -> Path:
-    """Cards of 80 GB; → what goes into PATH. A file `tenants` there has who computes: `UUID, PID`."""
+def machine(folder: Path, *names: str, mib: int = 81920) -> Path:
+    """Cards called so; → what goes into PATH. A file `tenants` there has who computes: `UUID, PID`."""
     folder.mkdir(parents=True, exist_ok=True)
     cards: Sequence[Mapping[str, object]] = [
         {
             "index": index,
             "uuid": f"GPU-{index}{index}{index}{index}",
             "name": name,
-            "memory.total": 81920,
+            "memory.total": mib,
             "memory.used": 0,
             "utilization.gpu": 0,
         }

@@ -17,8 +17,8 @@ from tests.bench.table import Figure, not_here, show
 from tests.gpu_clients import Client, Server, overlaps
 
 OPERATIONS, CLIENTS, HOLD_S = 10_000, 16, 0.02
-PAUSES = 0.5, 3.0
-"""seconds between a start and the next kill"""
+BETWEEN = 100, 1200
+"""operations from a start to the next kill"""
 LEASE_S = 4.0
 """of the clients"""
 MOST_S = 600.0
@@ -62,8 +62,11 @@ def measure(folder: Path) -> Iterator[Figure]:
 def kill(server: Server, clients: list[Client]) -> int:
     luck, kills = random.Random(11), 0
     ends = time.monotonic() + MOST_S
-    while sum(client.operations for client in clients) < OPERATIONS and time.monotonic() < ends:
-        time.sleep(luck.uniform(*PAUSES))
+    done = 0
+    while done < OPERATIONS and time.monotonic() < ends:
+        done += luck.randint(*BETWEEN)
+        while sum(client.operations for client in clients) < done and time.monotonic() < ends:
+            time.sleep(luck.uniform(0, 0.01))
         server.stop(signal.SIGKILL)
         kills += 1
         server.start()

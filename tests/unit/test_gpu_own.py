@@ -175,3 +175,13 @@ def test_a_card_of_any_maker_is_left_to_a_process_by_its_own_variable() -> None:
     assert own._meant(amd, [hardware.of(hardware.AMD, 1)]) == [amd[1]]
     with pytest.raises(MachineError, match="the inventory does not know cuda:1"):
         own._meant(amd, [hardware.of(hardware.NVIDIA, 1)])
+
+
+def test_a_user_without_a_home_is_told_to_name_a_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(MachineError, match="name a file with --ledger"):
+        own.take("1x", inventory=Shown(TWO))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import tiny_models
+from tests import fake_smi, tiny_models
 from worker import cli
 from worker.enqueue import Wanted, agree
 from worker.errors import MachineError
@@ -68,15 +68,9 @@ def test_workers_that_share_a_card_share_its_memory() -> None:
 @pytest.fixture
 def small_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """nvidia-smi of a machine whose one card has a gigabyte."""
-    program = tmp_path / "bin" / "nvidia-smi"
-    program.parent.mkdir()
-    program.write_text(
-        "#!/bin/sh\n"
-        'case "$1" in -L) echo "GPU 0: NVIDIA Small (UUID: GPU-11111111-aaaa)";;\n'
-        '*) echo "0, GPU-11111111-aaaa, NVIDIA Small, 1024";; esac\n'
-    )
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    folder = fake_smi.machine(tmp_path / "bin", "NVIDIA Small", mib=1024)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     for name in os.environ:
         if name.startswith("WORKER_") or name.endswith("VISIBLE_DEVICES"):
             monkeypatch.delenv(name)

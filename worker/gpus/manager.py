@@ -39,8 +39,9 @@ class GpuResourceManager:
         ledger: Path | Keeper,
         config: GpuConfig | None = None,
         of: str = "this machine",
+        tells: bool = True,
     ) -> None:
-        """`of`: what the inventory is that of. Two of them do not share a ledger."""
+        """`of`: what the inventory is that of: two do not share a ledger. `tells`: it logs how it stands."""
         self.config = config or GpuConfig()
         self.tolerations: Sequence[Toleration] = ()
         """that pods have to say in a cluster"""
@@ -49,6 +50,7 @@ class GpuResourceManager:
         self.clerk = Clerk(Ledger(ledger), self.events.note)
         self._inventory = inventory
         self._of = of
+        self._tells = tells
         self._missing: list[str] = []
         self._trouble = "nobody has looked for GPUs yet"
         self._looked = threading.Event()
@@ -154,12 +156,13 @@ class GpuResourceManager:
 
     def _tell_missing(self, missing: list[str]) -> None:
         for line in missing:
-            if line not in self._missing:
+            if self._tells and line not in self._missing:
                 log.warning("%s", line)
         self._missing = missing
 
     def _worry(self, trouble: str) -> None:
         if trouble != self._trouble:
-            log.warning("not ready: %s", trouble) if trouble else log.info("ready")
+            if self._tells:
+                log.warning("not ready: %s", trouble) if trouble else log.info("ready")
             self.events.tell("not_ready" if trouble else "ready", {"why": trouble})
         self._trouble = trouble

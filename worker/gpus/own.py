@@ -161,7 +161,7 @@ def _some_given(said: str, count: Wanted, there: Sequence[hardware.Card]) -> Seq
 
 def _open(ledger: Path | None, inventory: Inventory | None, wait_s: float) -> GpuResourceManager:
     often = GpuConfig(monitor_update_interval=WAITING_S) if wait_s else None
-    manager = GpuResourceManager(inventory or ThisMachine(), ledger or default_ledger(), often)
+    manager = GpuResourceManager(inventory or ThisMachine(), ledger or default_ledger(), often, tells=False)
     try:
         manager.wait_ready(FIRST_LOOK_S)
     except BaseException as error:

@@ -25,7 +25,12 @@ GRACE_S = 5
 
 def default_ledger() -> Path:
     """One for each user of a host, so that all find the same."""
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    try:
+        state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    except RuntimeError as error:  # a container may run as a number without a home
+        raise MachineError(
+            "this user has no home for the ledger of GPUs: name a file with --ledger"
+        ) from error
     return Path(state) / "worker" / "gpus.sqlite"
 
 

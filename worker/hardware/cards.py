@@ -99,7 +99,7 @@ def only(there: Sequence[Card]) -> list[Card]:
     if len(found) > 1:
         raise UsageError(
             f"this machine shows {len(found)} GPUs, and nothing says which to work on: "
-            "--gpus all, or --gpus 0; --device cpu works without them"
+            "--gpus all, --gpus 0, or --gpus 1x for any that is free; --device cpu works without them"
         )
     return found
 
