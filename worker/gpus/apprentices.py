@@ -20,6 +20,11 @@ from worker.gpus.on_pytorch import RENDEZVOUS
 
 PLACE = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", RENDEZVOUS)
 """of a process among those of a training; ours is not theirs"""
+START = """import json, sys
+sys.path += [one for one in json.loads(sys.argv.pop()) if one not in sys.path]
+from worker.gpus.trainee import main
+main()"""
+"""PYTHONPATH would reach what a training starts, of whatever Python"""
 GRACE_S = 5.0
 """between SIGTERM, which a training may hear, and SIGKILL"""
 
@@ -52,10 +57,13 @@ class Apprentices:
         self._folder = tempfile.TemporaryDirectory(prefix="training-")
         self._alive: list[_Apprentice] = []
         ours = {name: value for name, value in os.environ.items() if name not in PLACE}
-        everyone = {**ours, **environment, "PYTHONPATH": os.pathsep.join(_path())}
-        for rank in range(processes):
-            place = _place(rank, processes, Path(self._folder.name)) if processes > 1 else {}
-            self._alive.append(_Apprentice(rank, order, {**everyone, **place}, hear))
+        try:
+            for rank in range(processes):
+                place = _place(rank, processes, Path(self._folder.name)) if processes > 1 else {}
+                self._alive.append(_Apprentice(rank, order, {**ours, **environment, **place}, hear))
+        except OSError:  # no more processes, or no more files
+            self.end()
+            raise
 
     def end(self) -> None:
         """All of them, and their children."""
@@ -73,7 +81,7 @@ class _Apprentice:
     ) -> None:
         self._rank, self._hear = rank, hear
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "worker.gpus.trainee"],
+            [sys.executable, "-c", START, json.dumps(_path())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import queue
 import socket
-import sys
 import threading
 import uuid
 from collections.abc import Callable, Mapping
@@ -191,7 +190,7 @@ class _Training:
         self._progress(
             {"stage": "start", "node_name": told.node_name, "gpu_config": told_now, "message": told.message}
         )
-        if told.message:
+        if told.message and order.wanted.enabled:
             log.warning("%s: %s", order.algorithm, told.message)
         by_rank = order.framework == "pytorch"
         apprentices = Apprentices(
@@ -201,7 +200,6 @@ class _Training:
                 "parameters": order.parameters,
                 "ready": ready.model_dump(),
                 "rehearse": order.rehearse,
-                "path": sys.path,
             },
             environment(told),
             ready.pytorch.nproc_per_node if by_rank else 1,
