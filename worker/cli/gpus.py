@@ -26,9 +26,9 @@ def command() -> None:
 def serve(
     host: str, port: int, token: str, config: Path | None, cluster: Path | None, ledger: Path | None
 ) -> int:
-    """Answer on http://HOST:PORT/api/v1/gpu until stopped; /docs describes it."""
+    """Answer on http://HOST:PORT/api/v1/gpu until stopped; / shows the cards, /docs describes it."""
     from worker.gpus.serving import serve
 
-    click.echo(f"http://{host}:{port}/docs", err=True)
+    click.echo(f"http://{host}:{port}", err=True)
     serve(host, port, token, config, cluster, ledger)
     return 0
