@@ -106,10 +106,10 @@ class GpuResourceManager:
             self._worry("" if any(node.cards for node in nodes) else "no GPU was found")
 
     def _worry(self, trouble: str) -> None:
-        if trouble != self._trouble:
+        before, self._trouble = self._trouble, trouble
+        if trouble != before:
             log.warning("not ready: %s", trouble) if trouble else log.info("ready")
             self.events.tell("not_ready" if trouble else "ready", {"why": trouble})
-        self._trouble = trouble
 
 
 def _supply(ledger: Ledger, nodes: Sequence[Node]) -> int:
