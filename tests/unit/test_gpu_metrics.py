@@ -134,6 +134,8 @@ def test_monitoring_of_a_card_has_its_history(client: TestClient) -> None:
     assert all(len(values) == 1 for values in history.values())
     assert set(told["history"]) == {"a/1"}
     assert told["history_all"]["held"] == [0]
+    alone = client.get("/api/v1/gpu/monitoring", params={"card": "", "since": 0}).json()
+    assert (alone["cards"], alone["history_all"]["held"]) == ([], [0])
     assert client.get("/api/v1/gpu/monitoring", params={"since": "yesterday"}).status_code == 422
 
 

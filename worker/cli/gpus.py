@@ -43,7 +43,7 @@ def serve(
     namespace: str,
     tolerate: tuple[str, ...],
 ) -> int:
-    """Answer on http://HOST:PORT/api/v1/gpu until stopped; /docs describes it."""
+    """Answer on http://HOST:PORT/api/v1/gpu until stopped; / shows the cards, /docs describes it."""
     from worker.gpus.serving import Kubernetes, serve
 
     if kubernetes and (cluster or ledger):
@@ -52,7 +52,7 @@ def serve(
         )
     if not kubernetes and (context or namespace or tolerate):
         raise UsageError("--context, --namespace and --tolerate belong to --kubernetes")
-    click.echo(f"http://{host}:{port}/docs", err=True)
+    click.echo(f"http://{host}:{port}", err=True)
     chosen = Kubernetes(context, namespace, tolerate) if kubernetes else None
     serve(host, port, token, config, cluster, ledger, chosen)
     return 0

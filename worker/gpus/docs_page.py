@@ -22,6 +22,7 @@ def rendered(api: Json) -> Page:
         '<meta name="color-scheme" content="light dark">'
         f"<style>{style}</style></head><body><main><h1>{title} {escape(api['info']['version'])}</h1>"
         '<p><a href="/">GPUs</a> · <a href="/openapi.json">openapi.json</a></p>'
+        '<p class="soft">What is refused is answered with <a href="#ErrorTold">ErrorTold</a>.</p>'
         f"{''.join(_operations(api))}<h2>Forms</h2>{''.join(_forms(api))}</main></body></html>",
         style,
     )
@@ -41,12 +42,9 @@ def _operations(api: Json) -> Iterator[str]:
             if asked := _content(one.get("requestBody")):
                 rows.append(("", "body", _kind(asked), ""))
             yield _table(rows)
-            answers = [
-                f"{escape(code)} {_kind(told)}"
-                for code, answer in one["responses"].items()
-                if (told := _content(answer))
-            ]
-            yield f'<p class="soft">answers: {" · ".join(answers)}</p></section>'
+            if told := _content(one["responses"].get("200")):
+                yield f'<p class="soft">answers {_kind(told)}</p>'
+            yield "</section>"
 
 
 def _forms(api: Json) -> Iterator[str]:
@@ -79,7 +77,7 @@ def _kind(schema: Json) -> str:
         return f"list of {_kind(schema.get('items', {}))}"
     if schema.get("type") == "object" and isinstance(schema.get("additionalProperties"), dict):
         return f"by name: {_kind(schema['additionalProperties'])}"
-    return escape(str(schema.get("const", schema.get("type", ""))))
+    return escape(str(schema.get("const", schema.get("format", schema.get("type", "")))))
 
 
 def _about(*told: Json) -> str:

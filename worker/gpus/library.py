@@ -13,7 +13,6 @@ from worker.gpus.allocation import Allocation, Request
 from worker.gpus.forms import (
     AllocateTold,
     AvailableNode,
-    MonitoringTold,
     ReleasedTold,
     TrainingGPUConfig,
     ValidateTold,
@@ -24,6 +23,7 @@ from worker.gpus.forms import (
 from worker.gpus.frameworks import Prepared, prepared
 from worker.gpus.refusals import Reason, Refusal
 from worker.gpus.wanted import gpu_type as read_type
+from worker.gpus.watched import MonitoringTold
 
 if TYPE_CHECKING:
     from worker.gpus.manager import GpuResourceManager

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Header, Query, Request
 from fastapi.responses import Response
 
-from worker.gpus import docs_page, forms, metrics, page, reports
+from worker.gpus import docs_page, metrics, page, reports, watched
 from worker.gpus.feed import EventStream, Feed
 from worker.gpus.glance import Glance
 from worker.gpus.manager import GpuResourceManager
@@ -59,7 +59,7 @@ def add_live(app: FastAPI, manager: GpuResourceManager, prefix: str) -> None:
 
 
 def _figures(app: FastAPI, manager: GpuResourceManager, prefix: str) -> None:
-    @app.get(f"{prefix}/monitoring", response_model=forms.MonitoringTold)
+    @app.get(f"{prefix}/monitoring", response_model=watched.MonitoringTold)
     async def monitoring(card: Cards = [], since: Since = None) -> Response:  # noqa: B006
         event = manager.events.name(manager.events.last)  # before the look: what comes twice does no harm
         glance = await asyncio.wrap_future(manager.ask(Glance.of))
@@ -73,7 +73,7 @@ def _figures(app: FastAPI, manager: GpuResourceManager, prefix: str) -> None:
             found["history_all"] = manager.watch.history.of_all(begin)
         return _encoded(found)
 
-    @app.get(f"{prefix}/allocations", response_model=forms.AllocationsTold)
+    @app.get(f"{prefix}/allocations", response_model=watched.AllocationsTold)
     async def allocations() -> Response:
         """Who holds what, and who waits."""
         event = manager.events.name(manager.events.last)

@@ -161,8 +161,8 @@ class GpuResourceManager:
         self._missing = missing
 
     def _worry(self, trouble: str) -> None:
-        if trouble != self._trouble:
+        before, self._trouble = self._trouble, trouble
+        if trouble != before:
             if self._tells:
                 log.warning("not ready: %s", trouble) if trouble else log.info("ready")
             self.events.tell("not_ready" if trouble else "ready", {"why": trouble})
-        self._trouble = trouble

@@ -16,7 +16,7 @@ function drawChart() {
   $("chart").replaceChildren(
     el("div", "key", key("area", "area"), key("busy"), key("mem"), el("span", "", "0 – 100 %")),
     picture,
-    el("div", "axis", el("span", "", clock(from)), el("span", "", clock((from + until) / 2)), el("span", "", clock(until))),
+    el("div", "axis", ...[from, (from + until) / 2, until].map((at) => el("span", "", clock(at, until - from < 600)))),
   );
 }
 

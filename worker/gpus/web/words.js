@@ -79,8 +79,8 @@ function span(seconds) {
   return hours ? `${hours}:${pad(minutes)}:${pad(all % 60)}` : `${minutes}:${pad(all % 60)}`;
 }
 
-const clock = (unix) => {
+const clock = (unix, exact = false) => {
   const date = new Date(unix * 1000);
   const old = Date.now() - date > 43200e3;
-  return date.toLocaleString(root.lang, { ...(old && { month: "short", day: "numeric" }), hour: "2-digit", minute: "2-digit" });
+  return date.toLocaleString(root.lang, { ...(old && { month: "short", day: "numeric" }), hour: "2-digit", minute: "2-digit", ...(exact && { second: "2-digit" }), hourCycle: "h23" });
 };
