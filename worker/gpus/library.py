@@ -27,6 +27,7 @@ from worker.gpus.watched import MonitoringTold
 
 if TYPE_CHECKING:
     from worker.gpus.manager import GpuResourceManager
+    from worker.gpus.serving import Kubernetes
 
 FIRST_LOOK_S = 60.0
 RENEWALS = 4
@@ -49,14 +50,17 @@ class Keeping(NamedTuple):
 
 
 def get_gpu_resource_manager(
-    cluster: Path | None = None, ledger: Path | None = None, config: Path | None = None
+    cluster: Path | None = None,
+    ledger: Path | None = None,
+    config: Path | None = None,
+    kubernetes: Kubernetes | None = None,
 ) -> GpuResourceManager:
     """The one of this process, ready; the first call says of which machine or cluster."""
     from worker.gpus.serving import open_manager
 
     with _opening:
         if not _managers:
-            _managers.append(open_manager(config, cluster, ledger))
+            _managers.append(open_manager(config, cluster, ledger, kubernetes))
             atexit.register(close_gpu_resource_manager)
         manager = _managers[0]
     manager.wait_ready(FIRST_LOOK_S)
