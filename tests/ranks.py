@@ -53,7 +53,7 @@ def learn(folder: Path, lessons: Sequence[Lesson], processes: int = 2) -> list[L
         timeout=600,
         check=False,
     )
-    assert ended.returncode == 0, ended.stderr[-6000:]
+    assert ended.returncode == 0, ended.stderr[-20000:]
     said = [json.loads((folder / f"learnt-{rank}.json").read_text()) for rank in range(processes)]
     return [
         Learnt(**{**first, "weights": [one[at]["weights"] for one in said]})

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 Strategy: TypeAlias = Literal["alone", "ddp", "zero2", "zero3", "fsdp2"]
 
 INSTALL = "DS_BUILD_OPS=0 pip install deepspeed --no-build-isolation"
+_BUCKET = 50_000_000
+"""numbers that travel at once; DeepSpeed's own half a billion take gigabytes"""
 _LEFT_BEHIND = (
     "ACCELERATE_USE_DEEPSPEED",
     "ACCELERATE_USE_FSDP",
@@ -65,6 +67,8 @@ def deepspeed(strategy: Strategy, training: Training, numbers: str, processes: i
     zero = {
         "overlap_comm": True,
         "contiguous_gradients": True,
+        "reduce_bucket_size": _BUCKET,
+        "allgather_bucket_size": _BUCKET,
         **cast(Any, told.get("zero_optimization", {})),
     }
     zero.setdefault("stage", int(strategy[-1]))
