@@ -107,7 +107,8 @@ class Zero:
             start = number
             for parameter in learnt:
                 gathered = ((name, safe_get_full_optimizer_state(parameter, name)) for name in moments)
-                states[number] = {**rest, **_kept(gathered, keep)}
+                own = {name: _copy(one) for name, one in rest.items()}  # steps are counted in place
+                states[number] = {**own, **_kept(gathered, keep)}
                 number += 1
             groups.append({**group, "params": list(range(start, number))})
         return {"state": states, "param_groups": groups}
