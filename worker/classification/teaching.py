@@ -24,7 +24,7 @@ from worker.items import Json
 from worker.jobs.workspace import Workspace
 from worker.planning import known
 from worker.planning.memory import Lesson
-from worker.training import fitting
+from worker.training import fitting, world
 from worker.training.adapters import FILE, Adapter, Base
 from worker.training.flops import Learning
 from worker.training.record import METRICS, RECORD
@@ -76,7 +76,7 @@ class Teaching:
         reader, training = self._reader(), self.settings.training
         high, wide = reader.grid[1:]
         lesson = Lesson(1, len(reader.ids), high * wide, len(self.classes), training.gradient_checkpointing)
-        fitting.require(known.of_folder(self.base), lesson, next(look(self.device)), folder)
+        fitting.require(known.of_folder(self.base), lesson, next(look(self.device)), folder, training)
 
     def inspected(self, before: Path | None, alive: Callable[[], None]) -> Teaching:
         """Without what is of no use. `before`: a checkpoint, whose holder has looked already."""
@@ -177,9 +177,7 @@ def publish(done: Trained, teaching: Teaching, workspace: Workspace) -> None:
 
 
 def _with(deepspeed: DeepSpeed, settings: Classification) -> Classification:
-    if deepspeed.stage:
-        log.info("ZeRO-%d has nothing to shard: this training runs in one process", deepspeed.stage)
-    training = deepspeed.accumulated(deepspeed.over(settings.training), devices=1)
+    training = deepspeed.accumulated(deepspeed.over(settings.training), world.size())
     return settings.model_copy(update={"training": training})
 
 

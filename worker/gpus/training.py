@@ -138,6 +138,7 @@ class _Training:
             return self._train(prepared(cpu_told(wanted, "no GPU was asked for"), None))
         try:
             manager = library.get_gpu_resource_manager()
+            here, plan = manager.planned(here)
             asked = manager.allocate(here, self._key)
         except Refusal as refused:
             return self._without(refused)
@@ -149,7 +150,7 @@ class _Training:
             except Refusal as refused:
                 return self._without(refused)
             library.keep(manager, made, lambda why: self._heard.put(_Lost(why)))
-            told = allocate_told(here, made)
+            told = allocate_told(here, made, plan, manager.tolerations)
             told.gpu_config.distributed_training = wanted.distributed_training
             self._check_here(told)
             return self._train(prepared(told, made))
