@@ -18,7 +18,7 @@ from worker.jobs.stopping import StopFlag
 from worker.jobs.workspace import Checkpoint, Workspace
 from worker.tasks.task import Stopped
 from worker.training.batches import halved, out_of_memory
-from worker.training.record import Record
+from worker.training.record import FOLDER, Record
 from worker.training.settings import Monitor, Training
 
 if TYPE_CHECKING:
@@ -53,7 +53,9 @@ class Trained:
 
 def train(make: Callable[[], Course], training: Training, monitor: Monitor, run: Run) -> Trained:
     """`make` loads the model and the data sets; again after memory ran out, for nothing is sound then."""
-    smaller: Training | None = training
+    from worker.training.measuring import measured
+
+    smaller: Training | None = measured(make, training, run)
     while smaller:
         training = smaller
         try:
@@ -64,7 +66,7 @@ def train(make: Callable[[], Course], training: Training, monitor: Monitor, run:
         smaller = halved(training)
         run.workspace.settle()
         run.workspace.clear()
-        _free(run.device)
+        free(run.device)
         if smaller:
             log.warning(
                 "a batch of %d does not fit: going on with %d, %d of them a step",
@@ -86,8 +88,9 @@ def _train(make: Callable[[], Course], training: Training, monitor: Monitor, run
     course = make()
     if training.gradient_checkpointing:
         course.compute_again()
-    record = Record(run.workspace.folder / "record", monitor, run.name, found.folder if found else None)
+    record = Record(run.workspace.folder / FOLDER, monitor, run.name, found.folder if found else None)
     standing = record.standing
+    standing.batch, standing.card = training.batch_size, device.name
     every = monitor.all_freq
     is_due = found is not None and found.step % every.eval_log_freq == 0 and standing.evaluated != found.step
     coach = Coach(
@@ -106,7 +109,7 @@ def _train(make: Callable[[], Course], training: Training, monitor: Monitor, run
     record.close()
     steps = coach.state.global_step or (found.step if found else 0)
     del coach, course
-    _free(run.device)
+    free(run.device)
     best = run.workspace.best(lambda name: "/" not in name and not name.endswith(_STATES))
     if best is None:
         raise ItemError("error", "no checkpoint of the best model is left")
@@ -180,7 +183,7 @@ def _peak(device: Device, training: Training) -> float | None:
     return card.fp32 * 1e12 if numbers_of(training, device) == "fp32" else card.flops
 
 
-def _free(device: str) -> None:
+def free(device: str) -> None:
     import torch
 
     gc.collect()

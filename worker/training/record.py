@@ -15,6 +15,8 @@ from worker.training.settings import Monitor
 log = logging.getLogger(__name__)
 
 METRICS = "metrics.jsonl"
+FOLDER = "record"
+"""of a checkpoint"""
 _STANDING = "standing.json"
 _EVENTS = "tensorboard"
 
@@ -29,6 +31,14 @@ class Standing:
     """the step at which the model was last tried"""
     wandb: str = ""
     """the run's id there"""
+    batch: int = 0
+    """that fitted"""
+    card: str = ""
+    """whose memory that was"""
+
+    @classmethod
+    def read(cls, checkpoint: Path) -> Standing:
+        return cls(**json.loads((checkpoint / FOLDER / _STANDING).read_text()))
 
 
 class Record:
