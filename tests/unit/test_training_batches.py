@@ -11,8 +11,10 @@ import pytest
 
 from tests import lessons
 from tests.unit.test_training import Job, told
+from worker.engines.device import Device
 from worker.errors import ItemError
 from worker.tasks.task import Stopped
+from worker.training import feeding
 from worker.training.batches import cut
 from worker.training.settings import DeepSpeed, Training
 
@@ -148,3 +150,18 @@ def _so_that_four_fit(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     monkeypatch.setattr(measuring, "largest", in_little)
     monkeypatch.setattr(measuring.Trial, "peak", noted)
     return tries
+
+
+def test_a_card_is_read_for_by_processes_that_have_a_whole_step_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(12))
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    card, cpu = Device("cuda:0", "NVIDIA A100"), Device("cpu", "CPU")
+    assert [feeding.readers(Training(), one) for one in (card, cpu)] == [8, 0]
+    assert feeding.readers(Training(dataloader_num_workers=16), card) == 16
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert feeding.readers(Training(), card) == 2
+    assert feeding.ahead(Training(gradient_accumulation_steps=32), 8) == 4
+    assert feeding.ahead(Training(), 8) == 2
+    assert feeding.ahead(Training(), 0) is None

@@ -145,11 +145,15 @@ class Meter(TrainerCallback):  # type: ignore[misc]
         self._peak = peak
         """FLOP/s of the device; None: nobody knows"""
         self._since = time.perf_counter()
-        self._seconds, self._steps = 0.0, 0
+        self._seconds, self._waited, self._steps = 0.0, 0.0, 0
+        """`_waited`: until the samples of a step were there"""
         self._figures: dict[str, float] = {}
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
         self._since = time.perf_counter()
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        self._waited += time.perf_counter() - self._since
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         self._seconds += time.perf_counter() - self._since
@@ -173,13 +177,14 @@ class Meter(TrainerCallback):  # type: ignore[misc]
             "training/grad_norm": logs.get("grad_norm", 0.0),
             "training/epoch": state.epoch,
         }
-        self._figures = {"loss": logs["loss"], "lr": logs["learning_rate"]}
+        self._figures |= {"loss": logs["loss"], "lr": logs["learning_rate"]}
         self._record.write(state.global_step, told)
         self._since = time.perf_counter()
 
     def _tell(self, step: int, samples: int) -> None:
-        each = self._seconds / self._steps
-        self._seconds, self._steps = 0.0, 0
+        each, waited = self._seconds / self._steps, self._waited / self._seconds
+        self._seconds, self._waited, self._steps = 0.0, 0.0, 0
+        self._figures["data_wait"] = waited
         used = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
         self._record.write(
             step,
@@ -187,6 +192,7 @@ class Meter(TrainerCallback):  # type: ignore[misc]
                 "perf/mfu": self._flops * samples / each / self._peak if self._peak else "unknown",
                 "perf/step_time": each,
                 "perf/samples_per_second": samples / each,
+                "perf/data_wait": waited,
                 "perf/gpu_memory_gb": used / 1e9,
             },
         )

@@ -17,8 +17,9 @@ from worker.hardware import gpus
 from worker.jobs.stopping import StopFlag
 from worker.jobs.workspace import Checkpoint, Workspace
 from worker.tasks.task import Stopped
+from worker.training import feeding
 from worker.training.batches import halved, out_of_memory
-from worker.training.record import FOLDER, Record
+from worker.training.record import RECORD, Record
 from worker.training.settings import Monitor, Training
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def _train(make: Callable[[], Course], training: Training, monitor: Monitor, run
     course = make()
     if training.gradient_checkpointing:
         course.compute_again()
-    record = Record(run.workspace.folder / FOLDER, monitor, run.name, found.folder if found else None)
+    record = Record(run.workspace.folder / RECORD, monitor, run.name, found.folder if found else None)
     standing = record.standing
     standing.batch, standing.card = training.batch_size, device.name
     every = monitor.all_freq
@@ -127,6 +128,7 @@ def _arguments(
     from transformers import TrainingArguments
 
     numbers = numbers_of(training, device)
+    readers = feeding.readers(training, device)
     return TrainingArguments(
         output_dir=str(folder),
         use_cpu=device.kind == "cpu",
@@ -143,8 +145,10 @@ def _arguments(
         per_device_train_batch_size=training.batch_size,
         per_device_eval_batch_size=training.eval_batch_size or training.batch_size,
         gradient_accumulation_steps=training.gradient_accumulation_steps,
-        dataloader_num_workers=training.dataloader_num_workers,
+        dataloader_num_workers=readers,
+        dataloader_prefetch_factor=feeding.ahead(training, readers),
         dataloader_pin_memory=device.kind != "cpu",
+        accelerator_config={"non_blocking": device.kind != "cpu"},
         # kept alive, loaders would draw a random number in the first epoch alone: after a resume another
         dataloader_persistent_workers=False,
         logging_strategy="steps",

@@ -14,9 +14,9 @@ from worker.training.settings import Monitor
 
 log = logging.getLogger(__name__)
 
+RECORD = "record"
+"""the folder, also in a checkpoint"""
 METRICS = "metrics.jsonl"
-FOLDER = "record"
-"""of a checkpoint"""
 _STANDING = "standing.json"
 _EVENTS = "tensorboard"
 
@@ -38,7 +38,7 @@ class Standing:
 
     @classmethod
     def read(cls, checkpoint: Path) -> Standing:
-        return cls(**json.loads((checkpoint / FOLDER / _STANDING).read_text()))
+        return cls(**json.loads((checkpoint / RECORD / _STANDING).read_text()))
 
 
 class Record:

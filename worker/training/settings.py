@@ -69,7 +69,8 @@ class Training(Section):
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     """in which products are computed; weights and optimiser have 32 bits. auto: bf16 on a card that has it,
     fp16 on others, fp32 on a CPU"""
-    dataloader_num_workers: int = Field(default=0, ge=0)
+    dataloader_num_workers: int | None = Field(default=None, ge=0)
+    """None: what the machine has, up to 8 for a card, and none on a CPU"""
     save_steps: int = Field(default=200, ge=1)
     """steps between two checkpoints; one is made besides when it is told to stop, and of the best model"""
     seed: int = 42
