@@ -23,8 +23,10 @@ from worker.items import Json
 from worker.jobs.workspace import Workspace
 from worker.planning import known
 from worker.planning.memory import Lesson
+from worker.planning.seconds import Seen
 from worker.training import fitting
 from worker.training.adapters import FILE, Adapter, Base
+from worker.training.fitting import Amount
 from worker.training.flops import Learning
 from worker.training.record import METRICS
 from worker.training.record import read as read_record
@@ -70,9 +72,17 @@ class Teaching:
     def require_room(self, folder: Path) -> None:
         """Before anything is loaded: whether this machine can do it at all."""
         reader, training = self._reader(), self.settings.training
-        high, wide = reader.grid[1:]
-        lesson = Lesson(1, len(reader.ids), high * wide, len(self.classes), training.gradient_checkpointing)
-        fitting.require(known.of_folder(self.base), lesson, next(look(self.device)), folder)
+        seen = Seen(reader.grid)
+        lesson = Lesson(1, len(reader.ids), seen.patches, len(self.classes), training.gradient_checkpointing)
+        device = next(look(self.device))
+        fitting.require(known.of_folder(self.base), lesson, device, folder, training, self._amount(seen))
+
+    def _amount(self, seen: Seen) -> Amount:
+        training, every = self.settings.training, self.settings.monitor.all_freq.eval_log_freq
+        rows, tests = (sum(map(len, some.values())) for some in (self.train, self.tests))
+        together = training.effective_batch or training.batch_size * training.gradient_accumulation_steps
+        steps = training.max_steps or training.num_epochs * rows / together
+        return Amount(seen, steps * together, tests * max(1, steps / every))
 
     def course(self) -> Course:
         reader, training = self._reader(), self.settings.training
