@@ -74,11 +74,13 @@ def test_a_step_sees_as_many_samples_however_it_is_cut(
     assert (found.batch_size, found.gradient_accumulation_steps) == (batch, steps)
 
 
-def test_a_step_that_devices_cannot_share_is_refused_and_deepspeeds_word_counts() -> None:
+def test_a_step_that_devices_cannot_share_is_refused_and_deepspeeds_word_counts(tmp_path: Path) -> None:
     with pytest.raises(ItemError, match="effective_batch 32 is no multiple of 3 devices"):
         cut(Training(effective_batch=32), 3)
     auto = Training.model_validate({"batch_size": "auto"})
-    together = DeepSpeed(None, None, 256, 2, False, None)
+    file = tmp_path / "deepspeed.json"
+    file.write_text('{"train_batch_size": 256}')
+    together = DeepSpeed.read(file)
     found = cut(together.accumulated(together.over(auto), devices=1))
     assert (found.measured, found.effective_batch, found.gradient_accumulation_steps) == (True, 256, 256)
     assert not replace(together, batch=8).over(auto).measured

@@ -29,18 +29,25 @@ MOST = 256
 """samples at once: beyond so many a card computes no faster"""
 
 
-def measured(make: Callable[[], Course], training: Training, run: Run) -> Training:
-    """With a batch that fits, if nobody said how large one is: as it was found before, or tried out now."""
+def measured(
+    make: Callable[[], Course],
+    training: Training,
+    run: Run,
+    devices: int = 1,
+    agree: Callable[[int], int] = int,
+) -> Training:
+    """With a batch that fits, if nobody said how large one is: as it was found before, or tried out now.
+    `agree`: what fits on each of several devices → what fits on all."""
     if not training.measured:
-        return batches.cut(training)
+        return batches.cut(training, devices)
     device = next(look(run.device))
     found = run.workspace.resume()
     before = Standing.read(found.folder) if found else None
     if before and before.batch and before.card == device.name:
         batch, why = before.batch, "as this training began"
     else:
-        batch, why = _tried_out(make, training, device, run.workspace.alive), "so many fit"
-    cut = batches.cut(training.model_copy(update={"batch_size": batch, "measured": False}))
+        batch, why = agree(_tried_out(make, training, device, run.workspace.alive)), "so many fit"
+    cut = batches.cut(training.model_copy(update={"batch_size": batch, "measured": False}), devices)
     log.info("%d samples at once, %d times a step (%s)", cut.batch_size, cut.gradient_accumulation_steps, why)
     return cut
 
