@@ -28,8 +28,11 @@ from worker.training.course import Course
 from worker.training.settings import Lora, Training
 
 torch = pytest.importorskip("torch")
+pytest.importorskip("safetensors")
 pytest.importorskip("accelerate")
 pytest.importorskip("peft", reason="peft is not installed")
+
+from safetensors.torch import load_file, save_file  # noqa: E402
 
 ADAPTED = {
     "lora": {"rank": 4, "alpha": 32, "dropout": 0.1, "targets": "all"},
@@ -140,6 +143,21 @@ def test_killed_five_times_it_ends_with_the_same_adapters_which_then_answer(
     (taken / "adapter.json").write_text('{"base": {}}')
     with pytest.raises(UsageError, match=r"adapter\.json cannot be read"):
         Adapter.read(taken)
+
+
+def test_what_is_frozen_has_sixteen_bits_and_what_learns_has_all(tmp_path: Path) -> None:
+    base = tiny_models.checkpoint(tmp_path / "base", "qwen2_5_vl")
+    weights = {name: one.bfloat16() for name, one in load_file(base / "model.safetensors").items()}
+    save_file(weights, base / "model.safetensors", {"format": "pt"})
+    training = Training(method="lora", precision="bf16", lora=Lora(targets="all"))
+    made = model.new(base, ["cat", "dog"], "cpu", training)
+    learns = adapters.trained(made)
+    assert {one.dtype for one in learns.values()} == {torch.float32}
+    frozen = {one.dtype for name, one in made.named_parameters() if name not in learns}
+    assert frozen == {torch.bfloat16}
+    with torch.autocast("cpu", torch.bfloat16):
+        made(**shown(base)).logits.sum().backward()
+    assert all(one.grad.isfinite().all() and one.grad.dtype == torch.float32 for one in learns.values())
 
 
 def test_a_model_that_writes_learns_in_four_bits_after_it_was_asked(tmp_path: Path) -> None:

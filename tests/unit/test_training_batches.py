@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,9 +14,12 @@ from tests import lessons
 from tests.unit.test_training import Job, told
 from worker.engines.device import Device
 from worker.errors import ItemError
+from worker.jobs.stopping import StopFlag
+from worker.jobs.workspace import Checkpoint
 from worker.tasks.task import Stopped
 from worker.training import feeding
 from worker.training.batches import cut
+from worker.training.core import Run
 from worker.training.settings import DeepSpeed, Training
 
 torch = pytest.importorskip("torch")
@@ -167,3 +171,19 @@ def test_a_card_is_read_for_by_processes_that_have_a_whole_step_ready(
     assert feeding.ahead(Training(gradient_accumulation_steps=32), 8) == 4
     assert feeding.ahead(Training(), 8) == 2
     assert feeding.ahead(Training(), 0) is None
+
+
+@pytest.mark.parametrize(("card", "batch"), [("CPU", 4), ("NVIDIA A100", 16)])
+def test_on_another_card_it_is_measured_again(
+    card: str, batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "record").mkdir()
+    (tmp_path / "record" / "standing.json").write_text(json.dumps({"batch": 4, "card": card}))
+    monkeypatch.setattr(measuring, "_tried_out", lambda *_: 20)
+    workspace: Any = SimpleNamespace(resume=lambda: Checkpoint(3, None, tmp_path), alive=lambda: None)
+    auto = Training.model_validate({"batch_size": "auto", "effective_batch": 32})
+    run = Run(workspace, StopFlag(), "cpu", "run")
+    assert measuring.measured(pytest.fail, auto, run).batch_size == batch
+    assert measuring.measured(pytest.fail, auto, run, 2, lambda fits: min(fits, 9)).batch_size == min(
+        batch, 8
+    )
