@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import lessons
+from tests import lessons, tiny_models
 from tests.workers import answers, eventually, finish, run, worker
 from worker.items import Answer
 from worker.queue import layout
@@ -65,3 +65,18 @@ def test_a_classifier_is_trained_through_a_kill_and_a_stop_and_then_answers(tmp_
     for name, one in answers(asked).items():
         assert isinstance(one.outcome, Answer)
         assert one.outcome.keys["class"] == Path(name).parent.name
+
+
+def test_what_no_machine_holds_is_refused_before_it_is_loaded(tmp_path: Path) -> None:
+    """Its weights are not even there."""
+    lesson, queue = lessons.write(tmp_path / "lesson"), tmp_path / "queue"
+    config = tiny_models.seven_billion()
+    config.text_config.hidden_size, config.text_config.intermediate_size = 28672, 229376
+    tiny_models.outline(tmp_path / "lesson" / "huge", config)
+    lesson.write_text(lesson.read_text().replace("pretrained_name: base", "pretrained_name: huge"))
+    code, said = run("run", queue, "--task", "classify-train", lesson, env=ONE_THREAD, timeout=IMPORTS_S)
+    assert code == 3, said
+    told = [line for line in said.splitlines() if "GB to be trained (full), one sample at a time" in line]
+    assert told
+    assert "Traceback" not in said
+    assert "a checkpoint takes" in said  # what it would take was told before

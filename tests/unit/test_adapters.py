@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests import lessons, tiny_models
 from tests.unit.test_training import Hook, Job, KilledError, losses, told
+from worker import models
 from worker.classification import model
+from worker.classification.datasets import squared
+from worker.classification.engine import Classifier
 from worker.classification.teaching import publish
+from worker.engines import loading
 from worker.engines.choice import Choice
 from worker.errors import MachineError, UsageError
+from worker.tasks.classify import Classify
 from worker.training import adapters
 from worker.training.adapters import Adapter
+from worker.training.course import Course
 from worker.training.settings import Lora, Training
 
 torch = pytest.importorskip("torch")
+pytest.importorskip("safetensors")
 pytest.importorskip("accelerate")
 pytest.importorskip("peft", reason="peft is not installed")
+
+from safetensors.torch import load_file, save_file  # noqa: E402
 
 ADAPTED = {
     "lora": {"rank": 4, "alpha": 32, "dropout": 0.1, "targets": "all"},
@@ -116,10 +127,14 @@ def test_killed_five_times_it_ends_with_the_same_adapters_which_then_answer(
     before = {file.name for file in (tmp_path / "lesson" / "base").iterdir()}
 
     taken = _published(whole, done, tmp_path / "taken")
-    found = model.trained(Choice("classifier", "taken", file=taken), "cpu").model.eval()
-    inputs = shown(taken, 2)
-    assert found(**inputs).logits.shape == (2, 2)
-    assert not adapters.trained(found)
+    choice = models.choose(Classify, None, str(taken), None)
+    assert choice
+    engine = Classifier(replace(choice, file=taken))
+    engine.open("cpu")
+    pictures = sorted((tmp_path / "lesson" / "colours" / "test").rglob("*.png"))
+    said = engine.answer([squared(Image.open(one), engine.reader.side) for one in pictures])
+    right = [next(iter(one)) == file.parent.name for one, file in zip(said, pictures, strict=True)]
+    assert sum(right) / len(right) == max(line["eval/overall_accuracy"] for line in told(done))
     assert {file.name for file in (tmp_path / "lesson" / "base").iterdir()} == before
 
     (tmp_path / "lesson" / "base" / "chat_template.jinja").write_text("another")
@@ -128,6 +143,48 @@ def test_killed_five_times_it_ends_with_the_same_adapters_which_then_answer(
     (taken / "adapter.json").write_text('{"base": {}}')
     with pytest.raises(UsageError, match=r"adapter\.json cannot be read"):
         Adapter.read(taken)
+
+
+def test_what_is_frozen_has_sixteen_bits_and_what_learns_has_all(tmp_path: Path) -> None:
+    base = tiny_models.checkpoint(tmp_path / "base", "qwen2_5_vl")
+    weights = {name: one.bfloat16() for name, one in load_file(base / "model.safetensors").items()}
+    save_file(weights, base / "model.safetensors", {"format": "pt"})
+    training = Training(method="lora", precision="bf16", lora=Lora(targets="all"))
+    made = model.new(base, ["cat", "dog"], "cpu", training)
+    learns = adapters.trained(made)
+    assert {one.dtype for one in learns.values()} == {torch.float32}
+    frozen = {one.dtype for name, one in made.named_parameters() if name not in learns}
+    assert frozen == {torch.bfloat16}
+    with torch.autocast("cpu", torch.bfloat16):
+        made(**shown(base)).logits.sum().backward()
+    assert all(one.grad.isfinite().all() and one.grad.dtype == torch.float32 for one in learns.values())
+
+
+def test_a_model_that_writes_learns_in_four_bits_after_it_was_asked(tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    from transformers.trainer_utils import validate_quantization_for_training
+
+    base = tiny_models.checkpoint(tmp_path / "base", "qwen3_vl")
+    writes = loading.load(
+        Choice("qwen", "base", file=base),
+        "cpu",
+        architectures="AutoModelForImageTextToText",
+        quantise="nf4",
+        wanted_numbers="fp32",
+    ).model
+    adapters.attach(writes, Lora(rank=2))
+    validate_quantization_for_training(writes)
+    words = torch.tensor([[1, 2, 3, 4, 5]])
+    with torch.no_grad():
+        before = writes.eval()(words, labels=words).loss
+    Course(writes, [], {}, dict, len, dict, "", 0.0).compute_again()
+    learner = torch.optim.SGD(adapters.trained(writes).values(), lr=0.1)
+    for _ in range(5):
+        writes.train()(words, labels=words).loss.backward()
+        learner.step()
+        learner.zero_grad()
+    with torch.no_grad():
+        assert writes.eval()(words, labels=words).loss < before
 
 
 def _deadly(at: int) -> Hook:

@@ -132,10 +132,14 @@ def test_it_learns_and_writes_down_how(undisturbed: tuple[Job, Trained]) -> None
         *(f"eval/{name}" for name in ("overall_loss", "overall_accuracy", "colours_accuracy")),
         "best_overall_accuracy",
         "best_model_step",
-        *(f"perf/{name}" for name in ("mfu", "step_time", "samples_per_second", "gpu_memory_gb")),
+        *(
+            f"perf/{name}"
+            for name in ("mfu", "step_time", "samples_per_second", "data_wait", "gpu_memory_gb")
+        ),
     }
     assert [line["step"] for line in told(done)] == [6, 12, 18, 24]
     assert max(line["eval/overall_accuracy"] for line in told(done)) >= 0.9
+    assert all(0 < line["perf/data_wait"] < 1 for line in lines if "perf/data_wait" in line)
     assert {line["perf/mfu"] for line in lines if "perf/mfu" in line} == {"unknown"}  # a CPU's peak
 
 

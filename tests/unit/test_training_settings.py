@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests import tiny_models
 from worker.classification.settings import Classification, require_sets
 from worker.engines.device import Device
 from worker.errors import ItemError, MachineError
-from worker.planning import known
+from worker.planning import known, memory
 from worker.planning.memory import Lesson
-from worker.training import fitting, strategy
+from worker.planning.seconds import Seen
+from worker.planning.shape import Parameters
+from worker.planning.shape import of as shape_of
+from worker.training import adapters, fitting, strategy
 from worker.training.batches import kept
-from worker.training.settings import DeepSpeed, Training, read
+from worker.training.fitting import Amount
+from worker.training.settings import DeepSpeed, Lora, Training, read
 
 pytest.importorskip("yaml")
 
@@ -97,20 +104,69 @@ def test_off_loaded_parameters_need_the_third_stage(tmp_path: Path) -> None:
         DeepSpeed.read(file)
 
 
-def test_what_cannot_fit_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
-    lesson = Lesson(1, 600, 1024, 101)
-    small = Device("cuda:0", "A small card", total=80 * 10**9)
-    with pytest.raises(MachineError, match="GB to be trained in full"):
-        fitting.require(known.find("qwen2.5-vl-7b"), lesson, small, tmp_path, Training())
+def require(device: Device, folder: Path, **said: Any) -> None:
+    lesson = Lesson(1, 600, 2304, 101, said.get("gradient_checkpointing", False))
+    amount = Amount(Seen((1, 48, 48)), 10 * 75_750, 50 * 25_250)
+    fitting.require(known.find("qwen2.5-vl-7b"), lesson, device, folder, Training(**said), amount)
+
+
+def test_what_cannot_fit_is_refused_before_anything_is_loaded_with_what_would(tmp_path: Path) -> None:
+    def card(gigabytes: float) -> Device:
+        return Device("cuda:0", "A card", total=round(gigabytes * 1e9))
+
+    for device, said, told in (
+        (card(80), {}, r"GB to be trained \(full\), .* with method: lora under training: it would need 2"),
+        (card(22), {"method": "lora"}, "with gradient_checkpointing: true under training"),
+        (card(20), {}, "with method: lora, gradient_checkpointing: true under training"),
+        (card(12), {}, r"with method: qlora, gradient_checkpointing: true under training: it would need"),
+        (card(12), {"method": "lora", "gradient_checkpointing": True}, "with method: qlora under"),
+        (card(4), {}, "take a larger card or a smaller model"),
+        (Device("cpu", "CPU", free=20 * 10**9), {"method": "lora"}, "CPU has room for 20.0: with method: q"),
+    ):
+        with pytest.raises(MachineError, match=told):
+            require(device, tmp_path, **said)
+
+
+def test_before_the_start_it_is_told_in_a_line_what_it_takes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    card = Device("cuda:0", "NVIDIA A100-SXM4-80GB", total=80 * 10**9)
+    require(card, tmp_path, method="lora", gradient_checkpointing=True)
+    require(Device("cpu", "CPU"), tmp_path, method="qlora")
+    first, second = caplog.messages
+    assert first.startswith("qwen2.5-vl-7b, lora: ")
+    assert "GB of memory, one sample at a time (weights: language 13." in first
+    assert re.search(r"a checkpoint takes 0\.\d+ GB of disk, free are", first)
+    assert re.search(r"it takes [\d.]+ (h|days) to [\d.]+ days, evaluations [\d.]+ h", first)
+    assert second.endswith("how long it takes on CPU is not known beforehand")
+
+
+def test_adapters_are_counted_as_they_are_made() -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("peft", reason="peft is not installed")
+    from transformers import AutoModelForImageTextToText
+
+    for family in tiny_models.FAMILIES:
+        for targets in ("language", "all"):
+            config = tiny_models.config(family)
+            with torch.device("meta"):
+                model = AutoModelForImageTextToText.from_config(config)
+            adapters.attach(model, Lora(rank=4, targets=targets))
+            counted = sum(one.numel() for one in adapters.trained(model).values())
+            shape = shape_of("tiny", json.loads(config.to_json_string()), Parameters(0, 0, 0, 0, 0))
+            lesson = Lesson(1, 10, 16)
+            assert memory.small(shape, lesson, 4, sees=targets == "all") == counted
 
 
 def test_what_fits_when_it_is_shared_out_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "8")
     lesson, shape = Lesson(1, 600, 1024, 101), known.find("qwen2.5-vl-7b")
     small = Device("cuda:0", "A small card", total=80 * 10**9)
-    with pytest.raises(MachineError, match=r"set training\.strategy: zero2, or take a larger"):
+    with pytest.raises(MachineError, match="with strategy: zero2 under training: it would need"):
         fitting.require(shape, lesson, small, tmp_path, Training())
-    assert fitting.needed(shape, lesson, "zero2", 8, False) < 0.9 * 80e9
+    shared = fitting.needs(shape, lesson, small, Training(strategy="zero2"), "zero2", 8)
+    assert sum(shared.values()) < 0.9 * 80e9
 
 
 def test_a_step_sees_as_many_samples_on_another_number_of_cards() -> None:

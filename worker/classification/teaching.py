@@ -24,8 +24,10 @@ from worker.items import Json
 from worker.jobs.workspace import Workspace
 from worker.planning import known
 from worker.planning.memory import Lesson
+from worker.planning.seconds import Seen
 from worker.training import fitting, world
 from worker.training.adapters import FILE, Adapter, Base
+from worker.training.fitting import Amount
 from worker.training.flops import Learning
 from worker.training.record import METRICS, RECORD
 from worker.training.record import read as read_record
@@ -74,9 +76,10 @@ class Teaching:
     def require_room(self, folder: Path) -> None:
         """Before anything is loaded: whether this machine can do it at all."""
         reader, training = self._reader(), self.settings.training
-        high, wide = reader.grid[1:]
-        lesson = Lesson(1, len(reader.ids), high * wide, len(self.classes), training.gradient_checkpointing)
-        fitting.require(known.of_folder(self.base), lesson, next(look(self.device)), folder, training)
+        seen = Seen(reader.grid)
+        lesson = Lesson(1, len(reader.ids), seen.patches, len(self.classes), training.gradient_checkpointing)
+        device = next(look(self.device))
+        fitting.require(known.of_folder(self.base), lesson, device, folder, training, self._amount(seen))
 
     def inspected(self, before: Path | None, alive: Callable[[], None]) -> Teaching:
         """Without what is of no use. `before`: a checkpoint, whose holder has looked already."""
@@ -101,6 +104,13 @@ class Teaching:
     def beside(self) -> Mapping[str, str]:
         """What the record has of it."""
         return {} if self.left_out is None else {LEFT_OUT: self.left_out}
+
+    def _amount(self, seen: Seen) -> Amount:
+        training, every = self.settings.training, self.settings.monitor.all_freq.eval_log_freq
+        rows, tests = (sum(map(len, some.values())) for some in (self.train, self.tests))
+        together = training.effective_batch or training.batch_size * training.gradient_accumulation_steps
+        steps = training.max_steps or training.num_epochs * rows / together
+        return Amount(seen, steps * together, tests * max(1, steps / every))
 
     def course(self) -> Course:
         reader, training = self._reader(), self.settings.training

@@ -98,6 +98,15 @@ def eye_layer(shape: Shape) -> int:
     return HALF * (15 * eye.width + 4 * eye.inner if eye.gated else 11 * eye.width + 2 * eye.inner)
 
 
+def eye_adapters(shape: Shape, rank: int) -> int:
+    """How many numbers adapters beside each matrix of what sees have, up to its way into words."""
+    eye, out = shape.eye, int(shape.vision.out_hidden_size)
+    wide = eye.merge**2 * eye.width
+    layer = (4 + 2) * eye.width + (2 + eye.gated) * (eye.width + eye.inner)
+    mergers = 1 + len(getattr(shape.vision, "deepstack_visual_indexes", ()))
+    return rank * (eye.depth * layer + mergers * (2 * wide + wide + out))
+
+
 def adapters(shape: Shape, rank: int) -> int:
     """How many numbers adapters of this rank beside each matrix of a layer have."""
     sides = (
@@ -116,23 +125,37 @@ def training(
     lesson: Lesson,
     *,
     rank: int = 16,
+    sees: bool = False,
     cards: int = 1,
     sharding: Sharding = "none",
     offload: bool = False,
 ) -> Items:
-    """Of one card. `offload`: the optimiser lies in the machine's memory."""
+    """Of one card. `sees`: adapters stand beside what sees too. `offload`: the optimiser lies in RAM."""
     if method == "full":
         states = _full(shape, lesson, cards, sharding, offload)
     else:
         form: Form = "nf4" if method == "qlora" else "none"
+        count = small(shape, lesson, rank, sees=sees)
         states = {
             **weights(shape, form),
             "a matrix unfolded": matrix(shape, form),
-            "adapters": 4 * adapters(shape, rank),
-            "gradients": 4 * adapters(shape, rank),
-            "optimiser": ADAM * adapters(shape, rank),
+            "adapters": 4 * count,
+            "gradients": 4 * count,
+            "optimiser": ADAM * count,
         }
-    return {**states, **_activations(shape, method, lesson), "context": CONTEXT}
+        if lesson.classes:
+            states["weights: embeddings, head"] = shape.parameters.embeddings * HALF
+    sees = sees or method == "full"
+    return {**states, **_activations(shape, lesson, sees=sees), "context": CONTEXT}
+
+
+def small(shape: Shape, lesson: Lesson, rank: int, *, sees: bool = False) -> int:
+    """Numbers that learn beside a model that stays as it was: adapters, and a head for classes."""
+    return (
+        adapters(shape, rank)
+        + (eye_adapters(shape, rank) if sees else 0)
+        + (lesson.classes or 0) * shape.hidden
+    )
 
 
 def learnt(shape: Shape, lesson: Lesson) -> int:
@@ -157,7 +180,7 @@ def _full(shape: Shape, lesson: Lesson, cards: int, sharding: Sharding, offload:
     return states
 
 
-def _activations(shape: Shape, method: Method, lesson: Lesson) -> dict[str, float]:
+def _activations(shape: Shape, lesson: Lesson, *, sees: bool) -> dict[str, float]:
     tokens, patches = lesson.batch * lesson.tokens, lesson.batch * lesson.patches
     rows = lesson.batch if lesson.classes else tokens
     kept = shape.layers * HALF * shape.hidden if lesson.checkpointing else shape.layers * layer(shape)
@@ -167,7 +190,7 @@ def _activations(shape: Shape, method: Method, lesson: Lesson) -> dict[str, floa
         "one layer, again": tokens * again,
         "logits": rows * (lesson.classes or shape.vocabulary) * LOGITS,
     }
-    if method == "full":
+    if sees:
         eye = shape.eye
         each = HALF * eye.width if lesson.checkpointing else eye_layer(shape)
         found["activations of vision"] = patches * eye.depth * each

@@ -4,10 +4,25 @@ from __future__ import annotations
 
 import logging
 
-from worker.errors import MachineError
-from worker.training.settings import Training
+from worker.errors import ItemError, MachineError
+from worker.training.settings import WRONG, Training
 
 log = logging.getLogger(__name__)
+
+
+def cut(training: Training, devices: int = 1) -> Training:
+    """A step of `effective_batch` into equal batches, none larger than `batch_size`."""
+    if training.effective_batch is None:
+        return training
+    share, rest = divmod(training.effective_batch, devices)
+    if rest:
+        raise ItemError(
+            WRONG, f"effective_batch {training.effective_batch} is no multiple of {devices} devices"
+        )
+    batch = max(one for one in range(1, min(training.batch_size, share) + 1) if share % one == 0)
+    if batch != training.batch_size:
+        log.info("%d samples at once, that %d make a step", batch, training.effective_batch)
+    return training.model_copy(update={"batch_size": batch, "gradient_accumulation_steps": share // batch})
 
 
 def halved(training: Training) -> Training | None:

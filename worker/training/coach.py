@@ -241,11 +241,15 @@ class Meter(TrainerCallback):  # type: ignore[misc]
         """FLOP/s of the device; None: nobody knows"""
         self._world = world
         self._since = time.perf_counter()
-        self._seconds, self._steps = 0.0, 0
+        self._seconds, self._waited, self._steps = 0.0, 0.0, 0
+        """`_waited`: until the samples of a step were there"""
         self._figures: dict[str, float] = {}
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
         self._since = time.perf_counter()
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        self._waited += time.perf_counter() - self._since
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         self._seconds += time.perf_counter() - self._since
@@ -271,14 +275,15 @@ class Meter(TrainerCallback):  # type: ignore[misc]
             "training/grad_norm": logs.get("grad_norm", 0.0),
             "training/epoch": state.epoch,
         }
-        self._figures = {"loss": logs["loss"], "lr": logs["learning_rate"]}
+        self._figures |= {"loss": logs["loss"], "lr": logs["learning_rate"]}
         self._record.write(state.global_step, told)
         self._since = time.perf_counter()
 
     def _tell(self, step: int, samples: int) -> None:
         peak = self._peak and self._peak * self._world.size
-        each = self._seconds / self._steps
-        self._seconds, self._steps = 0.0, 0
+        each, waited = self._seconds / self._steps, self._waited / self._seconds
+        self._seconds, self._waited, self._steps = 0.0, 0.0, 0
+        self._figures["data_wait"] = waited
         used = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
         self._record.write(
             step,
@@ -286,6 +291,7 @@ class Meter(TrainerCallback):  # type: ignore[misc]
                 "perf/mfu": self._flops * samples / each / peak if peak else "unknown",
                 "perf/step_time": each,
                 "perf/samples_per_second": samples / each,
+                "perf/data_wait": waited,
                 "perf/gpu_memory_gb": used / 1e9,
             },
         )

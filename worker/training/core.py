@@ -17,7 +17,7 @@ from worker.hardware import gpus
 from worker.jobs.stopping import StopFlag
 from worker.jobs.workspace import Checkpoint, Workspace
 from worker.tasks.task import Stopped
-from worker.training import strategy
+from worker.training import feeding, strategy
 from worker.training.batches import halved, kept, out_of_memory
 from worker.training.record import RECORD, Record
 from worker.training.settings import Monitor, Training
@@ -67,7 +67,9 @@ def train(make: Callable[[], Course], training: Training, monitor: Monitor, run:
 def _until_it_fits(
     make: Callable[[], Course], training: Training, monitor: Monitor, run: Run, world: World
 ) -> Trained | None:
-    smaller: Training | None = training
+    from worker.training.measuring import measured
+
+    smaller: Training | None = measured(make, training, run, world.size, world.least)
     while smaller:
         training = smaller
         try:
@@ -79,7 +81,7 @@ def _until_it_fits(
         smaller = halved(training)
         run.workspace.settle()
         run.workspace.clear()
-        _free(run.device)
+        free(run.device)
         if smaller:
             log.warning(
                 "a batch of %d does not fit: going on with %d, %d of them a step",
@@ -113,6 +115,7 @@ def _train(
     for name, text in run.beside.items():
         record.put(name, text)
     standing = record.standing
+    standing.batch, standing.card = training.batch_size, device.name
     every = monitor.all_freq
     is_due = found is not None and found.step % every.eval_log_freq == 0 and standing.evaluated != found.step
     training = kept(training, world.size, standing.samples)
@@ -138,7 +141,7 @@ def _train(
     record.close()
     steps = coach.state.global_step or (found.step if found else 0)
     del coach, course
-    _free(run.device)
+    free(run.device)
     if not world.is_first:
         return None
     best = run.workspace.best(lambda name: "/" not in name and not name.endswith(_STATES))
@@ -158,6 +161,7 @@ def _arguments(
     from transformers import TrainingArguments
 
     numbers = numbers_of(training, device)
+    readers = feeding.readers(training, device)
     return TrainingArguments(
         output_dir=str(folder),
         bf16=numbers == "bf16",
@@ -174,7 +178,8 @@ def _arguments(
         per_device_eval_batch_size=training.eval_batch_size or training.batch_size,
         gradient_accumulation_steps=training.gradient_accumulation_steps,
         ddp_find_unused_parameters=False,
-        dataloader_num_workers=training.dataloader_num_workers,
+        dataloader_num_workers=readers,
+        dataloader_prefetch_factor=feeding.ahead(training, readers),
         dataloader_pin_memory=device.kind != "cpu",
         # kept alive, loaders would draw a random number in the first epoch alone: after a resume another
         dataloader_persistent_workers=False,
@@ -191,7 +196,7 @@ def _arguments(
         data_seed=training.seed,
         report_to="none",
         disable_tqdm=True,
-        **more,
+        **{"accelerator_config": {"non_blocking": device.kind != "cpu"}, **more},
     )
 
 
@@ -214,7 +219,7 @@ def _peak(device: Device, training: Training) -> float | None:
     return card.fp32 * 1e12 if numbers_of(training, device) == "fp32" else card.flops
 
 
-def _free(device: str) -> None:
+def free(device: str) -> None:
     import torch
 
     gc.collect()

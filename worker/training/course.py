@@ -32,6 +32,8 @@ class Course:
     """one of these names: higher is better"""
     flops: float
     """of one sample, forward and backward"""
+    longest: int = 0
+    """the sample of `train` that takes the most memory"""
 
     def compute_again(self) -> None:
         """What layers computed, for their gradients, instead of keeping it."""

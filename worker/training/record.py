@@ -37,6 +37,14 @@ class Standing:
     """the run's id there"""
     samples: int = 0
     """that make a step, on all devices; 0: nobody wrote it down"""
+    batch: int = 0
+    """that fitted"""
+    card: str = ""
+    """whose memory that was"""
+
+    @classmethod
+    def read(cls, checkpoint: Path) -> Standing:
+        return cls(**json.loads((checkpoint / RECORD / _STANDING).read_text()))
 
 
 class Record:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from worker.errors import ItemError
 from worker.items import Json
@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 WRONG = "wrong-settings"
 """the kind of the failure"""
+EFFECTIVE = 32
+"""samples that make a step where a batch is as large as fits, and nobody said"""
 
 
 class Section(BaseModel):
@@ -47,7 +49,11 @@ class Training(Section):
     """0: as many as the epochs make"""
     learning_rate: float = Field(default=1e-5, gt=0)
     batch_size: int = Field(default=8, ge=1)
-    """samples that one device computes at once; halved where they do not fit"""
+    """samples that one device computes at once; halved where they do not fit. auto: as many as fit"""
+    measured: bool = False
+    """auto"""
+    effective_batch: int | None = Field(default=None, ge=1)
+    """samples that make a step, on all devices together: it counts over gradient_accumulation_steps"""
     gradient_accumulation_steps: int = Field(default=1, ge=1)
     """such batches that make a step; doubled when one is halved"""
     eval_batch_size: int | None = Field(default=None, ge=1)
@@ -69,10 +75,18 @@ class Training(Section):
     """into the machine's memory; under fsdp2 the weights go there too"""
     deepspeed: Mapping[str, Any] = {}
     """its own configuration, for what is said nowhere else"""
-    dataloader_num_workers: int = Field(default=0, ge=0)
+    dataloader_num_workers: int | None = Field(default=None, ge=0)
+    """None: what the machine has, up to 8 for a card, and none on a CPU"""
     save_steps: int = Field(default=200, ge=1)
     """steps between two checkpoints; one is made besides when it is told to stop, and of the best model"""
     seed: int = 42
+
+    @model_validator(mode="before")
+    @classmethod
+    def _auto(cls, told: Json) -> Json:
+        if not isinstance(told, dict) or told.get("batch_size") != "auto":
+            return told
+        return {"effective_batch": EFFECTIVE, **told, "batch_size": 1, "measured": True}
 
 
 class Frequencies(Section):
@@ -171,6 +185,7 @@ class DeepSpeed:
             "strategy": f"zero{max(2, self.stage)}" if self.stage else None,
             "offload_optimizer": self.offload or None,
             "deepspeed": self.told,
+            "measured": None if self.batch is None else False,
         }
         return training.model_copy(update={name: one for name, one in changed.items() if one is not None})
 
@@ -185,7 +200,8 @@ class DeepSpeed:
                 f"train_batch_size {self.together} is no multiple of {training.batch_size} "
                 f"on {devices} devices",
             )
-        return training.model_copy(update={"gradient_accumulation_steps": self.together // at_once})
+        changed = {"gradient_accumulation_steps": self.together // at_once, "effective_batch": self.together}
+        return training.model_copy(update=changed)
 
 
 def _number(value: Json) -> int | None:

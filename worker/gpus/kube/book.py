@@ -116,9 +116,7 @@ def decode(data: bytes, now: float, before: Book | None = None) -> Book:
             one["ticket"], _asked(one["request"]), one["key"], now - one["age"], now + one["left"]
         )
     book.spent = {owner: (spent, now - age) for owner, (spent, age) in told["spent"].items()}
-    book.ended = {
-        key: Ended(name, _asked(request), now - age) for key, name, request, age in told["ended"]
-    }
+    book.ended = {key: Ended(name, _asked(request), now - age) for key, name, request, age in told["ended"]}
     return book
 
 
