@@ -45,6 +45,11 @@ def test_a_classifier_is_trained_through_a_kill_and_a_stop_and_then_answers(tmp_
     steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(steps)
     assert steps[-1] == 24
+    assert {"predictions.csv", "confusion.csv", "classes.csv", "left_out.csv"} <= {
+        one.name for one in folder.iterdir()
+    }
+    assert (folder / "confusion.csv").read_text().splitlines()[1:] == ["blue,8,0", "red,0,8"]
+    assert "How it learned" in (out / "report.html").read_text()
 
     asked, told = tmp_path / "asked", tmp_path / "told"
     pictures = sorted((tmp_path / "lesson" / "colours" / "test").rglob("*.png"))

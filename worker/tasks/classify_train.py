@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from worker.errors import ItemError
@@ -12,6 +12,7 @@ from worker.tasks.task import JobTask, Params, Stopped
 if TYPE_CHECKING:
     from worker.jobs.stopping import StopFlag
     from worker.jobs.workspace import Workspace
+    from worker.tasks.chapters import Chapter
 
 
 class ClassifyTrainParams(Params):
@@ -53,6 +54,12 @@ class ClassifyTrain(JobTask[ClassifyTrainParams]):
         done = train(teaching.course, settings.training, settings.monitor, run)
         publish(done, teaching, workspace)
         return Answer({**teaching.told(done), "classes": teaching.classes})
+
+    def chapters(self, result: Result, read: Callable[[str], bytes]) -> Sequence[Chapter]:
+        from worker.classification.chapters import chapters
+
+        assert isinstance(result.outcome, Answer)
+        return [*chapters(result.outcome.keys, list(result.files), read)]
 
     def row(self, result: Result) -> Mapping[str, str]:
         assert isinstance(result.outcome, Answer)

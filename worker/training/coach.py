@@ -9,6 +9,7 @@ import logging
 import shutil
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class CutShort(Exception):
 
 
 class Coach(Trainer):  # type: ignore[misc]
-    def __init__(self, course: Course, **given: Any) -> None:
+    def __init__(self, course: Course, record: Record, **given: Any) -> None:
         self.control: Any
         super().__init__(
             model=course.model,
@@ -44,6 +45,7 @@ class Coach(Trainer):  # type: ignore[misc]
             **given,
         )
         self._course = course
+        self._record = record
         self._makes_up = bool(self.args.eval_on_start)
         """for an evaluation that was cut short before"""
 
@@ -58,6 +60,7 @@ class Coach(Trainer):  # type: ignore[misc]
             return {}
         self._makes_up = False
         metrics = dict(self._course.measure(tried))
+        self._record.latest = partial(self._course.told, tried)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
@@ -104,6 +107,8 @@ class Keeper(TrainerCallback):  # type: ignore[misc]
         if score > standing.best:
             standing.best, standing.best_step = score, step
             control.should_save = True
+            for name, text in self._record.latest().items():
+                self._record.put(name, text)
         told = {f"eval/{name}": one for name, one in metrics.items()}
         told[f"best_{self._best_by}"], told["best_model_step"] = standing.best, standing.best_step
         self._record.write(step, told)

@@ -95,6 +95,7 @@ def _train(make: Callable[[], Course], training: Training, monitor: Monitor, run
     is_due = found is not None and found.step % every.eval_log_freq == 0 and standing.evaluated != found.step
     coach = Coach(
         course,
+        record,
         args=_arguments(training, monitor, device, run.workspace.folder / "coach", eval_on_start=is_due),
         callbacks=[
             Meter(run.workspace, record, every, course.flops, _peak(device, training)),

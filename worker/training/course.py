@@ -32,3 +32,5 @@ class Course:
     """one of these names: higher is better"""
     flops: float
     """of one sample, forward and backward"""
+    told: Callable[[Mapping[str, Tried]], Mapping[str, str]] = lambda _: {}
+    """files of the record, by name: what the best model said"""
