@@ -13,6 +13,7 @@ from worker.classification.datasets import Pictures
 from worker.classification.model import Reader
 from worker.classification.verdict import PREDICTIONS, Said, written
 from worker.media.rgb import Rgb
+from worker.training.beginning import require_same
 from worker.training.course import Course, Tried
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ def course(model: Any, reader: Reader, train: Sequence[Pictures], tests: Mapping
         BEST_BY,
         flops=(1 + _BACKWARD) * reader.flops(model.config),
         told=partial(told, tests),
+        require_same=partial(
+            require_same, model, [name for _, name in sorted(model.config.id2label.items())]
+        ),
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from worker.errors import ItemError
@@ -20,6 +22,9 @@ class ClassifyTrainParams(Params):
     """a folder with train and test in it, for settings that name no datasets; seen from their file"""
     deepspeed_config: str = ""
     """a DeepSpeed JSON, seen from there too: what it says of batches and precision counts more"""
+    resume_from: str = ""
+    """a checkpoint of another training to go on from: a Trainer's folder, seen from there too, or a queue, or
+    QUEUE/checkpoint-1000. Its own newest one is gone on from by itself"""
 
 
 class ClassifyTrain(JobTask[ClassifyTrainParams]):
@@ -34,6 +39,7 @@ class ClassifyTrain(JobTask[ClassifyTrainParams]):
 
     def run(self, item: Item, workspace: Workspace, stop: StopFlag) -> Answer | Failure:
         from worker.classification.teaching import Teaching, publish
+        from worker.training.beginning import find
         from worker.training.core import Run, train
 
         if item.file is None:
@@ -50,7 +56,10 @@ class ClassifyTrain(JobTask[ClassifyTrainParams]):
         found = workspace.resume()
         teaching = teaching.inspected(found.folder if found else None, alive)
         settings = teaching.settings
+        begin = partial(find, params.resume_from, item.file.resolve().parent, workspace.folder)
         run = Run(workspace, stop, self._device, item.id, teaching.beside)
+        if params.resume_from:
+            run = replace(run, begin=begin)
         done = train(teaching.course, settings.training, settings.monitor, run)
         publish(done, teaching, workspace)
         return Answer({**teaching.told(done), "classes": teaching.classes})

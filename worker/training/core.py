@@ -41,6 +41,8 @@ class Run:
     """of the item: W&B's run is called so"""
     beside: Mapping[str, str] = field(default_factory=dict)
     """small files that the record has from the beginning: their names, and what stands in them"""
+    begin: Callable[[], Checkpoint | None] = lambda: None
+    """where it begins that has no checkpoint yet: with one of another training, whose folder stays"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +84,16 @@ def _train(make: Callable[[], Course], training: Training, monitor: Monitor, run
     from worker.training.coach import Coach, Keeper, Meter
 
     device = next(look(run.device))
-    found = run.workspace.resume()
+    resumed = run.workspace.resume()
+    begun = None if resumed else run.begin()
+    found = resumed or begun
     set_seed(training.seed)  # what is made new, such as a head, is made alike everywhere
     course = make()
+    if begun and course.require_same:
+        course.require_same(begun)
     if training.gradient_checkpointing:
         course.model.gradient_checkpointing_enable({"use_reentrant": False})
-    record = Record(run.workspace.folder / RECORD, monitor, run.name, found.folder if found else None)
+    record = Record(run.workspace.folder / RECORD, monitor, run.name, resumed.folder if resumed else None)
     for name, text in run.beside.items():
         record.put(name, text)
     standing = record.standing
@@ -103,7 +109,7 @@ def _train(make: Callable[[], Course], training: Training, monitor: Monitor, run
         ],
     )
     coach.remove_callback(PrinterCallback)
-    if not (found and _is_finished(found)):
+    if not (resumed and _is_finished(resumed)):
         coach.train(resume_from_checkpoint=str(found.folder) if found else None)
         if coach.state.global_step < coach.state.max_steps:
             raise Stopped
