@@ -114,7 +114,7 @@ def _done(queue: Path, seconds: float) -> Done:
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=os.environ.get("WORKER_TEST_DATA"))
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--seed", type=int, default=11)
     told = parser.parse_args(arguments)
     folder = Path(told.data or "") / "cifar10"
