@@ -68,6 +68,7 @@ def test_what_was_tried_becomes_a_line_for_each_picture() -> None:
 
 def test_curves_have_what_was_measured_and_leave_out_what_is_unknown() -> None:
     metrics = b"""{"step": 2, "training/loss": 1.5, "training/lr": 0.1}
+{"step": 3, "training/loss": NaN}
 {"step": 2, "perf/mfu": "unknown", "perf/gpu_memory_gb": 0.0}
 {"step": 4, "eval/overall_loss": 1.0, "eval/overall_accuracy": 0.5, "eval/home_accuracy": 0.5}
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from worker.classification.verdict import (
@@ -74,11 +75,16 @@ def _curves(rows: Sequence[Mapping[str, Json]], datasets: Mapping[str, Json]) ->
         if "eval/overall_accuracy" in names.values() and len(datasets) > 1:
             wanted |= {name: f"eval/{name}_accuracy" for name in datasets}
         lines = {
-            name: [(row["step"], row[key]) for row in rows if isinstance(row.get(key), int | float)]
+            name: [(row["step"], row[key]) for row in rows if _drawable(row.get(key))]
             for name, key in wanted.items()
         }
         if any(value for line in lines.values() for _, value in line):
             yield Curves(title, {name: line for name, line in lines.items() if line})
+
+
+def _drawable(value: Json) -> bool:
+    """Neither unknown nor, of a training that diverged, no number."""
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _confusion(name: str, counts: Counts, classes: Sequence[str]) -> Chapter:

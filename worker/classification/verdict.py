@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from typing import TypeAlias
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 PREDICTIONS, CLASSES = "predictions.csv", "classes.csv"
 OVERALL = "overall"
 WORST_MOST = 24
+_UNSAFE = re.compile(r"[^\w.-]")
+"""in a file's name"""
 Counts: TypeAlias = NDArray[np.int64]
 """a row for each true class, a column for each that was said"""
 
@@ -103,7 +106,7 @@ def files(said: Sequence[Said], classes: Sequence[str]) -> dict[str, str]:
     found, rows = {}, []
     for name, some in parts.items():
         counts = confusion(some, classes)
-        file = "confusion.csv" if name == OVERALL else f"confusion-{name}.csv"
+        file = "confusion.csv" if name == OVERALL else f"confusion-{_UNSAFE.sub('_', name)}.csv"
         found[file] = table(
             ["true / said", *classes],
             ([one, *row] for one, row in zip(classes, counts.tolist(), strict=True)),

@@ -17,10 +17,10 @@ import torch
 from transformers import Trainer, TrainerCallback
 
 from worker.jobs.stopping import StopFlag
-from worker.jobs.workspace import Workspace
+from worker.jobs.workspace import Checkpoint, Workspace
 from worker.tasks.task import Stopped
 from worker.training.course import Course, Tried
-from worker.training.record import Record
+from worker.training.record import RECORD, Record
 from worker.training.settings import Frequencies
 
 log = logging.getLogger(__name__)
@@ -74,14 +74,22 @@ class Coach(Trainer):  # type: ignore[misc]
 class Keeper(TrainerCallback):  # type: ignore[misc]
     """Saves what is due, and what a stop leaves time for."""
 
-    def __init__(self, workspace: Workspace, stop: StopFlag, record: Record, best_by: str) -> None:
+    def __init__(
+        self, workspace: Workspace, stop: StopFlag, record: Record, best_by: str, found: Checkpoint | None
+    ) -> None:
         self._workspace = workspace
         self._stop = stop
         self._record = record
         self._best_by = best_by
+        self._found = found
+        """what it goes on from"""
+        self._best_found: Path | None = None
         self._score: tuple[int, float] | None = None
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        if self._best_found and self._found:
+            best, self._best_found = self._best_found, None
+            self._hand_over(self._found.step, best)
         if state.global_step >= state.max_steps:
             control.should_evaluate = True
         elif self._stop:
@@ -95,7 +103,7 @@ class Keeper(TrainerCallback):  # type: ignore[misc]
 
     def on_evaluate(
         self,
-        args: Any,  # noqa: ARG002
+        args: Any,
         state: Any,
         control: Any,
         metrics: Mapping[str, float],
@@ -104,7 +112,8 @@ class Keeper(TrainerCallback):  # type: ignore[misc]
         step, score, standing = state.global_step, metrics[self._best_by], self._record.standing
         self._score = step, score
         standing.evaluated = step
-        if score > standing.best:
+        is_best = score > standing.best
+        if is_best:
             standing.best, standing.best_step = score, step
             control.should_save = True
             for name, text in self._record.latest().items():
@@ -112,15 +121,28 @@ class Keeper(TrainerCallback):  # type: ignore[misc]
         told = {f"eval/{name}": one for name, one in metrics.items()}
         told[f"best_{self._best_by}"], told["best_model_step"] = standing.best, standing.best_step
         self._record.write(step, told)
+        if is_best and self._found and self._found.step == step:
+            self._keep_found(Path(args.output_dir) / f"checkpoint-{step}")
+
+    def _keep_found(self, folder: Path) -> None:
+        """It was made up for, and it is the best: saved anew, with its score, as soon as a step was made.
+        Before that its own folder is still read, and to save the model now would change its random state."""
+        assert self._found
+        shutil.copytree(self._found.folder, folder, ignore=shutil.ignore_patterns(RECORD))
+        self._record.save(folder)
+        self._best_found = folder
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         step = state.global_step
         saved = Path(args.output_dir) / f"checkpoint-{step}"
+        self._record.save(saved)
+        self._hand_over(step, saved)
+
+    def _hand_over(self, step: int, saved: Path) -> None:
         score = self._score[1] if self._score and self._score[0] == step else None
         with self._workspace.checkpoint(step, score) as folder:
             for file in saved.iterdir():
                 shutil.move(file, folder / file.name)
-            self._record.save(folder)
         shutil.rmtree(saved)
 
 

@@ -105,7 +105,7 @@ def _train(make: Callable[[], Course], training: Training, monitor: Monitor, run
         args=_arguments(training, monitor, device, run.workspace.folder / "coach", eval_on_start=is_due),
         callbacks=[
             Meter(run.workspace, record, every, course.flops, _peak(device, training)),
-            Keeper(run.workspace, run.stop, record, course.best_by),
+            Keeper(run.workspace, run.stop, record, course.best_by, found),
         ],
     )
     coach.remove_callback(PrinterCallback)
