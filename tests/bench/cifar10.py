@@ -92,7 +92,7 @@ def same(one: Done, other: Done) -> str:
 def _run(queue: Path, file: Path) -> None:
     code, said = finish(worker("run", queue, "--ttl", "2s", "--task", "classify-train", file), LONGEST_S)
     if code:
-        raise RuntimeError(said)
+        raise RuntimeError(f"worker run ended with {code}: {said}")
 
 
 def _checkpoints(queue: Path) -> int:
