@@ -25,11 +25,11 @@ def draw(folder: Path, train: int = 24, test: int = 8) -> Path:
     return folder
 
 
-def write(folder: Path, *, dropout: float = 0.2, monitor: str = "") -> Path:
+def write(folder: Path, *, family: str = "qwen2_5_vl", dropout: float = 0.2, monitor: str = "") -> Path:
     """The file, with a model and a data set beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "base").exists():
-        tiny_models.checkpoint(folder / "base", "qwen2_5_vl", wide=0.02)
+        tiny_models.checkpoint(folder / "base", family, wide=0.02)
         config = json.loads((folder / "base" / "config.json").read_text())
         config["text_config"]["attention_dropout"] = dropout  # random numbers at every step
         (folder / "base" / "config.json").write_text(json.dumps(config))

@@ -30,6 +30,7 @@ MEASUREMENTS = {
     "ghosts": (),
     "openai": (),
     "pcb": (),
+    "cifar10": (),
     "vlm": (),
     "plans": (),
     "training": (),

@@ -10,9 +10,11 @@ import pytest
 
 from tests import lessons, tiny_models
 from tests.workers import answers, eventually, finish, run, worker
+from worker.errors import ItemError
 from worker.items import Answer
 from worker.queue import layout
 from worker.queue.store import open_store
+from worker.training import beginning
 
 pytest.importorskip("torch")
 pytest.importorskip("accelerate")
@@ -45,6 +47,28 @@ def test_a_classifier_is_trained_through_a_kill_and_a_stop_and_then_answers(tmp_
     steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(steps)
     assert steps[-1] == 24
+    assert {"predictions.csv", "confusion.csv", "classes.csv", "left_out.csv"} <= {
+        one.name for one in folder.iterdir()
+    }
+    assert (folder / "confusion.csv").read_text().splitlines()[1:] == ["blue,8,0", "red,0,8"]
+    assert "How it learned" in (out / "report.html").read_text()
+
+    with pytest.raises(ItemError, match=r"no such checkpoint, it has those of step .*24"):
+        beginning.find(f"{queue}/checkpoint-7", tmp_path, tmp_path / "room")
+    longer = lesson.with_name("longer.yaml")
+    longer.write_text(lesson.read_text().replace("max_steps: 24", "max_steps: 28"))
+    more, begun = tmp_path / "more", ("--set", f"resume_from={queue}/checkpoint-24")
+    code, said = run(
+        "run", more, "--task", "classify-train", *begun, longer, env=ONE_THREAD, timeout=IMPORTS_S
+    )
+    assert code == 0, said
+    (result,) = answers(more).values()
+    assert isinstance(result.outcome, Answer)
+    assert result.outcome.keys["steps"] == 28
+    (metrics,) = (tmp_path / "more-results" / "files").glob("*/metrics.jsonl")
+    assert json.loads(metrics.read_text().splitlines()[0])["step"] == 24, (
+        "tried as it was found, then trained"
+    )
 
     asked, told = tmp_path / "asked", tmp_path / "told"
     pictures = sorted((tmp_path / "lesson" / "colours" / "test").rglob("*.png"))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from worker.training import record
 from worker.training.record import METRICS, Record, read
 from worker.training.settings import Monitor
 
@@ -35,9 +37,9 @@ def test_tensorboard_reads_the_same_names(tmp_path: Path) -> None:
     events = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator", reason="tensorboard is not installed"
     )
-    record = Record(tmp_path / "record", Monitor(), "run", None)
-    record.write(3, {"eval/overall_accuracy": 0.25, "perf/mfu": "unknown"})
-    record.close()
+    written = Record(tmp_path / "record", Monitor(), "run", None)
+    written.write(3, {"eval/overall_accuracy": 0.25, "perf/mfu": "unknown"})
+    written.close()
     (file,) = (tmp_path / "record" / "tensorboard").iterdir()
     found = events.EventAccumulator(str(file)).Reload()
     assert [(one.step, one.value) for one in found.Scalars("eval/overall_accuracy")] == [(3, 0.25)]
@@ -67,6 +69,25 @@ def test_a_run_of_wandb_goes_on_under_its_id_with_each_step_once_and_no_secret(
     kept = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert not [file for file in kept if secret.encode() in file.read_bytes()]
     assert secret not in "".join(capfd.readouterr())
+
+
+def test_a_server_is_not_told_again_what_it_was_told_before_the_death(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+    online = SimpleNamespace(starting_step=3, log=lambda _, step: told.append(step))
+    monkeypatch.setattr(record, "_wandb", lambda *_: online)
+    first = Record(tmp_path / "a" / "record", PLAIN, "feed", None)
+    first.write(1, {"training/loss": 2.0})
+    (tmp_path / "checkpoint").mkdir()
+    first.save(tmp_path / "checkpoint")
+    second = Record(
+        tmp_path / "b" / "record", Monitor(tensorboard=False, wandb="online"), "feed", tmp_path / "checkpoint"
+    )
+    for step in (2, 3, 4):
+        second.write(step, {"training/loss": 1.0})
+    assert told == [3, 4]
+    assert [one["step"] for one in read(dict(second.files())[METRICS])] == [1, 2, 3, 4]
 
 
 def killed_and_resumed(folder: Path, monitor: Monitor) -> Record:

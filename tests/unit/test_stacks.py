@@ -99,5 +99,17 @@ def test_without_a_gpu_nothing_of_torch_is_installed() -> None:
     assert not {"torch", "triton", "transformers"} & set(pins("cpu"))
 
 
+@pytest.mark.parametrize("name", [name for name in STACKS if name != "cpu"])
+def test_every_gpu_s_environment_can_train(name: str) -> None:
+    assert {"accelerate", "datasets", "peft", "tensorboard", "wandb"} <= set(pins(name))
+    assert not {"datasets", "tensorboard", "wandb"} & set(pins("cpu"))
+
+
+def test_training_is_tried_with_what_it_is_tested_with() -> None:
+    tested = pins("cpu") | pins("dev")
+    assert pins("training").items() <= tested.items()
+    assert not {"deepspeed"} & set(pins("dev")), "it has no wheel, and a step of its own"
+
+
 def test_the_page_is_what_the_tables_say() -> None:
     assert Path("docs/compatibility.md").read_text() == page.text(), "run python -m env.locks"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -195,6 +195,29 @@ def test_evaluations_may_be_cut_short_again_and_again(job: Job, undisturbed: tup
     done = job.go_on()
     assert job.last() == undisturbed[0].last()
     assert told(done) == told(undisturbed[1])
+
+
+def test_the_best_model_is_kept_where_only_the_one_who_went_on_could_try_it(job: Job) -> None:
+    scores = iter([1.0, 0.5, 0.4, 0.3])
+
+    def falling(course: Course) -> Course:
+        def measure(tried: Mapping[str, Any]) -> Mapping[str, float]:
+            return {**course.measure(tried), "overall_accuracy": next(scores)}
+
+        return replace(course, measure=measure)
+
+    def stopping(kind: str, step: int) -> None:
+        if kind == "evaluation" and step == 6:
+            job.stop.set("moved", 30.0)
+
+    job.made = falling
+    with pytest.raises(Stopped):
+        job.go_on(stopping)
+    step, weights = job.last()
+    assert step == 6
+    done = job.go_on()
+    assert done.best_step == 6
+    assert (done.model / "model.safetensors").read_bytes() == weights
 
 
 def test_with_checkpointed_gradients_and_loading_processes_it_goes_on_alike(

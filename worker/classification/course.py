@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from worker.classification.datasets import Pictures
 from worker.classification.model import Reader
+from worker.classification.verdict import PREDICTIONS, Said, written
 from worker.media.rgb import Rgb
+from worker.training.beginning import require_same
 from worker.training.course import Course, Tried
 from worker.training.flops import Learning, sample
 
@@ -45,7 +49,30 @@ def course(
         measure,
         BEST_BY,
         flops=sample(model.config, len(reader.ids), reader.grid, model.config.num_labels, learning),
+        told=partial(told, tests),
+        require_same=partial(
+            require_same, model, [name for _, name in sorted(model.config.id2label.items())]
+        ),
     )
+
+
+def told(tests: Mapping[str, Pictures], tried: Mapping[str, Tried]) -> Mapping[str, str]:
+    """Picture by picture, in the order of the data sets."""
+    return {
+        PREDICTIONS: written(
+            chain.from_iterable(_said(name, tests[name], one) for name, one in tried.items())
+        )
+    }
+
+
+def _said(name: str, pictures: Pictures, one: Tried) -> Iterator[Said]:
+    logits = np.asarray(one.outputs, np.float64)
+    shares = np.exp(logits - logits.max(-1, keepdims=True))
+    shares /= shares.sum(-1, keepdims=True)
+    said = shares.argmax(-1)
+    for at, row in enumerate(pictures.rows):
+        best = int(said[at])
+        yield Said(name, row.name, row.label, pictures.classes[best], round(float(shares[at, best]), 4))
 
 
 def loss(outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:

@@ -68,6 +68,7 @@ class Pictures:
 
     def __init__(self, rows: Sequence[Labelled], classes: Sequence[str], side: int) -> None:
         self.rows = rows
+        self.classes = classes
         self._numbers = {name: number for number, name in enumerate(classes)}
         self._side = side
 

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from zipfile import ZIP_DEFLATED, ZipFile
 
-from worker.classification import inspection, model
+from worker.classification import inspection, model, verdict
+from worker.classification.chapters import worst_name
 from worker.classification.course import BEST_BY, course
 from worker.classification.datasets import Labelled, Pictures, classes_of, read
 from worker.classification.inspection import LEFT_OUT, TEST, TRAIN
 from worker.classification.model import LOOK, Reader
 from worker.classification.settings import Classification, require_sets
+from worker.classification.verdict import PREDICTIONS
 from worker.engines import checkpoint, hub
 from worker.engines.device import look
 from worker.errors import ItemError
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _ZIP = "record.zip"
+_SMALL = 240
+"""of the longer side of a picture that is shown"""
 _READING = ("*token*", "vocab.json", "merges.txt", "chat_template*", "*processor_config.json")
 """of the base, which the model needs to read and see"""
 
@@ -178,12 +182,32 @@ def publish(done: Trained, teaching: Teaching, workspace: Workspace) -> None:
     files = dict(done.record.files())
     for name in (METRICS, *teaching.beside):
         workspace.publish(name, files[name])
+    if PREDICTIONS in files:
+        workspace.publish(PREDICTIONS, files[PREDICTIONS])
+        _publish_verdict(files[PREDICTIONS].read_text(encoding="utf-8"), teaching, workspace)
     packed = workspace.folder / _ZIP
     with ZipFile(packed, "w", ZIP_DEFLATED) as archive:
         for name, file in files.items():
             archive.write(file, name)
     workspace.publish(_ZIP, packed)
     shutil.rmtree(done.model, ignore_errors=True)
+
+
+def _publish_verdict(predictions: str, teaching: Teaching, workspace: Workspace) -> None:
+    """What was taken for what, and the pictures where it is surest and wrong."""
+    folder = workspace.folder / "verdict"
+    folder.mkdir(exist_ok=True)
+    said = verdict.read(predictions)
+    for name, text in verdict.files(said, teaching.classes).items():
+        (folder / name).write_text(text, encoding="utf-8")
+    rows = {(name, row.name): row for name, some in teaching.tests.items() for row in some}
+    for number, one in enumerate(verdict.worst(said), 1):
+        with rows[one.dataset, one.picture].open() as picture:
+            small = picture.convert("RGB")
+            small.thumbnail((_SMALL, _SMALL))
+            small.save(folder / worst_name(number), quality=85)
+    for file in sorted(folder.iterdir()):
+        workspace.publish(file.name, file)
 
 
 def _with(deepspeed: DeepSpeed, settings: Classification) -> Classification:

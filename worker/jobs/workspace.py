@@ -277,7 +277,7 @@ class Workspace:
         folder = self.folder / f".{purpose}-{manifest.epoch}-{manifest.number}"
 
         def fetch(name: str) -> bool:
-            target = _inside(folder, name)
+            target = inside(folder, name)
             target.parent.mkdir(parents=True, exist_ok=True)
             source = layout.checkpoint_file(shard, *manifest.place, name)
             try:
@@ -309,7 +309,7 @@ def _refuse_links(folder: Path) -> None:
             raise ItemError("error", f"{name} in the checkpoint is {what}: copy in what it stands for")
 
 
-def _inside(folder: Path, name: str) -> Path:
+def inside(folder: Path, name: str) -> Path:
     """A manifest is a file that anybody could have written."""
     target = (folder / name).resolve()
     if not target.is_relative_to(folder.resolve()) or target == folder.resolve():

@@ -93,6 +93,7 @@ def collect(store: Store, out: Path, labels: Path | None = None) -> Collected:
                 results=first,
                 row=task.row,
                 moments=task.moments,
+                chapters=task.chapters,
                 performance=went,
                 provenance=origin,
                 out=out,

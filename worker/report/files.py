@@ -75,6 +75,10 @@ def relative_paths(result: Result) -> dict[str, str]:
     return {name: f"{folder}/{_file_name(name)}" for name in sorted(result.files)}
 
 
+def read_file(out: Path, result: Result, name: str) -> bytes:
+    return (out / relative_paths(result)[name]).read_bytes()
+
+
 def shown(input: str) -> str:
     """An input as people may see it: an address can be signed."""
     return redact(input) if "://" in input else input

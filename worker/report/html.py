@@ -6,8 +6,9 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from html import escape
 from pathlib import Path
 from string import Template
@@ -16,12 +17,14 @@ from typing import TypeAlias
 from worker.duration import spoken
 from worker.items import Failure, Json, Result
 from worker.redact import redact
-from worker.report.files import shown
+from worker.report.chapters import chapters
+from worker.report.files import read_file, shown
 from worker.report.moments import anchor, moments
 from worker.report.pareto import pareto
 from worker.report.pictures import Pictures
 from worker.report.scoring import scoring
 from worker.report.words import LANGUAGES, both, word
+from worker.tasks.chapters import Chapter
 from worker.tasks.task import Moment
 
 TEMPLATE = Path(__file__).with_name("report.html")
@@ -52,6 +55,7 @@ class Report:
     """the task's keys of the summary that are drawn as bars"""
     notice: tuple[str, str] | None = None
     """what a reader must know first, in English and in Chinese"""
+    chapters: Callable[[Result, Callable[[str], bytes]], Sequence[Chapter]] = lambda *_: ()
     score: Mapping[str, Json] | None = None
     """against labels, if there are any"""
 
@@ -113,6 +117,11 @@ def _sections(report: Report) -> Iterator[tuple[str, str]]:
     """Name and HTML, in the order of the page."""
     answered, failed = _first_rows(report)
     told = {result.item: found for result in answered if (found := report.moments(result))}
+    long = {
+        result.item: said
+        for result in answered
+        if (said := report.chapters(result, partial(read_file, report.out, result)))
+    }
     if report.score:
         yield "score", scoring(report.score, _text, _table)
     if drawn := [
@@ -122,7 +131,9 @@ def _sections(report: Report) -> Iterator[tuple[str, str]]:
     ]:
         yield "pareto", "<br>".join(drawn)
     if answered:
-        yield "rows", _rows(report, answered, told)
+        yield "rows", _rows(report, answered, told.keys() | long.keys())
+    if long:
+        yield "chapters", "".join(_chapters(report, answered, long))
     if told:
         yield "moments", "".join(_moments(report, answered, told))
     if failed:
@@ -172,7 +183,17 @@ def _moments(report: Report, answered: Sequence[Result], told: Told) -> Iterator
         yield moments(result, told[result.item], pictures, _input(result.input), _text)
 
 
-def _rows(report: Report, answered: Sequence[Result], told: Told) -> str:
+def _chapters(
+    report: Report, answered: Sequence[Result], long: Mapping[str, Sequence[Chapter]]
+) -> Iterator[str]:
+    found = [result for result in answered if result.item in long]
+    pictures = Pictures(report.out, found, MOMENTS_EMBED_MOST)
+    yield _beside(pictures)
+    for result in found:
+        yield chapters(result, long[result.item], pictures, _input(result.input), _text, _table)
+
+
+def _rows(report: Report, answered: Sequence[Result], told: Collection[str]) -> str:
     """The task's own table, with the pictures of each item, or the way to what was found in it."""
     rows = [report.row(result) for result in answered]
     columns = list(dict.fromkeys(column for row in rows for column in row))

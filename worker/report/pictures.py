@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
@@ -31,6 +31,22 @@ class Pictures:
             self._link(name, paths[name]) for name in (paths if names is None else names) if name in paths
         )
         return f'<div class="gallery">{"".join(links)}</div>'
+
+    def captioned(self, result: Result, captions: Mapping[str, str]) -> str:
+        """Name → what stands below, HTML already."""
+        paths = relative_paths(result)
+        each = (
+            f"<figure>{self._link(name, paths[name])}<figcaption>{said}</figcaption></figure>"
+            for name, said in captions.items()
+            if name in paths
+        )
+        return f'<div class="gallery">{"".join(each)}</div>'
+
+    def others(self, result: Result) -> str:
+        """The way to those files that are none."""
+        return self.gallery(
+            result, [name for name, path in relative_paths(result).items() if not _kind(path)]
+        )
 
     def _link(self, name: str, path: str) -> str:
         inside = f'<img loading="lazy" src="{self._source(path)}" alt="{escape(name)}">'

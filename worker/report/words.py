@@ -43,6 +43,8 @@ WORDS = {
     "said": ("Said", "判定"),
     "incidents": ("Incidents", "事件"),
     "left_out": ("Not counted", "未计入"),
+    "chapters": ("In detail", "详情"),
+    "matrix": ("A row for what it is, a column for what it was taken for", "行为真实类别，列为判定类别"),
     "moments": ("What was found, and when", "发现了什么，在何时"),
     "time": ("Where the time went", "时间花在哪里"),
     "provenance": ("Provenance", "来源"),

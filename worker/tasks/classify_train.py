@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from worker.errors import ItemError
@@ -12,6 +14,7 @@ from worker.tasks.task import JobTask, Params, Stopped
 if TYPE_CHECKING:
     from worker.jobs.stopping import StopFlag
     from worker.jobs.workspace import Workspace
+    from worker.tasks.chapters import Chapter
 
 
 class ClassifyTrainParams(Params):
@@ -19,6 +22,9 @@ class ClassifyTrainParams(Params):
     """a folder with train and test in it, for settings that name no datasets; seen from their file"""
     deepspeed_config: str = ""
     """a DeepSpeed JSON, seen from there too: what it says of batches and precision counts more"""
+    resume_from: str = ""
+    """a checkpoint of another training to go on from: a Trainer's folder, seen from there too, or a queue, or
+    QUEUE/checkpoint-1000. Its own newest one is gone on from by itself"""
 
 
 class ClassifyTrain(JobTask[ClassifyTrainParams]):
@@ -33,6 +39,7 @@ class ClassifyTrain(JobTask[ClassifyTrainParams]):
 
     def run(self, item: Item, workspace: Workspace, stop: StopFlag) -> Answer | Failure:
         from worker.classification.teaching import Teaching, publish
+        from worker.training.beginning import find
         from worker.training.core import Run, train
 
         if item.file is None:
@@ -49,11 +56,20 @@ class ClassifyTrain(JobTask[ClassifyTrainParams]):
         found = workspace.resume()
         teaching = teaching.inspected(found.folder if found else None, alive)
         settings = teaching.settings
+        begin = partial(find, params.resume_from, item.file.resolve().parent, workspace.folder)
         run = Run(workspace, stop, self._device, item.id, teaching.beside)
+        if params.resume_from:
+            run = replace(run, begin=begin)
         done = train(teaching.course, settings.training, settings.monitor, run)
         assert done  # in one process
         publish(done, teaching, workspace)
         return Answer({**teaching.told(done), "classes": teaching.classes})
+
+    def chapters(self, result: Result, read: Callable[[str], bytes]) -> Sequence[Chapter]:
+        from worker.classification.chapters import chapters
+
+        assert isinstance(result.outcome, Answer)
+        return [*chapters(result.outcome.keys, list(result.files), read)]
 
     def row(self, result: Result) -> Mapping[str, str]:
         assert isinstance(result.outcome, Answer)

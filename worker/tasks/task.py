@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Generic, Literal, TypeVar
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from worker.jobs.stopping import StopFlag
     from worker.jobs.workspace import Workspace
     from worker.purse import Purse
+    from worker.tasks.chapters import Chapter
 
 
 class Params(BaseModel):
@@ -117,6 +118,11 @@ class Task(Generic[P]):
 
     def moments(self, result: Result) -> Sequence[Moment]:  # noqa: ARG002
         """What happened in it and when, for the report. Failed results never come here."""
+        return ()
+
+    def chapters(self, result: Result, read: Callable[[str], bytes]) -> Sequence[Chapter]:  # noqa: ARG002
+        """What there is to say of one job, for the report. `read`: one of the answer's files. Failed results
+        never come here."""
         return ()
 
     def params_of(self, item: Item) -> P:

@@ -9,6 +9,7 @@ import logging
 import shutil
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,11 @@ import torch
 from transformers import Trainer, TrainerCallback
 
 from worker.jobs.stopping import StopFlag
-from worker.jobs.workspace import Workspace
+from worker.jobs.workspace import Checkpoint, Workspace
 from worker.tasks.task import Stopped
 from worker.training import adapters, chance
 from worker.training.course import Course, Tried
-from worker.training.record import Record
+from worker.training.record import RECORD, Record
 from worker.training.settings import Frequencies
 from worker.training.sharded import Fsdp, Sharded, Zero, read_states, read_weights
 from worker.training.strategy import Strategy, is_sharded, require
@@ -38,7 +39,9 @@ class CutShort(Exception):
 
 
 class Coach(Trainer):  # type: ignore[misc]
-    def __init__(self, course: Course, world: World, strategy: Strategy, **given: Any) -> None:
+    def __init__(
+        self, course: Course, record: Record, world: World, strategy: Strategy, **given: Any
+    ) -> None:
         self.control: Any
         self._world = world
         self._strategy = strategy
@@ -51,6 +54,7 @@ class Coach(Trainer):  # type: ignore[misc]
             **given,
         )
         self._course = course
+        self._record = record
         self._makes_up = bool(self.args.eval_on_start)
         """for an evaluation that was cut short before"""
 
@@ -59,12 +63,6 @@ class Coach(Trainer):  # type: ignore[misc]
             super()._save(output_dir, state_dict)
         elif self.args.should_save:
             adapters.save(self.model, Path(output_dir or self.args.output_dir), state_dict)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if adapters.is_partial(self.model):
-            adapters.load(self.model, Path(resume_from_checkpoint))
-        else:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         try:
@@ -77,6 +75,7 @@ class Coach(Trainer):  # type: ignore[misc]
             return {}
         self._makes_up = False
         metrics = dict(self._course.measure(tried))
+        self._record.latest = partial(self._course.told, tried)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
@@ -112,7 +111,9 @@ class Coach(Trainer):  # type: ignore[misc]
         return found
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if is_sharded(self._strategy):
+        if adapters.is_partial(self.model):
+            adapters.load(self.model, Path(resume_from_checkpoint))
+        elif is_sharded(self._strategy):
             self.model.load_state_dict(read_weights(Path(resume_from_checkpoint)), strict=False)
         else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
@@ -162,13 +163,22 @@ class Keeper(TrainerCallback):  # type: ignore[misc]
     """Saves what is due, and what a stop leaves time for."""
 
     def __init__(
-        self, workspace: Workspace, stop: StopFlag, record: Record, best_by: str, world: World
+        self,
+        workspace: Workspace,
+        stop: StopFlag,
+        record: Record,
+        best_by: str,
+        world: World,
+        found: Checkpoint | None,
     ) -> None:
         self._workspace = workspace
         self._stop = stop
         self._record = record
         self._best_by = best_by
         self._world = world
+        self._found = found
+        """what it goes on from"""
+        self._best_found: Path | None = None
         self._score: tuple[int, float] | None = None
 
     def on_train_begin(self, args: Any, *_: Any, **__: Any) -> None:
@@ -176,6 +186,9 @@ class Keeper(TrainerCallback):  # type: ignore[misc]
             chance.begin(args.seed, self._world.rank)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        if self._best_found and self._found:
+            best, self._best_found = self._best_found, None
+            self._hand_over(self._found.step, best)
         if state.global_step >= state.max_steps:
             control.should_evaluate = True
         elif self._world.agree(bool(self._stop)):
@@ -190,7 +203,7 @@ class Keeper(TrainerCallback):  # type: ignore[misc]
 
     def on_evaluate(
         self,
-        args: Any,  # noqa: ARG002
+        args: Any,
         state: Any,
         control: Any,
         metrics: Mapping[str, float],
@@ -199,25 +212,39 @@ class Keeper(TrainerCallback):  # type: ignore[misc]
         step, score, standing = state.global_step, metrics[self._best_by], self._record.standing
         self._score = step, score
         standing.evaluated = step
-        if self._world.agree(score > standing.best):
+        is_best = self._world.agree(score > standing.best)
+        if is_best:
             standing.best, standing.best_step = score, step
             control.should_save = True
+            for name, text in self._record.latest().items():
+                self._record.put(name, text)
         told = {f"eval/{name}": one for name, one in metrics.items()}
         told[f"best_{self._best_by}"], told["best_model_step"] = standing.best, standing.best_step
         self._record.write(step, told)
+        if self._world.is_first and is_best and self._found and self._found.step == step:
+            self._keep_found(Path(args.output_dir) / f"checkpoint-{step}")
+
+    def _keep_found(self, folder: Path) -> None:
+        """It was made up for, and it is the best: saved anew, with its score, as soon as a step was made.
+        Before that its own folder is still read, and to save the model now would change its random state."""
+        assert self._found
+        shutil.copytree(self._found.folder, folder, ignore=shutil.ignore_patterns(RECORD))
+        self._record.save(folder)
+        self._best_found = folder
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         if self._world.is_first:
-            self._save(Path(args.output_dir), state.global_step)
+            step = state.global_step
+            saved = Path(args.output_dir) / f"checkpoint-{step}"
+            self._record.save(saved)
+            self._hand_over(step, saved)
         self._world.wait()
 
-    def _save(self, output: Path, step: int) -> None:
-        saved = output / f"checkpoint-{step}"
+    def _hand_over(self, step: int, saved: Path) -> None:
         score = self._score[1] if self._score and self._score[0] == step else None
         with self._workspace.checkpoint(step, score) as folder:
             for file in saved.iterdir():
                 shutil.move(file, folder / file.name)
-            self._record.save(folder)
         shutil.rmtree(saved)
 
 

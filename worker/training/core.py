@@ -44,6 +44,8 @@ class Run:
     """of the item: W&B's run is called so"""
     beside: Mapping[str, str] = field(default_factory=dict)
     """small files that the record has from the beginning: their names, and what stands in them"""
+    begin: Callable[[], Checkpoint | None] = lambda: None
+    """where it begins that has no checkpoint yet: with one of another training, whose folder stays"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +102,20 @@ def _train(
     from worker.training.coach import Coach, Keeper, Meter
 
     device = next(look(run.device))
-    found = run.workspace.resume()
+    resumed = run.workspace.resume()
+    begun = None if resumed else run.begin()
+    found = resumed or begun
     set_seed(training.seed)  # what is made new, such as a head, is made alike everywhere
     course = make()
+    if begun and course.require_same:
+        course.require_same(begun)
     if training.gradient_checkpointing:
         course.compute_again()
     record = Record(
         run.workspace.folder / RECORD,
         monitor,
         run.name,
-        found.folder if found else None,
+        resumed.folder if resumed else None,
         speaks=world.is_first,
     )
     for name, text in run.beside.items():
@@ -125,16 +131,17 @@ def _train(
     folder = run.workspace.folder / "coach"
     coach = Coach(
         course,
+        record,
         world,
         way,
         args=_arguments(training, monitor, device, folder, {**more, "eval_on_start": is_due}),
         callbacks=[
             Meter(run.workspace, record, every, course.flops, _peak(device, training), world),
-            Keeper(run.workspace, run.stop, record, course.best_by, world),
+            Keeper(run.workspace, run.stop, record, course.best_by, world, found),
         ],
     )
     coach.remove_callback(PrinterCallback)
-    if not (found and _is_finished(found)):
+    if not (resumed and _is_finished(resumed)):
         coach.train(resume_from_checkpoint=str(found.folder) if found else None)
         if coach.state.global_step < coach.state.max_steps:
             raise Stopped

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from worker.jobs.workspace import Checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,10 @@ class Course:
     """of one sample, forward and backward"""
     longest: int = 0
     """the sample of `train` that takes the most memory"""
+    told: Callable[[Mapping[str, Tried]], Mapping[str, str]] = lambda _: {}
+    """files of the record, by name: what the best model said"""
+    require_same: Callable[[Checkpoint], None] | None = None
+    """refuses a checkpoint of a training that had other weights or another aim"""
 
     def compute_again(self) -> None:
         """What layers computed, for their gradients, instead of keeping it."""

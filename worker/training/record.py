@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from worker.training.settings import Monitor
 
@@ -55,6 +55,8 @@ class Record:
         self, folder: Path, monitor: Monitor, wandb: str, before: Path | None, *, speaks: bool = True
     ) -> None:
         self.standing = Standing(wandb=wandb)
+        self.latest: Callable[[], Mapping[str, str]] = dict
+        """files of what was tried last, which are kept if it was the best"""
         self._folder = folder
         self._speaks = speaks
         self._events = self._run = None
@@ -66,7 +68,8 @@ class Record:
             shutil.copytree(before / folder.name, folder, ignore=_DERIVED)
         folder.mkdir(parents=True, exist_ok=True)
         self._events = _tensorboard(folder / _EVENTS) if monitor.tensorboard else None
-        self._run = _wandb(folder, monitor, self.standing.wandb) if monitor.wandb != "off" else None
+        if monitor.wandb != "off":
+            self._run = _wandb(folder, monitor.wandb_project, monitor.wandb, self.standing.wandb)
         if (folder / METRICS).is_file():
             for line in read(folder / METRICS):
                 self._pass_on(line.pop("step"), line)
@@ -126,17 +129,17 @@ def _tensorboard(folder: Path) -> Any:
     return SummaryWriter(str(folder))
 
 
-def _wandb(folder: Path, monitor: Monitor, run: str) -> Any:
+def _wandb(folder: Path, project: str, mode: Literal["offline", "online"], run: str) -> Any:
     try:
         import wandb
     except ImportError:
-        log.warning("monitor.wandb is %s, and wandb is not installed: it is left out", monitor.wandb)
+        log.warning("monitor.wandb is %s, and wandb is not installed: it is left out", mode)
         return None
     return wandb.init(
-        project=monitor.wandb_project,
+        project=project,
         id=run,
         resume="allow",
         reinit="finish_previous",  # one that the memory did not suffice for
-        mode="online" if monitor.wandb == "online" else "offline",
+        mode="online" if mode == "online" else "offline",
         dir=str(folder),
     )

@@ -38,6 +38,12 @@ def chosen(training: Training, processes: int) -> Strategy:
             what = "offload_optimizer" if asked in ("auto", "ddp") else asked
             log.warning("one process has nobody to share with: %s has no effect", what)
         return "alone"
+    if training.method != "full" and (asked not in ("auto", "ddp") or training.offload_optimizer):
+        raise ItemError(
+            WRONG,
+            f"adapters leave nothing worth sharing out: with training.method {training.method} the strategy "
+            "is ddp, and the optimiser stays on the card",
+        )
     if asked == "auto":
         return "zero2" if training.offload_optimizer else "ddp"
     if asked == "ddp" and training.offload_optimizer:
