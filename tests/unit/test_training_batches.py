@@ -20,6 +20,7 @@ from worker.tasks.task import Stopped
 from worker.training import feeding
 from worker.training.batches import cut
 from worker.training.core import Run
+from worker.training.record import Standing
 from worker.training.settings import DeepSpeed, Training
 
 torch = pytest.importorskip("torch")
@@ -184,6 +185,7 @@ def test_on_another_card_it_is_measured_again(
     auto = Training.model_validate({"batch_size": "auto", "effective_batch": 32})
     run = Run(workspace, StopFlag(), "cpu", "run")
     assert measuring.measured(pytest.fail, auto, run).batch_size == batch
+    assert Standing.read(tmp_path / "elsewhere") is None
     assert measuring.measured(pytest.fail, auto, run, 2, lambda fits: min(fits, 9)).batch_size == min(
         batch, 8
     )

@@ -43,8 +43,9 @@ class Standing:
     """whose memory that was"""
 
     @classmethod
-    def read(cls, checkpoint: Path) -> Standing:
-        return cls(**json.loads((checkpoint / RECORD / _STANDING).read_text()))
+    def read(cls, checkpoint: Path) -> Standing | None:
+        file = checkpoint / RECORD / _STANDING
+        return cls(**json.loads(file.read_text())) if file.is_file() else None
 
 
 class Record:
