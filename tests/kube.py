@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,15 +147,20 @@ def cluster(folder: Path) -> Iterator[Cluster]:
     client, peer, port = free_port(), free_port(), free_port()
     store, host = f"http://127.0.0.1:{client}", f"https://127.0.0.1:{port}"
     with ExitStack() as started:
+
+        def at_once(process: AbstractContextManager[subprocess.Popen[bytes]]) -> None:
+            """Ended without the patience that a server has for its clients."""
+            started.callback(started.enter_context(process).kill)
+
         command = [str(etcd), "--data-dir", str(folder / "etcd"), "--unsafe-no-fsync"]
         command += ["--listen-client-urls", store, "--advertise-client-urls", store]
-        started.enter_context(running([*command, "--listen-peer-urls", f"http://127.0.0.1:{peer}"], client))
+        at_once(running([*command, "--listen-peer-urls", f"http://127.0.0.1:{peer}"], client))
         command = [str(server), f"--etcd-servers={store}", "--bind-address=127.0.0.1"]
         command += ["--advertise-address=127.0.0.1", f"--secure-port={port}", f"--cert-dir={folder}/certs"]
         command += ["--service-account-issuer=https://k8s", "--service-cluster-ip-range=10.0.0.0/24"]
         command += [f"--service-account-{what}={folder}/sa.key" for what in ("key-file", "signing-key-file")]
         command += [f"--token-auth-file={folder}/tokens.csv", "--authorization-mode=RBAC"]
-        started.enter_context(running([*command, "--disable-admission-plugins=ServiceAccount"], port))
+        at_once(running([*command, "--disable-admission-plugins=ServiceAccount"], port))
         from kubernetes import client as official
 
         settings = official.Configuration(host=host, api_key={"authorization": f"Bearer {ADMIN}"})
@@ -166,7 +171,7 @@ def cluster(folder: Path) -> Iterator[Cluster]:
         command = [str(scheduler), f"--kubeconfig={config}", "--leader-elect=false"]
         seen = free_port()
         command += [f"--secure-port={seen}", "--port=0", f"--cert-dir={folder}/scheduler"]
-        started.enter_context(running(command, seen))
+        at_once(running(command, seen))
         yield found
 
 

@@ -30,6 +30,8 @@ class Request:
     maker: str = ""
     memory_gb: float = 0.0
     """of each card, at least"""
+    resource: str = ""
+    """of a cluster, where a whole card must not be a slice, nor a slice a whole card; empty: any"""
     node: str = ""
     """this one alone; empty: any"""
     strategy: Strategy = "binpack"
@@ -63,6 +65,7 @@ class Request:
             and self.maker in ("", card.maker)
             and self.memory_gb <= card.memory_gb
             and (not self.cards or card.uuid in self.cards)
+            and (self.resource in ("", card.resource) or not card.resource)
         )
 
     def encode(self) -> str:

@@ -71,7 +71,7 @@ def _looking(app: FastAPI, manager: GpuResourceManager) -> None:
     ) -> Response:
         wanted = read_type(gpu_type)
         memory = max(min_memory_gb, wanted.memory_gb or 0.0)
-        suiting = Wanted(kind=wanted.kind, maker=wanted.maker, memory_gb=memory)
+        suiting = Wanted(kind=wanted.kind, maker=wanted.maker, memory_gb=memory, resource=wanted.exactly)
         found = await asyncio.wrap_future(
             manager.ask(lambda ledger: list(reports.available(ledger, suiting)))
         )

@@ -72,6 +72,7 @@ class TrainingGPUConfig(BaseModel):
             kind=wanted.kind,
             maker=wanted.maker,
             memory_gb=max(self.memory_gb, wanted.memory_gb or 0.0),
+            resource=wanted.exactly,
             node=self.node_name,
             strategy=self.strategy,
             owner=self.owner,

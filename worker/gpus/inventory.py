@@ -43,9 +43,9 @@ class Card:
         return bool(self.processes or self.pods)
 
     @property
-    def sort(self) -> tuple[str, str, float]:
+    def sort(self) -> tuple[str, str, float, str]:
         """Cards of one sort may serve one request."""
-        return self.maker, self.kind, self.memory_gb
+        return self.maker, self.kind, self.memory_gb, self.resource
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,7 +134,10 @@ def get_available_gpu_nodes(gpu_type: str = "", min_memory_gb: float = 0.0) -> l
 
     wanted = read_type(gpu_type)
     suiting = Request(
-        kind=wanted.kind, maker=wanted.maker, memory_gb=max(min_memory_gb, wanted.memory_gb or 0.0)
+        kind=wanted.kind,
+        maker=wanted.maker,
+        memory_gb=max(min_memory_gb, wanted.memory_gb or 0.0),
+        resource=wanted.exactly,
     )
     found = get_gpu_resource_manager().ask(lambda ledger: list(reports.available(ledger, suiting))).result()
     return [AvailableNode.model_validate(one) for one in found]

@@ -11,7 +11,7 @@ from worker.gpus.inventory import Card
 from worker.gpus.neighbours import together
 from worker.gpus.refusals import Said
 
-Sort = tuple[str, str, float]
+Sort = tuple[str, str, float, str]
 
 
 class Shelf:
@@ -139,7 +139,7 @@ def why_never(capacity: Stock, request: Request) -> Said | None:
         return None
     sorts = list(capacity.suiting(request))
     if not sorts:
-        there = sorted({f"{kind} {gigabytes:.0f} GB" for _, kind, gigabytes in capacity.shelves})
+        there = sorted({f"{kind} {gigabytes:.0f} GB" for _, kind, gigabytes, _ in capacity.shelves})
         if not there:
             return Said("there is no healthy GPU", "没有健康的 GPU")
         return Said(f"there are {', '.join(there)}", f"现有：{'、'.join(there)}")

@@ -62,6 +62,11 @@ class Wanted:
     resource: str = ""
     """as it was written, where it was a name of Kubernetes"""
 
+    @property
+    def exactly(self) -> str:
+        """The resource that alone will do: NVIDIA's tell whole cards from slices, others may be aliases."""
+        return self.resource.casefold() if self.maker == NVIDIA else ""
+
 
 def parse(text: str, resources: Mapping[str, str] = RESOURCES) -> Wanted:
     said = plain(text).strip("\"' ,;")

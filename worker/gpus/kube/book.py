@@ -8,7 +8,8 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
@@ -82,7 +83,7 @@ def encode(book: Book, now: float) -> bytes:
         ],
         "turns": book.turns,
     }
-    return gzip.compress(json.dumps(told, separators=(",", ":")).encode(), 6, mtime=0)
+    return gzip.compress(json.dumps(told, separators=(",", ":")).encode(), 3, mtime=0)
 
 
 def decode(data: bytes, now: float, before: Book | None = None) -> Book:
@@ -124,8 +125,9 @@ def _asked(told: Mapping[str, Any]) -> Request:
     return Request(**{**told, "cards": tuple(told.get("cards", ()))})
 
 
-def _request(request: Request) -> dict[str, Any]:
-    values = {one.name: getattr(request, one.name) for one in fields(Request)}
+@lru_cache(1024)
+def _request(request: Request) -> Mapping[str, Any]:
+    values = {name: getattr(request, name) for name in Request.__slots__}
     return {name: value for name, value in values.items() if value != getattr(DEFAULT, name)}
 
 
