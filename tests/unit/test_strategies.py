@@ -16,6 +16,8 @@ from worker.training.strategy import INSTALL
 torch = pytest.importorskip("torch")
 pytest.importorskip("accelerate")
 
+pytestmark = pytest.mark.timeout(600)
+
 STEPS, HALF = 8, 4
 HAS_DEEPSPEED = importlib.util.find_spec("deepspeed") is not None
 WITHIN = 1e-5
@@ -79,7 +81,6 @@ def alike(one: Learnt, other: Learnt) -> None:
         assert tried == pytest.approx(expected, abs=WITHIN)
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", ["ddp", "fsdp2", "zero2", "zero3"])
 def test_two_learn_what_one_learns_from_twice_as_many_batches(
     name: str, learnt: Mapping[str, Learnt]
