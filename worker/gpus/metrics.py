@@ -101,7 +101,7 @@ def state(glance: Glance, card: Card) -> str:
     """Foreign: what runs there was not started through the manager."""
     if card.uuid in glance.holder:
         return "held"
-    return "ill" if card.trouble else "foreign" if card.processes else "free"
+    return "ill" if card.trouble else "foreign" if card.used else "free"
 
 
 def _labels(card: Card) -> tuple[str, ...]:

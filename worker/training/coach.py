@@ -114,7 +114,8 @@ class Coach(Trainer):  # type: ignore[misc]
         if adapters.is_partial(self.model):
             adapters.load(self.model, Path(resume_from_checkpoint))
         elif is_sharded(self._strategy):
-            self.model.load_state_dict(read_weights(Path(resume_from_checkpoint)), strict=False)
+            found = self.model.load_state_dict(read_weights(Path(resume_from_checkpoint)), strict=False)
+            self._issue_warnings_after_load(found)
         else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 

@@ -12,7 +12,7 @@ const holderOf = (card) => model.allocations.get(model.holder.get(card.uuid));
 
 function stateOf(card) {
   if (model.holder.has(card.uuid)) return "held";
-  return card.trouble ? "ill" : card.processes.length ? "foreign" : "free";
+  return card.trouble ? "ill" : card.processes.length || card.pods.length ? "foreign" : "free";
 }
 
 function fill(monitoring, held) {
