@@ -26,6 +26,7 @@ class ClassifyTrain(JobTask[ClassifyTrainParams]):
     about = "fine-tune a vision language model to classify pictures, as a YAML file says"
     params_type = ClassifyTrainParams
     suffixes = frozenset({".yaml", ".yml"})
+    spans = True
     _device = "cpu"
 
     def open(self, device: str) -> None:
