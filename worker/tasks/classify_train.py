@@ -44,6 +44,7 @@ class ClassifyTrain(JobTask[ClassifyTrainParams]):
         settings = teaching.settings
         run = Run(workspace, stop, self._device, item.id)
         done = train(teaching.course, settings.training, settings.monitor, run)
+        assert done  # in one process
         publish(done, teaching, workspace)
         return Answer({**teaching.told(done), "classes": teaching.classes})
 

@@ -18,9 +18,11 @@ from transformers import Trainer, TrainerCallback
 from worker.jobs.stopping import StopFlag
 from worker.jobs.workspace import Workspace
 from worker.tasks.task import Stopped
+from worker.training import chance
 from worker.training.course import Course, Tried
 from worker.training.record import Record
 from worker.training.settings import Frequencies
+from worker.training.world import World
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +35,9 @@ class CutShort(Exception):
 
 
 class Coach(Trainer):  # type: ignore[misc]
-    def __init__(self, course: Course, **given: Any) -> None:
+    def __init__(self, course: Course, world: World, **given: Any) -> None:
         self.control: Any
+        self._world = world
         super().__init__(
             model=course.model,
             train_dataset=course.train,
@@ -65,29 +68,61 @@ class Coach(Trainer):  # type: ignore[misc]
         found = self.evaluation_loop(
             self.get_eval_dataloader(test), "", prediction_loss_only=False, ignore_keys=_UNSEEN
         )
-        return Tried(found.metrics["eval_loss"], found.predictions, found.label_ids)
+        loss = found.metrics["eval_loss"]
+        if self._world.size > 1:  # theirs weighs in what filled up the last batches
+            outputs = {"logits": torch.from_numpy(found.predictions)}
+            loss = float(self._course.loss(outputs, torch.from_numpy(found.label_ids)))
+        return Tried(loss, found.predictions, found.label_ids)
+
+    # of several processes each has random numbers of its own, and a checkpoint has them all
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        if self._world.size == 1:
+            super()._save_rng_state(output_dir)
+            return
+        for rank, state in enumerate(self._world.gather(chance.state())):
+            Path(output_dir, f"rng_state_{rank}.pth").write_bytes(state)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        whole = sorted(Path(checkpoint).glob("rng_state*.pth"))
+        if len(whole) != self._world.size:
+            chance.begin(self.args.seed + self.state.global_step, self._world.rank)
+        elif self._world.size == 1:
+            super()._load_rng_state(checkpoint)
+        else:
+            chance.restore(Path(checkpoint, f"rng_state_{self._world.rank}.pth"))
 
 
 class Keeper(TrainerCallback):  # type: ignore[misc]
     """Saves what is due, and what a stop leaves time for."""
 
-    def __init__(self, workspace: Workspace, stop: StopFlag, record: Record, best_by: str) -> None:
+    def __init__(
+        self, workspace: Workspace, stop: StopFlag, record: Record, best_by: str, world: World
+    ) -> None:
         self._workspace = workspace
         self._stop = stop
         self._record = record
         self._best_by = best_by
+        self._world = world
         self._score: tuple[int, float] | None = None
+
+    def on_train_begin(self, args: Any, *_: Any, **__: Any) -> None:
+        if self._world.size > 1:
+            chance.begin(args.seed, self._world.rank)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         if state.global_step >= state.max_steps:
             control.should_evaluate = True
-        elif self._stop:
+        elif self._world.agree(bool(self._stop)):
             control.should_evaluate = False
             control.should_save = control.should_training_stop = True
 
     def on_prediction_step(self, *_: Any, **__: Any) -> None:
-        self._workspace.alive()
-        if self._stop:
+        if self._world.is_first:
+            self._workspace.alive()
+        if self._world.agree(bool(self._stop)):
             raise CutShort
 
     def on_evaluate(
@@ -101,7 +136,7 @@ class Keeper(TrainerCallback):  # type: ignore[misc]
         step, score, standing = state.global_step, metrics[self._best_by], self._record.standing
         self._score = step, score
         standing.evaluated = step
-        if score > standing.best:
+        if self._world.agree(score > standing.best):
             standing.best, standing.best_step = score, step
             control.should_save = True
         told = {f"eval/{name}": one for name, one in metrics.items()}
@@ -109,8 +144,12 @@ class Keeper(TrainerCallback):  # type: ignore[misc]
         self._record.write(step, told)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        step = state.global_step
-        saved = Path(args.output_dir) / f"checkpoint-{step}"
+        if self._world.is_first:
+            self._save(Path(args.output_dir), state.global_step)
+        self._world.wait()
+
+    def _save(self, output: Path, step: int) -> None:
+        saved = output / f"checkpoint-{step}"
         score = self._score[1] if self._score and self._score[0] == step else None
         with self._workspace.checkpoint(step, score) as folder:
             for file in saved.iterdir():
@@ -123,7 +162,13 @@ class Meter(TrainerCallback):  # type: ignore[misc]
     """How it goes, and how fast; before the keeper, so that a checkpoint holds what was told before it."""
 
     def __init__(
-        self, workspace: Workspace, record: Record, every: Frequencies, flops: float, peak: float | None
+        self,
+        workspace: Workspace,
+        record: Record,
+        every: Frequencies,
+        flops: float,
+        peak: float | None,
+        world: World,
     ) -> None:
         self._workspace = workspace
         self._record = record
@@ -131,6 +176,7 @@ class Meter(TrainerCallback):  # type: ignore[misc]
         self._flops = flops
         self._peak = peak
         """FLOP/s of the device; None: nobody knows"""
+        self._world = world
         self._since = time.perf_counter()
         self._seconds, self._steps = 0.0, 0
         self._figures: dict[str, float] = {}
@@ -141,9 +187,11 @@ class Meter(TrainerCallback):  # type: ignore[misc]
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         self._seconds += time.perf_counter() - self._since
         self._steps += 1
-        self._workspace.progress(state.global_step, state.max_steps, **self._figures)
+        if self._world.is_first:
+            self._workspace.progress(state.global_step, state.max_steps, **self._figures)
         if state.global_step % self._every.perf_log_freq == 0:
-            self._tell(state.global_step, args.train_batch_size * args.gradient_accumulation_steps)
+            samples = args.train_batch_size * args.gradient_accumulation_steps * self._world.size
+            self._tell(state.global_step, samples)
         self._since = time.perf_counter()
 
     def on_evaluate(self, *_: Any, **__: Any) -> None:
@@ -165,13 +213,14 @@ class Meter(TrainerCallback):  # type: ignore[misc]
         self._since = time.perf_counter()
 
     def _tell(self, step: int, samples: int) -> None:
+        peak = self._peak and self._peak * self._world.size
         each = self._seconds / self._steps
         self._seconds, self._steps = 0.0, 0
         used = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
         self._record.write(
             step,
             {
-                "perf/mfu": self._flops * samples / each / self._peak if self._peak else "unknown",
+                "perf/mfu": self._flops * samples / each / peak if peak else "unknown",
                 "perf/step_time": each,
                 "perf/samples_per_second": samples / each,
                 "perf/gpu_memory_gb": used / 1e9,

@@ -19,6 +19,7 @@ from worker.tasks.task import Stopped
 from worker.training.batches import halved, out_of_memory
 from worker.training.record import Record
 from worker.training.settings import Monitor, Training
+from worker.training.world import World, entered
 
 if TYPE_CHECKING:
     from worker.training.course import Course
@@ -50,15 +51,26 @@ class Trained:
     record: Record
 
 
-def train(make: Callable[[], Course], training: Training, monitor: Monitor, run: Run) -> Trained:
-    """`make` loads the model and the data sets; again after memory ran out, for nothing is sound then."""
+def train(make: Callable[[], Course], training: Training, monitor: Monitor, run: Run) -> Trained | None:
+    """`make` loads the model and the data sets; again after memory ran out, for nothing is sound then.
+
+    Of several processes it is called in each, with the environment that torchrun gives; None: this is not the
+    first of them."""
+    with entered(run.device) as world:
+        return _until_it_fits(make, training, monitor, run, world)
+
+
+def _until_it_fits(
+    make: Callable[[], Course], training: Training, monitor: Monitor, run: Run, world: World
+) -> Trained | None:
     smaller: Training | None = training
     while smaller:
         training = smaller
         try:
-            return _train(make, training, monitor, run)
+            return _train(make, training, monitor, run, world)
         except Exception as error:
-            if not out_of_memory(error):
+            # of several processes the others wait for this one now: who started them begins anew
+            if world.size > 1 or not out_of_memory(error):
                 raise
         smaller = halved(training)
         run.workspace.settle()
@@ -74,7 +86,9 @@ def train(make: Callable[[], Course], training: Training, monitor: Monitor, run:
     raise MachineError("not even one sample at a time fits into the memory: take a larger card")
 
 
-def _train(make: Callable[[], Course], training: Training, monitor: Monitor, run: Run) -> Trained:
+def _train(
+    make: Callable[[], Course], training: Training, monitor: Monitor, run: Run, world: World
+) -> Trained | None:
     from transformers import PrinterCallback, set_seed
 
     from worker.training.coach import Coach, Keeper, Meter
@@ -85,16 +99,23 @@ def _train(make: Callable[[], Course], training: Training, monitor: Monitor, run
     course = make()
     if training.gradient_checkpointing:
         course.model.gradient_checkpointing_enable({"use_reentrant": False})
-    record = Record(run.workspace.folder / "record", monitor, run.name, found.folder if found else None)
+    record = Record(
+        run.workspace.folder / "record",
+        monitor,
+        run.name,
+        found.folder if found else None,
+        speaks=world.is_first,
+    )
     standing = record.standing
     every = monitor.all_freq
     is_due = found is not None and found.step % every.eval_log_freq == 0 and standing.evaluated != found.step
     coach = Coach(
         course,
         args=_arguments(training, monitor, device, run.workspace.folder / "coach", eval_on_start=is_due),
+        world=world,
         callbacks=[
-            Meter(run.workspace, record, every, course.flops, _peak(device, training)),
-            Keeper(run.workspace, run.stop, record, course.best_by),
+            Meter(run.workspace, record, every, course.flops, _peak(device, training), world),
+            Keeper(run.workspace, run.stop, record, course.best_by, world),
         ],
     )
     coach.remove_callback(PrinterCallback)
@@ -106,6 +127,8 @@ def _train(make: Callable[[], Course], training: Training, monitor: Monitor, run
     steps = coach.state.global_step or (found.step if found else 0)
     del coach, course
     _free(run.device)
+    if not world.is_first:
+        return None
     best = run.workspace.best(lambda name: "/" not in name and not name.endswith(_STATES))
     if best is None:
         raise ItemError("error", "no checkpoint of the best model is left")
@@ -139,6 +162,7 @@ def _arguments(
         per_device_train_batch_size=training.batch_size,
         per_device_eval_batch_size=training.eval_batch_size or training.batch_size,
         gradient_accumulation_steps=training.gradient_accumulation_steps,
+        ddp_find_unused_parameters=False,
         dataloader_num_workers=training.dataloader_num_workers,
         dataloader_pin_memory=device.kind != "cpu",
         # kept alive, loaders would draw a random number in the first epoch alone: after a resume another

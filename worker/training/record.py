@@ -32,19 +32,29 @@ class Standing:
 
 
 class Record:
-    """`folder`: on this machine, the record's own. `before`: a checkpoint that is gone on from."""
+    """`folder`: on this machine, the record's own. `before`: a checkpoint that is gone on from. `speaks`: one
+    of several processes does; the others only know how it stands."""
 
-    def __init__(self, folder: Path, monitor: Monitor, wandb: str, before: Path | None) -> None:
+    def __init__(
+        self, folder: Path, monitor: Monitor, wandb: str, before: Path | None, *, speaks: bool = True
+    ) -> None:
         self.standing = Standing(wandb=wandb)
         self._folder = folder
+        self._speaks = speaks
+        self._events = self._run = None
+        if before and (before / folder.name).is_dir():
+            self.standing = Standing(**json.loads((before / folder.name / _STANDING).read_text()))
+        if not speaks:
+            return
         if before and (before / folder.name).is_dir():
             shutil.copytree(before / folder.name, folder)
-            self.standing = Standing(**json.loads((folder / _STANDING).read_text()))
         folder.mkdir(parents=True, exist_ok=True)
         self._events = _tensorboard(folder / _EVENTS) if monitor.tensorboard else None
         self._run = _wandb(folder, monitor, self.standing.wandb) if monitor.wandb != "off" else None
 
     def write(self, step: int, values: Mapping[str, float | str]) -> None:
+        if not self._speaks:
+            return
         with (self._folder / METRICS).open("a", encoding="utf-8") as lines:
             lines.write(json.dumps({"step": step, **values}) + "\n")
         numbers = {name: one for name, one in values.items() if not isinstance(one, str)}
@@ -99,5 +109,9 @@ def _wandb(folder: Path, monitor: Monitor, run: str) -> Any:
         log.warning("monitor.wandb is %s, and wandb is not installed: it is left out", monitor.wandb)
         return None
     return wandb.init(
-        project=monitor.wandb_project, id=run, resume="allow", mode=monitor.wandb, dir=str(folder)
+        project=monitor.wandb_project,
+        id=run,
+        resume="allow",
+        mode="online" if monitor.wandb == "online" else "offline",
+        dir=str(folder),
     )
