@@ -67,8 +67,9 @@ class Channel:
         return self._read.popleft() if self._read else None
 
     def arrived(self) -> list[Word]:
-        """What is there by now: to be asked when its descriptor is readable."""
-        self._fill()
+        """All that is there by now."""
+        if not self.ended and ready([self], 0):
+            self._fill()
         words = list(self._read)
         self._read.clear()
         return words
