@@ -42,7 +42,7 @@ def said(count: int | None, rank: int | None, meeting: str | None, environment: 
 
 def expand(nodes: str) -> Iterator[str]:
     """SLURM's lists: a1, gpu[01-03,7], rack[1-2]n[1-2]"""
-    for one in re.findall(r"(?:[^,\[]|\[[^\]]*\])+", nodes):
+    for one in re.findall(r"(?:[^,\[]|\[[^\]]*\]?)+", nodes):
         yield from _expand(one.strip())
 
 
@@ -100,6 +100,7 @@ def _checked(rank: int, count: int, host: str, port: int) -> Node:
 
 def _place(meeting: str) -> tuple[str, int]:
     host, _, port = meeting.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
     if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
         raise UsageError(f"--meet-at {meeting}: write HOST:PORT, a port of node 0 that the others reach")
     return host, int(port)

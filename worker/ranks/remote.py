@@ -40,12 +40,16 @@ ALIVE_S = 1.0
 class Remote:
     """Has the methods of a Workspace."""
 
-    def __init__(self, begin: Begin, channel: Channel, stop: StopFlag) -> None:
+    def __init__(
+        self, begin: Begin, channel: Channel, stop: StopFlag, alone: Callable[[], None] | None = None
+    ) -> None:
+        """`alone`: what to do when nobody is left who would hear us."""
         self.folder = Path(begin.folder)
         self.halved = begin.halved
         self._found = begin.found
         self._channel = channel
         self._stop = stop
+        self._alone = alone or (lambda: os.killpg(0, signal.SIGKILL))
         self._answers: queue.SimpleQueue[Word] = queue.SimpleQueue()
         self._told = 0.0
         threading.Thread(target=self._listen, name="ear", daemon=True).start()
@@ -104,7 +108,7 @@ class Remote:
                 self._stop.set(word.reason, word.time_left)
             else:
                 self._answers.put(word)
-        os.killpg(0, signal.SIGKILL)  # nobody is left who would hear us
+        self._alone()
 
 
 class Bystander:

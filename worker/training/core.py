@@ -16,7 +16,7 @@ from worker.hardware import gpus
 from worker.jobs.stopping import StopFlag
 from worker.jobs.workspace import Checkpoint, Workspace
 from worker.tasks.task import Stopped
-from worker.training.batches import halved, out_of_memory
+from worker.training.batches import begun_with, halved, out_of_memory
 from worker.training.record import Record
 from worker.training.settings import Monitor, Training
 from worker.training.world import World, entered
@@ -63,7 +63,7 @@ def train(make: Callable[[], Course], training: Training, monitor: Monitor, run:
 def _until_it_fits(
     make: Callable[[], Course], training: Training, monitor: Monitor, run: Run, world: World
 ) -> Trained | None:
-    smaller: Training | None = training
+    smaller = begun_with(training, run.workspace.halved)
     while smaller:
         training = smaller
         try:
