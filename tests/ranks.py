@@ -126,10 +126,11 @@ def _learn(lesson: Lesson, scratch: Path, rank: int) -> dict[str, Any]:
 
 
 def _hash(model: Any) -> str:
-    """As they lie in this process."""
+    """As they are in this process; of what is shared out, all of it."""
     digest = hashlib.sha256()
     for _, tensor in sorted(model.state_dict().items()):
-        digest.update(tensor.contiguous().cpu().numpy().tobytes())
+        whole = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+        digest.update(whole.contiguous().cpu().float().numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests import lessons
 from tests.servers import free_port
 from tests.workers import Worker, answers, eventually, finish, processes_of, run, worker
 from worker.items import Answer
@@ -60,14 +62,15 @@ def answered(queue: Path) -> dict[str, Any]:
     return dict(one.run)
 
 
-def test_a_rank_that_is_killed_ends_the_step_and_not_the_claim(tmp_path: Path) -> None:
+def test_a_batch_too_large_and_a_rank_that_is_killed_end_the_step_and_not_the_claim(tmp_path: Path) -> None:
     queue = tmp_path / "queue"
-    enqueue(queue, *SLOW)
+    enqueue(queue, *SLOW, "--set", "hungry=true")
     one = start(queue, "--processes", 2)
     until_saved(queue, one)
     os.kill(rank(one, 1), signal.SIGKILL)
     code, said = finish(one, IMPORTS_S)
     assert code == 0, said
+    assert said.count("the next start takes half as many samples at once") == 1
     assert "RankError: rank 1 was ended by SIGKILL" in said
     assert "trying again from step" in said
     assert "going on from step" in said
@@ -113,15 +116,6 @@ def comm(pid: int) -> str:
         return ""
 
 
-def test_a_batch_that_does_not_fit_is_halved_for_the_next_start(tmp_path: Path) -> None:
-    queue = tmp_path / "queue"
-    enqueue(queue, "--set", "hungry=true")
-    code, said = finish(start(queue, "--processes", 2), IMPORTS_S)
-    assert code == 0, said
-    assert said.count("the next start takes half as many samples at once") == 2
-    assert answered(queue)["attempts"] == 1
-
-
 def test_two_nodes_do_one_job_and_one_that_is_killed_comes_back(tmp_path: Path) -> None:
     queue, job = tmp_path / "queue", free_port()
     enqueue(queue, *SLOW)
@@ -146,3 +140,24 @@ def test_two_nodes_do_one_job_and_one_that_is_killed_comes_back(tmp_path: Path) 
     assert answered(queue)["epoch"] == 1
     claims = [entry.name for entry in open_store(str(queue)).list(layout.CLAIMS)]
     assert len(claims) == 1
+
+
+def test_a_classifier_is_trained_by_two_processes_of_which_one_is_killed(tmp_path: Path) -> None:
+    pytest.importorskip("accelerate")
+    lesson, queue, out = lessons.write(tmp_path / "lesson"), tmp_path / "queue", tmp_path / "out"
+    assert run("enqueue", queue, "--task", "classify-train", lesson)[0] == 0
+    one = start(queue, "--processes", 2, "--out", out)
+    until_saved(queue, one)
+    os.kill(rank(one, 1), signal.SIGKILL)
+    code, said = finish(one, IMPORTS_S)
+    assert code == 0, said
+    assert "rank 1 was ended by SIGKILL" in said
+    (result,) = answers(queue).values()
+    assert isinstance(result.outcome, Answer)
+    assert result.outcome.keys["datasets"] == {"colours": 1.0}
+    assert (result.run["epoch"], result.run["attempts"]) == (1, 2)
+    (folder,) = (out / "files").iterdir()
+    assert {"model.safetensors", "metrics.jsonl", "record.zip"} <= {file.name for file in folder.iterdir()}
+    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps)
+    assert steps[-1] == 24

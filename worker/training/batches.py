@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+
+from worker.errors import MachineError
 from worker.training.settings import Training
+
+log = logging.getLogger(__name__)
 
 
 def halved(training: Training) -> Training | None:
@@ -21,6 +26,27 @@ def begun_with(training: Training, halvings: int) -> Training | None:
     for _ in range(halvings):
         smaller = smaller and halved(smaller)
     return smaller
+
+
+def kept(training: Training, devices: int, together: int) -> Training:
+    """As many samples a step as before, `together`, on however many devices. 0: nobody knows."""
+    if together in (0, devices * training.batch_size * training.gradient_accumulation_steps):
+        return training
+    for batch in range(training.batch_size, 0, -1):
+        if together % (batch * devices) == 0:
+            steps = together // (batch * devices)
+            log.warning(
+                "a step is made of %d samples, as before: %d batches of %d on each of %d devices",
+                together,
+                steps,
+                batch,
+                devices,
+            )
+            return training.model_copy(update={"batch_size": batch, "gradient_accumulation_steps": steps})
+    raise MachineError(
+        f"a step of this training is made of {together} samples, which {devices} devices cannot share: "
+        "go on with a number of them that divides it"
+    )
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -22,10 +22,13 @@ from worker.training import chance
 from worker.training.course import Course, Tried
 from worker.training.record import Record
 from worker.training.settings import Frequencies
+from worker.training.sharded import Fsdp, Sharded, Zero, read_states, read_weights
+from worker.training.strategy import Strategy, is_sharded, require
 from worker.training.world import World
 
 log = logging.getLogger(__name__)
 
+_OPTIMIZER, _SCHEDULER = "optimizer.pt", "scheduler.pt"
 _UNSEEN = ["past_key_values", "hidden_states", "attentions", "rope_deltas"]
 """of what a model gives, no part of its answer"""
 
@@ -35,9 +38,10 @@ class CutShort(Exception):
 
 
 class Coach(Trainer):  # type: ignore[misc]
-    def __init__(self, course: Course, world: World, **given: Any) -> None:
+    def __init__(self, course: Course, world: World, strategy: Strategy, **given: Any) -> None:
         self.control: Any
         self._world = world
+        self._strategy = strategy
         super().__init__(
             model=course.model,
             train_dataset=course.train,
@@ -73,6 +77,53 @@ class Coach(Trainer):  # type: ignore[misc]
             outputs = {"logits": torch.from_numpy(found.predictions)}
             loss = float(self._course.loss(outputs, torch.from_numpy(found.label_ids)))
         return Tried(loss, found.predictions, found.label_ids)
+
+    # what is shared out is loaded and saved as if it were not
+
+    def create_optimizer(self, *given: Any, **named: Any) -> Any:
+        made = super().create_optimizer(*given, **named)
+        self._learnt = [list(group["params"]) for group in made.param_groups]
+        return made
+
+    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, checkpoint: str | None) -> Any:
+        if not is_sharded(self._strategy):
+            found = super()._prepare_for_training(max_steps, train_dataloader, checkpoint)
+            require(self._strategy, self.model_wrapped, self._world)
+            return found
+        if checkpoint:
+            self._load_from_checkpoint(checkpoint)
+        found = super()._prepare_for_training(max_steps, train_dataloader, None)
+        require(self._strategy, self.model_wrapped, self._world)
+        if checkpoint:
+            self._sharded().restore(Path(checkpoint), read_states(Path(checkpoint, _OPTIMIZER)))
+            self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint, _SCHEDULER), weights_only=True))
+        return found
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if is_sharded(self._strategy):
+            self.model.load_state_dict(read_weights(Path(resume_from_checkpoint)), strict=False)
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        if is_sharded(self._strategy):
+            self._save(output_dir, state_dict=self._sharded().weights(self._world.is_first))
+        else:
+            super().save_model(output_dir, _internal_call)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not is_sharded(self._strategy):
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        states = self._sharded().states(self._world.is_first)
+        if self._world.is_first:
+            torch.save(states, Path(output_dir, _OPTIMIZER))
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir, _SCHEDULER))
+
+    def _sharded(self) -> Sharded:
+        if self._strategy == "fsdp2":
+            return Fsdp(self.model, self.optimizer)
+        return Zero(self.deepspeed, self._learnt)
 
     # of several processes each has random numbers of its own, and a checkpoint has them all
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,8 @@ from worker.hardware import gpus
 from worker.jobs.stopping import StopFlag
 from worker.jobs.workspace import Checkpoint, Workspace
 from worker.tasks.task import Stopped
-from worker.training.batches import begun_with, halved, out_of_memory
+from worker.training import strategy
+from worker.training.batches import begun_with, halved, kept, out_of_memory
 from worker.training.record import Record
 from worker.training.settings import Monitor, Training
 from worker.training.world import World, entered
@@ -56,7 +57,7 @@ def train(make: Callable[[], Course], training: Training, monitor: Monitor, run:
 
     Of several processes it is called in each, with the environment that torchrun gives; None: this is not the
     first of them."""
-    with entered(run.device) as world:
+    with entered(run.device) as world, strategy.nothing_left():
         return _until_it_fits(make, training, monitor, run, world)
 
 
@@ -109,10 +110,16 @@ def _train(
     standing = record.standing
     every = monitor.all_freq
     is_due = found is not None and found.step % every.eval_log_freq == 0 and standing.evaluated != found.step
+    training = kept(training, world.size, standing.samples)
+    standing.samples = world.size * training.batch_size * training.gradient_accumulation_steps
+    way = strategy.chosen(training, world.size)
+    more = strategy.arguments(way, training, numbers_of(training, device), device.kind, world.size)
+    folder = run.workspace.folder / "coach"
     coach = Coach(
         course,
-        args=_arguments(training, monitor, device, run.workspace.folder / "coach", eval_on_start=is_due),
-        world=world,
+        world,
+        way,
+        args=_arguments(training, monitor, device, folder, {**more, "eval_on_start": is_due}),
         callbacks=[
             Meter(run.workspace, record, every, course.flops, _peak(device, training), world),
             Keeper(run.workspace, run.stop, record, course.best_by, world),
@@ -141,14 +148,13 @@ def _is_finished(found: Checkpoint) -> bool:
 
 
 def _arguments(
-    training: Training, monitor: Monitor, device: Device, folder: Path, *, eval_on_start: bool
+    training: Training, monitor: Monitor, device: Device, folder: Path, more: Mapping[str, Any]
 ) -> Any:
     from transformers import TrainingArguments
 
     numbers = numbers_of(training, device)
     return TrainingArguments(
         output_dir=str(folder),
-        use_cpu=device.kind == "cpu",
         bf16=numbers == "bf16",
         fp16=numbers == "fp16",
         num_train_epochs=training.num_epochs,
@@ -172,7 +178,6 @@ def _arguments(
         logging_nan_inf_filter=False,
         eval_strategy="steps",
         eval_steps=monitor.all_freq.eval_log_freq,
-        eval_on_start=eval_on_start,
         save_strategy="steps",
         save_steps=training.save_steps,
         remove_unused_columns=False,
@@ -181,6 +186,7 @@ def _arguments(
         data_seed=training.seed,
         report_to="none",
         disable_tqdm=True,
+        **more,
     )
 
 

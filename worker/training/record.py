@@ -29,6 +29,8 @@ class Standing:
     """the step at which the model was last tried"""
     wandb: str = ""
     """the run's id there"""
+    samples: int = 0
+    """that make a step, on all devices; 0: nobody wrote it down"""
 
 
 class Record:

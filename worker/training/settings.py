@@ -48,6 +48,12 @@ class Training(Section):
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     """in which products are computed; weights and optimiser have 32 bits. auto: bf16 on a card that has it,
     fp16 on others, fp32 on a CPU"""
+    strategy: Literal["auto", "ddp", "zero2", "zero3", "fsdp2"] = "auto"
+    """what several processes share; auto: ddp, or zero2 with an off-loaded optimiser"""
+    offload_optimizer: bool = False
+    """into the machine's memory; under fsdp2 the weights go there too"""
+    deepspeed: Mapping[str, Any] = {}
+    """its own configuration, for what is said nowhere else"""
     dataloader_num_workers: int = Field(default=0, ge=0)
     save_steps: int = Field(default=200, ge=1)
     """steps between two checkpoints; one is made besides when it is told to stop, and of the best model"""
@@ -117,6 +123,8 @@ class DeepSpeed:
     """of ZeRO"""
     offload: bool
     precision: Literal["bf16", "fp16"] | None
+    told: Mapping[str, Json]
+    """all of it"""
 
     @classmethod
     def read(cls, file: Path) -> DeepSpeed:
@@ -130,6 +138,7 @@ class DeepSpeed:
                 int(zero.get("stage", 0)),
                 zero.get("offload_optimizer", {}).get("device", "none") != "none",
                 next((one for one in ("bf16", "fp16") if told.get(one, {}).get("enabled") is True), None),
+                told,
             )
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise ItemError(WRONG, f"{file.name} is no DeepSpeed configuration: {error}") from None
@@ -144,6 +153,9 @@ class DeepSpeed:
             "batch_size": self.batch,
             "gradient_accumulation_steps": self.accumulation,
             "precision": self.precision,
+            "strategy": f"zero{max(2, self.stage)}" if self.stage else None,
+            "offload_optimizer": self.offload or None,
+            "deepspeed": self.told,
         }
         return training.model_copy(update={name: one for name, one in changed.items() if one is not None})
 
