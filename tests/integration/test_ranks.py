@@ -71,7 +71,7 @@ def test_a_batch_too_large_and_a_rank_that_is_killed_end_the_step_and_not_the_cl
     code, said = finish(one, IMPORTS_S)
     assert code == 0, said
     assert said.count("the next start takes half as many samples at once") == 1
-    assert "RankError: rank 1 was ended by SIGKILL" in said
+    assert "RankError: rank 1 was ended by SIGKILL" in said, said
     assert "trying again from step" in said
     assert "going on from step" in said
     done = answered(queue)
@@ -151,7 +151,7 @@ def test_a_classifier_is_trained_by_two_processes_of_which_one_is_killed(tmp_pat
     os.kill(rank(one, 1), signal.SIGKILL)
     code, said = finish(one, IMPORTS_S)
     assert code == 0, said
-    assert "rank 1 was ended by SIGKILL" in said
+    assert "rank 1 was ended by SIGKILL" in said, said
     (result,) = answers(queue).values()
     assert isinstance(result.outcome, Answer)
     assert result.outcome.keys["datasets"] == {"colours": 1.0}

@@ -16,7 +16,8 @@ from worker.items import Answer, Failure
 from worker.jobs.stopping import StopFlag
 from worker.ranks import backend, words
 from worker.ranks.channel import Channel, ready
-from worker.ranks.endings import HungryError, NetworkError, RankError, exception_of, outcome_of, raised
+from worker.ranks.endings import HungryError, NetworkError, RankError, cause, exception_of, outcome_of, raised
+from worker.ranks.group import exit_code
 from worker.ranks.meeting import Meeting
 from worker.ranks.nodes import Node
 from worker.ranks.sharing import alone, share
@@ -151,6 +152,17 @@ def test_the_end_of_a_rank_says_what_becomes_of_the_job() -> None:
     assert str(plain).startswith("rank 1: ValueError: odd")
     assert outcome_of(Answered({"a": 1}, {"b": "AAE="})) == Answer({"a": 1}, {"b": b"\x00\x01"})
     assert outcome_of(Answered(None, failure=("k", "m"))) == Failure("k", "m")
+
+
+def test_who_was_killed_is_the_cause_and_torchrun_says_how() -> None:
+    complains = Raised(0, "rank 0: RuntimeError: connection closed by peer")
+    died = Raised(1, "rank 1 died", DIED)
+    assert cause([complains, died]) == died
+    assert cause([complains]) == complains
+    said = "failed (exitcode: -9) local_rank: 1 (pid: 77) of binary"
+    assert exit_code(said, 77) == -9
+    assert exit_code(said, 7) is None
+    assert exit_code("  exitcode  : -11 (pid: 8)", 8) == -11
 
 
 def test_nccl_that_does_not_work_gives_way_to_gloo(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ from the newest whole checkpoint, as after any error (worker/jobs/attempts.py)."
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -14,13 +16,16 @@ from worker.jobs.stopping import StopFlag
 from worker.jobs.workspace import Workspace
 from worker.ranks import backend
 from worker.ranks.desk import Desk
-from worker.ranks.endings import HungryError, NetworkError, exception_of, outcome_of
+from worker.ranks.endings import HungryError, NetworkError, cause, exception_of, outcome_of
 from worker.ranks.group import Group
 from worker.ranks.meeting import Meeting
 from worker.ranks.nodes import Node
 from worker.ranks.watch import Watch
-from worker.ranks.words import STOPPED, Answered, Begin, Found, Raised, Stop
+from worker.ranks.words import DIED, HUNGRY, STOPPED, Answered, Begin, Found, Raised, Stop, Word
 from worker.tasks.task import JobTask, Stopped
+
+CAUSE_S = 1.0
+"""a rank that was killed is missed by the others at once; its own line may close a moment later"""
 
 log = logging.getLogger(__name__)
 
@@ -113,25 +118,42 @@ class Coordinator:
                 self._meeting.end()
 
     def _watch(self, group: Group, desk: Desk, stop: StopFlag) -> Answer | Failure:
-        """Told to stop, rank 0 is the last: it still has to hand over the checkpoint that all have made."""
+        """Told to stop, rank 0 still has to hand over the checkpoint that all have made."""
         watch = Watch(self._ranks.here * self._ranks.node.count, self._way)
         told = False
         while True:
-            heard = group.hear(self._meeting.lines if self._meeting else ())
-            if self._meeting:
-                heard += self._meeting.hear(stop)
-            if late := watch.look():
-                heard.append((late.rank, late))
-            for rank, said in heard:
-                word = watch.hear(said)
-                if isinstance(word, Raised) and (word.rank <= 0 or word.kind != STOPPED):
-                    raise exception_of(word, self._way)
+            heard = [(rank, watch.hear(word)) for rank, word in self._heard(group, stop)]
+            for rank, word in heard:
                 if isinstance(word, Answered):
                     group.finish()
                     return outcome_of(word)
                 line = group.line(rank)
                 if rank == 0 and line:
                     desk.hear(word, line)
+            if ends := ends_of(heard, watch.look()):
+                end = cause(ends + self._later(ends, group, watch, stop))
+                group.kill()
+                raise exception_of(group.explained(end), self._way)
             first = group.line(0)
             if stop and not told and first:
                 told = first.send(Stop(stop.reason, stop.time_left))
+
+    def _later(self, ends: Sequence[Raised], group: Group, watch: Watch, stop: StopFlag) -> list[Raised]:
+        """Ends that may be their cause. What a rank says of itself alone has none."""
+        if any(end.is_final or end.code or end.kind in (STOPPED, HUNGRY, DIED) for end in ends):
+            return []
+        found: list[Raised] = []
+        until = time.monotonic() + CAUSE_S
+        while time.monotonic() < until and not found:
+            found = ends_of([(rank, watch.hear(word)) for rank, word in self._heard(group, stop)])
+        return found
+
+    def _heard(self, group: Group, stop: StopFlag) -> list[tuple[int, Word]]:
+        heard = group.hear(self._meeting.lines if self._meeting else ())
+        return heard + (self._meeting.hear(stop) if self._meeting else [])
+
+
+def ends_of(heard: Sequence[tuple[int, Word]], late: Raised | None = None) -> list[Raised]:
+    """Told to stop, the first rank is the last: only its word counts."""
+    ends = [word for _, word in heard if isinstance(word, Raised)]
+    return [one for one in (*ends, late) if one and (one.rank <= 0 or one.kind != STOPPED)]

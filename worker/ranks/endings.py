@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from worker.blame import failure_of
 from worker.errors import ItemError, MachineError, UnfinishedError, UsageError, WorkerError
 from worker.items import MACHINE_KINDS, Answer, Failure, Json
 from worker.ranks import backend
-from worker.ranks.words import HUNGRY, NETWORK, STOPPED, Answered, Raised
+from worker.ranks.words import DIED, HUNGRY, NETWORK, STOPPED, Answered, Raised
 from worker.tasks.task import Stopped
 from worker.training.batches import out_of_memory
 
@@ -39,6 +39,11 @@ def raised(rank: int, error: Exception, file: str = "") -> Raised:
         return Raised(rank, str(error), failure.kind, code=error.exit_code)
     kind = HUNGRY if out_of_memory(error) else failure.kind
     return Raised(rank, f"rank {rank}: {failure.message}", kind)
+
+
+def cause(ends: Sequence[Raised]) -> Raised:
+    """Of what was heard at about the same time: who is killed says nothing, and the others complain of it."""
+    return next((end for end in ends if end.kind == DIED), ends[0])
 
 
 def exception_of(end: Raised, way: str) -> Exception:

@@ -26,7 +26,7 @@ from worker.ranks.channel import Channel, ready
 from worker.ranks.coordinator import Ranks
 from worker.ranks.endings import raised
 from worker.ranks.group import Group
-from worker.ranks.words import End, Found, Hello, Here, Leave, Raised, Start, Stop, Together
+from worker.ranks.words import DIED, End, Found, Hello, Here, Leave, Raised, Start, Stop, Together
 
 log = logging.getLogger(__name__)
 
@@ -168,12 +168,16 @@ class Follower:
             log=ranks.log,
             debug=ranks.debug,
         )
-        told = False
+        told = ended = False
         with Group(begin, ranks.node, ranks.here, start.port, folder) as group:
             while not (self._stop and not self._stop.time_left):
                 self._tick()
                 for _, word in group.hear([line]):
-                    if isinstance(word, Hello | Together | Raised):
+                    if isinstance(word, Raised) and word.kind == DIED and not ended:
+                        group.kill()
+                        line.send(group.explained(word))
+                        ended = True
+                    elif isinstance(word, Hello | Together | Raised) and not ended:
                         line.send(word)
                 if isinstance(line.next(), End):
                     return

@@ -11,9 +11,9 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -29,8 +29,8 @@ LONGEST = 90
 PENDING = 1024
 LOOK_S = 0.2
 """between two looks at whether torchrun has ended"""
-REASON_S = 2.0
-"""for torchrun to see how a rank ended"""
+END_S = 10.0
+"""for torchrun to see how its ranks ended"""
 FAREWELL_S = 60.0
 """for ranks that are done, and for torchrun to see it"""
 
@@ -46,6 +46,8 @@ class Group:
         self._life, self._listener = self._listen(LIFE), self._listen(LINE)
         self._output = (self._folder / "torchrun.log").open("wb+")
         self._lines: dict[Channel, int] = {}
+        self._pids: dict[int, int] = {}
+        """rank → process"""
         self._left: set[Channel] = set()
         """said goodbye"""
         self._process = self._start(node, port)
@@ -84,11 +86,19 @@ class Group:
         """The ranks die as this closes; then torchrun ends, as after any death."""
         self._life.close()
         try:
-            self._process.wait(5.0)
+            self._process.wait(END_S)
         except subprocess.TimeoutExpired:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+
+    def explained(self, end: Raised) -> Raised:
+        """Once all are killed: torchrun is their parent, and the only one that is told how each ended."""
+        code = exit_code(self._told(), self._pids.get(end.rank, 0)) if end.kind == DIED else None
+        if not code:
+            return end
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"died with exit status {code}"
+        return replace(end, text=f"rank {end.rank} {how}")
 
     def _listen(self, name: str) -> socket.socket:
         one = socket.socket(socket.AF_UNIX)
@@ -131,6 +141,7 @@ class Group:
         for word in line.arrived():
             if isinstance(word, Hello):
                 self._lines[line] = word.rank
+                self._pids[word.rank] = word.pid
                 line.send(self._begin)
             elif isinstance(word, Raised | Answered | Over):
                 self._left.add(line)
@@ -139,20 +150,10 @@ class Group:
             rank = self._lines.pop(line)
             if line not in self._left:
                 self._left.add(line)
-                heard.append((rank, Raised(rank, self._how(rank), DIED)))
+                who = f"rank {rank}" if rank >= 0 else f"a rank that was not there yet ({self._last_words()})"
+                heard.append((rank, Raised(rank, f"{who} died", DIED)))
             line.close()
         return heard
-
-    def _how(self, rank: int) -> str:
-        """Torchrun is their parent, and the only one that is told."""
-        until = time.monotonic() + REASON_S
-        while not (found := _ENDED.search(self._told())) and time.monotonic() < until:
-            time.sleep(0.05)
-        who = f"rank {rank}" if rank >= 0 else "a rank"
-        code = int(found[1]) if found else 0
-        if code < 0:
-            return f"{who} was ended by {signal.Signals(-code).name}"
-        return f"{who} died" + (f" with exit status {code}" if code else "")
 
     def _last_words(self) -> str:
         lines = [line for line in self._told().splitlines() if line.strip()]
@@ -163,7 +164,10 @@ class Group:
         return os.pread(self._output.fileno(), size, 0).decode(errors="replace")
 
 
-_ENDED = re.compile(r"failed \(exitcode: (-?\d+)\)")
+def exit_code(log: str, pid: int) -> int | None:
+    """Of a process, as torchrun tells it."""
+    found = re.search(rf"exitcode *: (-?\d+)\)? (?:local_rank: \d+ )?\(pid: {pid}\)", log)
+    return int(found[1]) if found else None
 
 
 def _short(scratch: Path) -> Path:
