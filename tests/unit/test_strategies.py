@@ -1,7 +1,9 @@
-"""Several processes learn what one learns."""
+"""Several processes learn what one learns, however they share it out, and go on with what others made."""
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,56 +11,83 @@ import pytest
 
 from tests import lessons
 from tests.ranks import Learnt, Lesson, learn
+from worker.training.strategy import INSTALL
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("accelerate")
 
-STEPS = 8
+STEPS, HALF = 8, 4
+HAS_DEEPSPEED = importlib.util.find_spec("deepspeed") is not None
+WITHIN = 1e-5
+"""of a loss in 32 bits: sums are taken in another order"""
+
+
+HOW: Mapping[str, dict[str, Any]] = {
+    "ddp": {"strategy": "ddp"},
+    "fsdp2": {"strategy": "fsdp2"},
+    **({name: {"strategy": name} for name in ("zero2", "zero3")} if HAS_DEEPSPEED else {}),
+    **({"off-loaded": {"strategy": "zero2", "offload_optimizer": True}} if HAS_DEEPSPEED else {}),
+}
 
 
 @pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def learnt(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Learnt]:
+    """By name: what one learnt alone; what two learnt, and learnt in halves, and one after them."""
     torch.set_num_threads(1)
-    return lessons.write(tmp_path_factory.mktemp("lesson"), dropout=0.0)
+    folder = tmp_path_factory.mktemp("strategies")
+    file = lessons.write(folder / "lesson", dropout=0.0)
 
-
-class Queues:
-    def __init__(self, file: Path, folder: Path) -> None:
-        self._file, self._folder = file, folder
-
-    def lesson(self, queue: str, epoch: int = 1, stop_at: int = 0, **training: Any) -> Lesson:
+    def lesson(queue: str, epoch: int = 1, stop_at: int = 0, copy: str = "", **changed: Any) -> Lesson:
         # of a batch of three some tests are left over, which fill up a last batch
-        changed = {"max_steps": STEPS, "eval_batch_size": 3, **training}
-        return Lesson(str(self._file), str(self._folder / queue), epoch, changed, stop_at)
+        settings = {"max_steps": STEPS, "eval_batch_size": 3, "gradient_accumulation_steps": 1, **changed}
+        copied = str(folder / copy) if copy else ""
+        return Lesson(str(file), str(folder / queue), epoch, settings, stop_at, copied)
+
+    one = {
+        "alone": lesson("alone", gradient_accumulation_steps=2),
+        "begun": lesson("begun", stop_at=HALF, gradient_accumulation_steps=2),
+    }
+    two, after = {}, {}
+    for name, how in HOW.items():
+        two[name] = lesson(name, **how)
+        two[f"{name}, half"] = lesson(f"{name}-halves", stop_at=HALF, copy=f"{name}-half", **how)
+        two[f"{name}, halves"] = lesson(f"{name}-halves", epoch=2, **how)
+        after[f"{name}, then one"] = lesson(f"{name}-half", epoch=2)
+    last = list(HOW)[-1]
+    two["begun, then two"] = lesson("begun", epoch=2, **HOW[last])
+    found = _done(one, folder / "one", 1) | _done(two, folder / "two", 2)
+    return found | _done(after, folder / "after", 1)
 
 
-@pytest.fixture
-def queues(file: Path, tmp_path: Path) -> Queues:
-    return Queues(file, tmp_path)
+def _done(lessons: Mapping[str, Lesson], folder: Path, processes: int) -> dict[str, Learnt]:
+    return dict(zip(lessons, learn(folder, list(lessons.values()), processes), strict=True))
 
 
-def alike(one: Learnt, other: Learnt, within: float = 1e-5) -> None:
-    assert one.losses == pytest.approx(other.losses, abs=within)
+def alike(one: Learnt, other: Learnt) -> None:
+    assert one.losses == pytest.approx(other.losses, abs=WITHIN)
     assert [tried["step"] for tried in one.tried] == [6, 8]
     for tried, expected in zip(one.tried, other.tried, strict=True):
-        assert tried == pytest.approx(expected, abs=within)
+        assert tried == pytest.approx(expected, abs=WITHIN)
 
 
 @pytest.mark.timeout(600)
-def test_two_processes_learn_what_one_learns_from_twice_as_many_batches(
-    queues: Queues, tmp_path: Path
+@pytest.mark.parametrize("name", ["ddp", "fsdp2", "zero2", "zero3", "off-loaded"])
+def test_two_learn_what_one_learns_from_twice_as_many_batches(
+    name: str, learnt: Mapping[str, Learnt]
 ) -> None:
-    (alone,) = learn(tmp_path / "one", [queues.lesson("alone", gradient_accumulation_steps=2)], 1)
-    two = {"gradient_accumulation_steps": 1}
-    together, stopped, resumed = learn(
-        tmp_path / "two",
-        [
-            queues.lesson("together", **two),
-            queues.lesson("stopped", stop_at=4, **two),
-            queues.lesson("stopped", epoch=2, **two),
-        ],
-    )
-    alike(together, alone)
-    assert together.weights[0] == together.weights[1]
-    assert stopped.stopped
-    assert resumed == together
+    _require(name)
+    alike(learnt[name], learnt["alone"])
+    assert len(set(learnt[name].weights)) == 1
+    assert learnt[f"{name}, half"].stopped
+    assert learnt[f"{name}, halves"] == learnt[name]
+    alike(learnt[f"{name}, then one"], learnt["alone"])
+
+
+def test_what_one_began_two_go_on_with(learnt: Mapping[str, Learnt]) -> None:
+    assert learnt["begun"].stopped
+    alike(learnt["begun, then two"], learnt["alone"])
+
+
+def _require(name: str) -> None:
+    if name not in HOW:
+        pytest.skip(f"deepspeed is not installed: {INSTALL}")

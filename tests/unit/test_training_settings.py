@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from worker.engines.device import Device
 from worker.errors import ItemError, MachineError
 from worker.planning import known
 from worker.planning.memory import Lesson
-from worker.training import fitting
+from worker.training import fitting, strategy
+from worker.training.batches import kept
 from worker.training.settings import DeepSpeed, Training, read
 
 pytest.importorskip("yaml")
@@ -99,4 +101,66 @@ def test_what_cannot_fit_is_refused_before_anything_is_loaded(tmp_path: Path) ->
     lesson = Lesson(1, 600, 1024, 101)
     small = Device("cuda:0", "A small card", total=80 * 10**9)
     with pytest.raises(MachineError, match="GB to be trained in full"):
-        fitting.require(known.find("qwen2.5-vl-7b"), lesson, small, tmp_path)
+        fitting.require(known.find("qwen2.5-vl-7b"), lesson, small, tmp_path, Training())
+
+
+def test_what_fits_when_it_is_shared_out_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    lesson, shape = Lesson(1, 600, 1024, 101), known.find("qwen2.5-vl-7b")
+    small = Device("cuda:0", "A small card", total=80 * 10**9)
+    with pytest.raises(MachineError, match=r"set training\.strategy: zero2, or take a larger"):
+        fitting.require(shape, lesson, small, tmp_path, Training())
+    assert fitting.needed(shape, lesson, "zero2", 8, False) < 0.9 * 80e9
+
+
+def test_a_step_sees_as_many_samples_on_another_number_of_cards() -> None:
+    training = Training(batch_size=8, gradient_accumulation_steps=4)
+    for devices, together, then in ((2, 64, (8, 4)), (1, 64, (8, 8)), (4, 64, (8, 2)), (16, 64, (4, 1))):
+        found = kept(training, devices, together)
+        assert (found.batch_size, found.gradient_accumulation_steps) == then
+    assert kept(training, 3, 0) is training  # nobody wrote down how many
+    with pytest.raises(MachineError, match="64 samples, which 3 devices cannot share"):
+        kept(training, 3, 64)
+
+
+def test_the_strategy_is_what_was_asked_for(caplog: pytest.LogCaptureFixture) -> None:
+    for settings, processes, chosen in (
+        (Training(), 1, "alone"),
+        (Training(), 8, "ddp"),
+        (Training(offload_optimizer=True), 8, "zero2"),
+        (Training(strategy="fsdp2", offload_optimizer=True), 8, "fsdp2"),
+    ):
+        assert strategy.chosen(settings, processes) == chosen
+    assert not caplog.messages
+    assert strategy.chosen(Training(strategy="zero2"), 1) == "alone"
+    assert caplog.messages == ["one process has nobody to share with: zero2 has no effect"]
+    with pytest.raises(ItemError, match="not ddp"):
+        strategy.chosen(Training(strategy="ddp", offload_optimizer=True), 8)
+
+
+def test_deepspeeds_own_keys_reach_it_and_what_has_no_effect_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "ds.json"
+    optimizer = {"type": "AdamW", "params": {"lr": 1}}
+    file.write_text(json.dumps({**ZERO2, "steps_per_print": 7, "optimizer": optimizer}))
+    found = DeepSpeed.read(file)
+    training = found.accumulated(found.over(Training(max_grad_norm=0.5)), devices=2)
+    assert (training.strategy, training.offload_optimizer) == ("zero2", True)
+    config = strategy.deepspeed("zero2", training, "bf16", 2)
+    assert config["zero_optimization"]["stage"] == 2
+    assert config["zero_optimization"]["offload_optimizer"] == {"device": "cpu"}
+    assert (config["steps_per_print"], config["gradient_clipping"]) == (7, 0.5)
+    assert (config["train_batch_size"], config["gradient_accumulation_steps"]) == (256, 16)
+    assert (config["bf16"]["enabled"], config["fp16"]["enabled"]) == (True, False)
+    assert "optimizer" not in config
+    assert caplog.messages == [
+        "DeepSpeed's gradient_accumulation_steps has no effect: here it is 16",
+        "DeepSpeed's optimizer has no effect: training: has it",
+    ]
+
+
+def test_without_deepspeed_it_says_how_to_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(MachineError, match="DS_BUILD_OPS=0 pip install deepspeed --no-build-isolation"):
+        strategy.arguments("zero2", Training(), "bf16", "cuda", 2)

@@ -23,7 +23,7 @@ from worker.items import Json
 from worker.jobs.workspace import Workspace
 from worker.planning import known
 from worker.planning.memory import Lesson
-from worker.training import fitting
+from worker.training import fitting, world
 from worker.training.record import METRICS
 from worker.training.record import read as read_record
 from worker.training.settings import DeepSpeed
@@ -70,7 +70,7 @@ class Teaching:
         reader, training = self._reader(), self.settings.training
         high, wide = reader.grid[1:]
         lesson = Lesson(1, len(reader.ids), high * wide, len(self.classes), training.gradient_checkpointing)
-        fitting.require(known.of_folder(self.base), lesson, next(look(self.device)), folder)
+        fitting.require(known.of_folder(self.base), lesson, next(look(self.device)), folder, training)
 
     def course(self) -> Course:
         reader, training = self._reader(), self.settings.training
@@ -137,9 +137,7 @@ def publish(done: Trained, teaching: Teaching, workspace: Workspace) -> None:
 
 
 def _with(deepspeed: DeepSpeed, settings: Classification) -> Classification:
-    if deepspeed.stage:
-        log.info("ZeRO-%d has nothing to shard: this training runs in one process", deepspeed.stage)
-    training = deepspeed.accumulated(deepspeed.over(settings.training), devices=1)
+    training = deepspeed.accumulated(deepspeed.over(settings.training), world.size())
     return settings.model_copy(update={"training": training})
 
 

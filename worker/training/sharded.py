@@ -98,7 +98,8 @@ class Zero:
     def states(self, keep: bool) -> States:
         from deepspeed.utils import safe_get_full_optimizer_state
 
-        first = next(iter(self._adam.state.values()))
+        self._link()
+        first = self._adam.state[self._flat()[0]]
         moments = [name for name, one in first.items() if torch.is_tensor(one) and one.ndim]
         rest = {name: one for name, one in first.items() if name not in moments}
         states, groups, number = {}, [], 0
@@ -106,7 +107,8 @@ class Zero:
             start = number
             for parameter in learnt:
                 gathered = ((name, safe_get_full_optimizer_state(parameter, name)) for name in moments)
-                states[number] = {**rest, **_kept(gathered, keep)}
+                own = {name: _copy(one) for name, one in rest.items()}  # steps are counted in place
+                states[number] = {**own, **_kept(gathered, keep)}
                 number += 1
             groups.append({**group, "params": list(range(start, number))})
         return {"state": states, "param_groups": groups}
@@ -122,8 +124,7 @@ class Zero:
             empty = {name: torch.zeros_like(flat) for name in moments}
             rest = {name: _copy(one) for name, one in first.items() if name not in moments}
             self._adam.state[flat] = {**rest, **empty}
-        if hasattr(self._zero, "_lazy_init_hp_params_optimizer_state"):
-            self._zero._lazy_init_hp_params_optimizer_state()
+        self._link()
         names = {id(one): name for name, one in self._engine.module.named_parameters()}
         weights = read_weights(folder)
         for number, parameter in enumerate(one for group in self._learnt for one in group):
@@ -132,6 +133,12 @@ class Zero:
                 safe_set_full_optimizer_state(parameter, value, name)
             if (weight := weights.get(names[id(parameter)])) is not None:  # the engine rounded it
                 safe_set_full_fp32_param(parameter, weight.to(parameter.device, torch.float32))
+
+    def _link(self) -> None:
+        """ZeRO-2 does it after the step of the first group, and misses what the others have since."""
+        if hasattr(self._zero, "_hp_optimizer_states_linked"):
+            self._zero._hp_optimizer_states_linked = False
+            self._zero._lazy_init_hp_params_optimizer_state()
 
     def _flat(self) -> Sequence[Tensor]:
         """The numbers in 32 bits that lie in this process."""

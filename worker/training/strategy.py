@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias, cast
 
-from worker.errors import MachineError
+from worker.errors import ItemError, MachineError
 from worker.items import Json
-from worker.training.settings import Training
+from worker.planning.memory import Sharding
+from worker.training.settings import WRONG, Training
 from worker.training.world import World
 
 log = logging.getLogger(__name__)
@@ -19,6 +21,8 @@ log = logging.getLogger(__name__)
 Strategy: TypeAlias = Literal["alone", "ddp", "zero2", "zero3", "fsdp2"]
 
 INSTALL = "DS_BUILD_OPS=0 pip install deepspeed --no-build-isolation"
+_BUCKET = 50_000_000
+"""numbers that travel at once; DeepSpeed's own half a billion take gigabytes"""
 _LEFT_BEHIND = (
     "ACCELERATE_USE_DEEPSPEED",
     "ACCELERATE_USE_FSDP",
@@ -31,17 +35,30 @@ def chosen(training: Training, processes: int) -> Strategy:
     asked = training.strategy
     if processes == 1:
         if asked in ("zero2", "zero3", "fsdp2") or training.offload_optimizer:
-            log.warning("one process has nobody to share %s with: it has all of it", asked)
+            what = "offload_optimizer" if asked in ("auto", "ddp") else asked
+            log.warning("one process has nobody to share with: %s has no effect", what)
         return "alone"
     if asked == "auto":
         return "zero2" if training.offload_optimizer else "ddp"
     if asked == "ddp" and training.offload_optimizer:
-        raise MachineError("offload_optimizer needs strategy: zero2, zero3 or fsdp2, and it says ddp")
+        raise ItemError(
+            WRONG, "training.offload_optimizer needs zero2, zero3 or fsdp2 as its strategy: not ddp"
+        )
     return asked
 
 
+def sharding(strategy: Strategy) -> Sharding:
+    """As memory is planned."""
+    match strategy:
+        case "zero2":
+            return "zero2"
+        case "zero3" | "fsdp2":
+            return "zero3"
+    return "none"
+
+
 def is_sharded(strategy: Strategy) -> bool:
-    return strategy in ("zero2", "zero3", "fsdp2")
+    return sharding(strategy) != "none"
 
 
 def arguments(
@@ -65,6 +82,8 @@ def deepspeed(strategy: Strategy, training: Training, numbers: str, processes: i
     zero = {
         "overlap_comm": True,
         "contiguous_gradients": True,
+        "reduce_bucket_size": _BUCKET,
+        "allgather_bucket_size": _BUCKET,
         **cast(Any, told.get("zero_optimization", {})),
     }
     zero.setdefault("stage", int(strategy[-1]))
@@ -80,11 +99,11 @@ def deepspeed(strategy: Strategy, training: Training, numbers: str, processes: i
         "zero_force_ds_cpu_optimizer": False,
     }
     precision = {name: {**_part(told, name), "enabled": numbers == name} for name in ("bf16", "fp16")}
-    for name in training.deepspeed:
-        if name not in told or (name in ours and told[name] not in ("auto", ours[name])):
-            log.warning(
-                "DeepSpeed's %s has no effect: here it is %s", name, ours.get(name, "as training: says")
-            )
+    for name, value in training.deepspeed.items():
+        if name not in told:
+            log.warning("DeepSpeed's %s has no effect: training: has it", name)
+        elif name in ours and value not in ("auto", ours[name]):
+            log.warning("DeepSpeed's %s has no effect: here it is %s", name, ours[name])
     return {**told, **ours, **precision, "zero_optimization": zero}
 
 
@@ -94,7 +113,7 @@ def _part(told: Mapping[str, Json], name: str) -> Mapping[str, Json]:
 
 @contextmanager
 def nothing_left() -> Iterator[None]:
-    """What one training leaves in the environment, the next one would fall over."""
+    """What one training leaves behind in this process, the next one would fall over."""
     before = {name: os.environ.get(name) for name in _LEFT_BEHIND}
     try:
         yield
@@ -103,6 +122,8 @@ def nothing_left() -> Iterator[None]:
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+        if left := sys.modules.get("transformers.integrations.deepspeed"):
+            left.unset_hf_deepspeed_config()
 
 
 def _on_cpu(strategy: Strategy) -> Mapping[str, Json]:
