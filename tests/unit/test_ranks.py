@@ -32,6 +32,7 @@ from worker.ranks.words import (
     Hello,
     Here,
     Leave,
+    Loaded,
     Progress,
     Raised,
     Start,
@@ -176,9 +177,9 @@ def test_nccl_that_does_not_work_gives_way_to_gloo(monkeypatch: pytest.MonkeyPat
     assert Watch(2, backend.GLOO).hear(died) == died
     monkeypatch.setattr(backend, "FIRST_WORD_S", 0.0)
     slow = Watch(2, backend.NCCL)
-    slow.hear(Hello(0, 1))
+    slow.hear(Loaded())
     assert slow.look() is None
-    slow.hear(Hello(1, 2))
+    slow.hear(Loaded())
     late = slow.look()
     assert late
     assert late.kind == NETWORK

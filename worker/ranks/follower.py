@@ -26,7 +26,7 @@ from worker.ranks.channel import Channel, ready
 from worker.ranks.coordinator import Ranks
 from worker.ranks.endings import raised
 from worker.ranks.group import Group
-from worker.ranks.words import DIED, End, Found, Hello, Here, Leave, Raised, Start, Stop, Together
+from worker.ranks.words import DIED, End, Found, Here, Leave, Loaded, Raised, Start, Stop, Together
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +177,7 @@ class Follower:
                         group.kill()
                         line.send(group.explained(word))
                         ended = True
-                    elif isinstance(word, Hello | Together | Raised) and not ended:
+                    elif isinstance(word, Loaded | Together | Raised) and not ended:
                         line.send(word)
                 if isinstance(line.next(), End):
                     return

@@ -26,7 +26,7 @@ from worker.ranks.channel import Channel
 from worker.ranks.endings import NetworkError, raised
 from worker.ranks.group import LIFE, LINE
 from worker.ranks.remote import Bystander, Remote
-from worker.ranks.words import Answered, Begin, Hello, Over, Raised, Together, Word
+from worker.ranks.words import Answered, Begin, Hello, Loaded, Over, Raised, Together, Word
 from worker.tasks import params, registry
 from worker.tasks.task import JobTask
 
@@ -70,6 +70,9 @@ def _run(task: JobTask[Any], begin: Begin, rank: int, channel: Channel) -> Word:
     device = begin.device if begin.device == "cpu" else f"{begin.device}:{local}"
     stop = StopFlag()
     workspace = Bystander(begin) if rank else Remote(begin, channel, stop)
+    import torch.distributed  # noqa: F401
+
+    channel.send(Loaded())
     _meet(begin.backend, device, task.item_limit_s)
     channel.send(Together())
     task.open(device)

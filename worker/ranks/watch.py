@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from worker.ranks import backend
-from worker.ranks.words import DIED, NETWORK, Hello, Raised, Together, Word
+from worker.ranks.words import DIED, NETWORK, Loaded, Raised, Together, Word
 
 
 class Watch:
@@ -19,7 +19,7 @@ class Watch:
 
     def hear(self, word: Word) -> Word:
         """What was said, or what that means at this point."""
-        self._there += isinstance(word, Hello)
+        self._there += isinstance(word, Loaded)
         self._together += isinstance(word, Together)
         if self._there == self._ranks and self._since is None:
             self._since = time.monotonic()

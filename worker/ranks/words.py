@@ -20,6 +20,11 @@ class Hello:
 
 
 @dataclass(frozen=True, slots=True)
+class Loaded:
+    """All that takes long on a slow disk; now the ranks look for each other."""
+
+
+@dataclass(frozen=True, slots=True)
 class Together:
     """The ranks have found each other."""
 
@@ -208,6 +213,7 @@ class Leave:
 
 Word = (
     Hello
+    | Loaded
     | Together
     | Raised
     | Answered
