@@ -101,7 +101,8 @@ class Coach(Trainer):  # type: ignore[misc]
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if is_sharded(self._strategy):
-            self.model.load_state_dict(read_weights(Path(resume_from_checkpoint)), strict=False)
+            found = self.model.load_state_dict(read_weights(Path(resume_from_checkpoint)), strict=False)
+            self._issue_warnings_after_load(found)
         else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 

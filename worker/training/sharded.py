@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 States = dict[str, Any]
 """of an optimiser, as torch writes them: by the number of the parameter"""
@@ -114,25 +114,22 @@ class Zero:
         return {"state": states, "param_groups": groups}
 
     def restore(self, folder: Path, told: States) -> None:
-        from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
-
         for group, saved in zip(self._adam.param_groups, told["param_groups"], strict=True):
             group.update({name: one for name, one in saved.items() if name != "params"})
         first = told["state"][0]
         moments = [name for name, one in first.items() if torch.is_tensor(one) and one.ndim]
         for flat in self._flat():
             empty = {name: torch.zeros_like(flat) for name in moments}
-            rest = {name: _copy(one) for name, one in first.items() if name not in moments}
+            rest = {name: _copy(one, flat.device) for name, one in first.items() if name not in moments}
             self._adam.state[flat] = {**rest, **empty}
         self._link()
         names = {id(one): name for name, one in self._engine.module.named_parameters()}
         weights = read_weights(folder)
         for number, parameter in enumerate(one for group in self._learnt for one in group):
             for name in moments:
-                value = told["state"][number][name].to(parameter.device)
-                safe_set_full_optimizer_state(parameter, value, name)
+                _set(parameter, told["state"][number][name], name)
             if (weight := weights.get(names[id(parameter)])) is not None:  # the engine rounded it
-                safe_set_full_fp32_param(parameter, weight.to(parameter.device, torch.float32))
+                _set(parameter, weight.float(), None)
 
     def _link(self) -> None:
         """ZeRO-2 does it after the step of the first group, and misses what the others have since."""
@@ -149,14 +146,36 @@ class Zero:
         raise TypeError(f"{type(self._zero).__name__} is not known")
 
 
+def _set(parameter: Any, value: Tensor, moment: str | None) -> None:
+    """Of the numbers in 32 bits; None: the parameter itself."""
+    from deepspeed import utils
+
+    value = value.to(parameter.device).flatten()
+    if not hasattr(parameter, "ds_id"):  # ZeRO-2
+        if moment:
+            utils.safe_set_full_optimizer_state(parameter, value, moment)
+        else:
+            utils.safe_set_full_fp32_param(parameter, value)
+        return
+    # ZeRO-3's own call for the whole fails where the last process has less than the others
+    group = parameter.ds_process_group
+    share = parameter.ds_tensor.numel()
+    padded = torch.nn.functional.pad(value, (0, share * distributed.get_world_size(group) - len(value)))
+    own = padded.narrow(0, share * distributed.get_rank(group), share)
+    if moment:
+        utils.safe_set_local_optimizer_state(parameter, own, moment)
+    else:
+        utils.safe_set_local_fp32_param(parameter, own)
+
+
 def _whole(value: Any) -> Any:
     from torch.distributed.tensor import DTensor
 
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
-def _copy(value: Any) -> Any:
-    return value.clone() if torch.is_tensor(value) else value
+def _copy(value: Any, device: Any = None) -> Any:
+    return value.to(device, copy=True) if torch.is_tensor(value) else value
 
 
 def _kept(tensors: Iterator[tuple[str, Any]], keep: bool) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def arguments(
     """What Hugging Face's TrainingArguments are told."""
     if not is_sharded(strategy):
         return {"use_cpu": device == "cpu"}
-    placed = {"accelerator_config": _on_cpu(strategy)} if device == "cpu" else {}
+    placed = {"use_cpu": True, "accelerator_config": _on_cpu(strategy)} if device == "cpu" else {}
     if strategy == "fsdp2":
         config = {"version": 2, "reshard_after_forward": True, "cpu_offload": training.offload_optimizer}
         return {**placed, "fsdp": True, "fsdp_config": config}
@@ -89,6 +89,8 @@ def deepspeed(strategy: Strategy, training: Training, numbers: str, processes: i
     zero.setdefault("stage", int(strategy[-1]))
     if training.offload_optimizer:
         zero.setdefault("offload_optimizer", {"device": "cpu", "pin_memory": True})
+    if any((zero.get(name) or {}).get("device") == "nvme" for name in ("offload_optimizer", "offload_param")):
+        raise ItemError(WRONG, "DeepSpeed's off-loading to nvme makes no checkpoints here: to cpu it does")
     batch, steps = training.batch_size, training.gradient_accumulation_steps
     ours: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": batch,
