@@ -133,11 +133,15 @@ def die_with_the_worker() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     os.setsid()
-    worker = parent.sentinel
-    fcntl.fcntl(worker, fcntl.F_SETOWN, -os.getpid())
-    fcntl.fcntl(worker, fcntl.F_SETSIG, signal.SIGKILL)
-    fcntl.fcntl(worker, fcntl.F_SETFL, fcntl.fcntl(worker, fcntl.F_GETFL) | os.O_ASYNC)
-    if select.select([worker], [], [], 0)[0]:  # it ended before we asked
+    die_with(parent.sentinel)
+
+
+def die_with(other_end: int) -> None:
+    """Of a pipe or socket that nobody writes to: once it closes, this process group is killed."""
+    fcntl.fcntl(other_end, fcntl.F_SETOWN, -os.getpgrp())
+    fcntl.fcntl(other_end, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(other_end, fcntl.F_SETFL, fcntl.fcntl(other_end, fcntl.F_GETFL) | os.O_ASYNC)
+    if select.select([other_end], [], [], 0)[0]:  # it ended before we asked
         os._exit(1)
 
 

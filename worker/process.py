@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ from worker.errors import (
     WorkerError,
 )
 from worker.inputs import OpenInput, present_roots
-from worker.items import Json
+from worker.items import Item, Json
 from worker.link import Alive, End, Heard, Line, RemoteLife, Start, Stop
 from worker.looking import Looking
 from worker.loop import Loop
@@ -51,7 +51,12 @@ from worker.tasks.task import JobTask, MapTask
 
 if TYPE_CHECKING:
     from worker.jobs.loop import JobLoop
+    from worker.ranks.coordinator import Coordinator
+    from worker.ranks.follower import Follower
     from worker.viewing import Viewing
+
+    AnyLoop = Loop | JobLoop | Follower
+    Opened = Device | JobTask[Any] | Coordinator | Follower
 
 AHEAD = 128
 """items that nobody prepares"""
@@ -122,13 +127,11 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
         idle_exit_s=settings.idle_exit_s,
     )
     pool: Pool | Passing | None = None
-    loop: Loop | JobLoop
+    loop: AnyLoop
+    opened: Opened
     if isinstance(task, JobTask):
-        from worker.jobs.loop import JobLoop  # late: most workers do no jobs
-
         opening = open_input if task.takes == "files" else nullcontext
-        loop = JobLoop(task, store, looking, opening, alive, worker=worker, scratch=scratch)
-        opened: Device | JobTask[Any] = task
+        loop, opened = _of_jobs(task, store, looking, opening, alive, settings, run, worker, scratch)
     else:
         assert isinstance(task, MapTask)
         pool = _pool(task, open_input, settings)
@@ -173,6 +176,41 @@ def _work(line: Line, settings: Settings, worker: str, scratch: Path) -> None:
         if pool:
             pool.close()
         opened.close()
+
+
+def _of_jobs(
+    task: JobTask[Any],
+    store: Store,
+    looking: Looking,
+    opening: Callable[[Item], AbstractContextManager[Item]],
+    alive: Callable[[dict[str, Json]], None],
+    settings: Settings,
+    run: Run,
+    worker: str,
+    scratch: Path,
+) -> tuple[AnyLoop, Opened]:
+    from worker.jobs.loop import JobLoop  # late: most workers do no jobs
+
+    if settings.ranks == settings.node.count == 1:
+        return JobLoop(task, store, looking, opening, alive, worker=worker, scratch=scratch), task
+    from worker.ranks.coordinator import Coordinator, Ranks
+    from worker.ranks.follower import Follower
+
+    ranks = Ranks(
+        settings.ranks,
+        settings.node,
+        settings.device,
+        run.fingerprint,
+        settings.patience_s,
+        settings.log,
+        settings.debug,
+    )
+    if settings.node.follows:
+        follower = Follower(store, ranks, task.name, opening, alive, scratch=scratch)
+        return follower, follower
+    several = Coordinator(task, ranks)
+    loop = JobLoop(task, store, looking, opening, alive, worker=worker, scratch=scratch, run=several.run)
+    return loop, several
 
 
 def _viewing(run: Run, settings: Settings) -> Viewing | None:
@@ -222,7 +260,7 @@ def _inbox(store: Store, run: Run, task_type: type[AnyTask], settings: Settings,
     return Inbox(store, run.sizes, settings.ttl, clock, read)
 
 
-def _listen(line: Line, life: RemoteLife, loop: Loop | JobLoop, stopped: threading.Event) -> None:
+def _listen(line: Line, life: RemoteLife, loop: AnyLoop, stopped: threading.Event) -> None:
     """The parent's word. Without a parent nobody beats for us: what is finished is written, then we go."""
     stop = Stop("the parent process died", 20.0)
     while True:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from worker.ranks.nodes import Node
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -21,6 +23,10 @@ class Settings:
     """which of this machine's devices that is, for people; "": the device says it"""
     member: int = 0
     """its number among the workers that one command started; 0: it is alone"""
+    ranks: int = 1
+    """processes that one job has on this machine"""
+    node: Node = field(default_factory=Node)
+    """of several machines that do one job together"""
     environment: Mapping[str, str] = field(default_factory=dict)
     """of the working process and its children: which card they see, and what is said of models"""
     batch: int | None = None

@@ -37,14 +37,19 @@ from worker.queue import layout
 from worker.queue.progress import Watcher
 from worker.queue.recipe import require
 from worker.queue.store import Store, open_store
+from worker.ranks import sharing
+from worker.ranks.nodes import Node, said
 from worker.report.files import default_out, make_out
 from worker.settings import Settings
 from worker.standing import Standing
 from worker.stop import GRACE_S, StopListener
 from worker.tasks import registry
+from worker.tasks.registry import AnyTask
+from worker.tasks.task import JobTask
 
 if TYPE_CHECKING:
     from worker.gpus.own import Hold
+    from worker.hardware.cards import Card
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +75,16 @@ log = logging.getLogger(__name__)
     type=click.Path(path_type=Path, dir_okay=False),
     help="who holds which GPU of this machine  [default: as of worker gpus serve]",
 )
+@click.option(
+    "--processes",
+    type=click.IntRange(1),
+    help="processes of one training, where it has no GPUs  [default: 1; with --gpus one a GPU]",
+)
+@click.option(
+    "--nodes", type=click.IntRange(1), help="machines that train together  [default: as SLURM says]"
+)
+@click.option("--node-rank", type=click.IntRange(0), help="which of them this is, from 0")
+@click.option("--meet-at", metavar="HOST:PORT", help="where the others find node 0")
 @click.option("--device", help="what the task computes on  [default: cpu; qwen and videochat2: the only GPU]")
 @click.option("--batch", type=BATCH, default="auto", show_default=True, help="samples at once on the device")
 @click.option(
@@ -152,6 +167,10 @@ def command(
     gpus: str | None,
     wait_gpus: float | None,
     ledger: Path | None,
+    processes: int | None,
+    nodes: int | None,
+    node_rank: int | None,
+    meet_at: str | None,
     device: str | None,
     batch: int | None,
     allow_code: str,
@@ -182,18 +201,16 @@ def command(
     if hw:
         _compare(hw)
     hold = context.with_resource(_hold(gpus, wait_gpus, ledger)) if gpus else None
-    cards = hold.cards if hold else []
-    workers = workers or len(cards) or 1
-    if workers < len(cards):
-        raise UsageError(
-            f"--workers {workers} leaves {len(cards) - workers} of {len(cards)} GPUs idle: "
-            "name fewer with --gpus"
-        )
+    cards: Sequence[Card] = hold.cards if hold else ()
     if metrics:
         from worker.metrics import refuse_taken
 
         refuse_taken(metrics)
     store = open_store(queue, make=task is not None, named=True)
+    task_type = registry.find(task or require(store).recipe.task)
+    share = shared(task_type, cards, workers, processes)
+    workers, cards = share.workers, share.cards
+    node = node_of(task_type, nodes, node_rank, meet_at, workers)
     wanted = Wanted(task, engine, model, revision, settings_of(settings, lang), screen, screen_model)
     folders = _folders(store, task, paths) if follow else []
     if named := [path for path in paths if path not in folders]:
@@ -201,7 +218,7 @@ def command(
     run = agree(store, wanted)
     if not gpus and not device:
         hold = _untold(run.recipe.engine, wait_gpus, ledger)
-        cards = context.with_resource(hold).cards if hold else []
+        cards = context.with_resource(hold).cards if hold else ()
     if cards and not force:
         from worker.planning.refusal import refuse
 
@@ -209,7 +226,6 @@ def command(
     following = Following(store, run, folders, root, still, Clock()) if folders else None
     if out:
         make_out(out, run.fingerprint)
-    task_type = registry.find(run.recipe.task)
     if cards and (engine := run.recipe.engine) in task_type.gpu_is_idle:
         others = ", ".join(name for name in task_type.engines if name not in task_type.gpu_is_idle)
         log.warning("--gpus %s: %s leaves the GPU idle; with --engine %s it computes", gpus, engine, others)
@@ -222,6 +238,8 @@ def command(
         root=root,
         hw=hw or "",
         device=device or (cards[0].device if cards else "cpu"),
+        ranks=share.ranks,
+        node=node,
         environment={variable: value for variable, value in about_models if value},
         batch=batch,
         children=children or max(1, len(os.sched_getaffinity(0)) // workers),
@@ -248,6 +266,31 @@ def command(
     if hold:
         hold.release()
     return finish(ending, store, out or (default_out(queue) if paths else None), on_done)
+
+
+def shared(
+    task: type[AnyTask], cards: Sequence[Card], workers: int | None, processes: int | None
+) -> sharing.Share:
+    if issubclass(task, JobTask) and task.spans:
+        return sharing.share(cards, workers, processes)
+    return sharing.alone(cards, workers, processes, task.name)
+
+
+def node_of(
+    task: type[AnyTask], count: int | None, rank: int | None, meet_at: str | None, workers: int
+) -> Node:
+    """Every other task needs no word of the nodes: its workers share a queue."""
+    if not (issubclass(task, JobTask) and task.spans):
+        if (count or 1) > 1:
+            raise UsageError(
+                f"--nodes {count}: {task.name} needs none of that: a worker on each machine is enough, "
+                "for they share the queue"
+            )
+        return Node()
+    node = said(count, rank, meet_at, os.environ)
+    if node.count > 1 and workers > 1:
+        raise UsageError(f"--workers {workers} on {node.count} nodes: one worker a node has all of its GPUs")
+    return node
 
 
 def _folders(store: Store, task: str | None, paths: Sequence[str]) -> list[str]:

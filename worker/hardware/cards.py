@@ -92,6 +92,17 @@ def choose(wanted: str, there: Sequence[Card]) -> list[Card]:
     return chosen
 
 
+def joined(several: Sequence[Card]) -> Card:
+    """As one: what a process that uses all of them sees."""
+    if len(several) == 1:
+        return several[0]
+    shown = {
+        name: ",".join(dict.fromkeys(one.environment[name] for one in several))
+        for name in several[0].environment
+    }
+    return Card(several[0].device, ",".join(one.name for one in several), shown)
+
+
 def only(there: Sequence[Card]) -> list[Card]:
     """What a model that computes here takes where nobody said on what. Of several a person says which: the
     others may be somebody else's."""

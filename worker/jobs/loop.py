@@ -58,10 +58,13 @@ class JobLoop:
         *,
         worker: str,
         scratch: Path,
+        run: Callable[[Item, Workspace, StopFlag], Answer | Failure] | None = None,
     ) -> None:
+        """`run`: who does the task's work in its place."""
         self.counts = Counts()
         self.handed_back = threading.Event()
         self._task = task
+        self._run = run or task.run
         self._store = store
         self._looking = looking
         self._open_item = open_item
@@ -209,7 +212,7 @@ class JobLoop:
         """One run; and whether that is the last word: what it raises is none, if it is no ItemError."""
         try:
             with self._opened(item) as opened:
-                outcome = self._task.run(opened, workspace, self._stop)
+                outcome = self._run(opened, workspace, self._stop)
             with suppress(TakenOverError):  # what is finished counts, whoever holds the job by now (rule 4)
                 workspace.settle()
         except Stopped:

@@ -65,6 +65,8 @@ class Workspace:
     ) -> None:
         self.folder = folder
         """on this machine, empty at first, gone afterwards"""
+        self.halved = 0
+        """how often a batch was too large for one of several processes, before this start"""
         self.published: dict[str, str] = {}
         """name → object"""
         self.checkpoints = 0
@@ -151,6 +153,16 @@ class Workspace:
             self._upload, folder, self.checkpoints, int(step), kept, dict(self.published)
         )
         self._say({**self._told, "checkpoints": self.checkpoints})
+
+    @property
+    def spot(self) -> Spot | None:
+        """Where lies what `resume` found."""
+        return self._base if self._resumed else None
+
+    def fetch(self, spot: Spot) -> Checkpoint | None:
+        """For one of several nodes: what the first one's `resume` found; None: it is gone, or torn."""
+        manifest = checkpoints.read(self._store, *spot)
+        return self._fetch(spot[0], manifest) if manifest else None
 
     def progress(self, step: int, steps: int | None = None, **figures: float) -> None:
         """For people: how far it is. Cheap enough for every step."""

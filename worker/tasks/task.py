@@ -166,6 +166,9 @@ class JobTask(Task[P]):
     seconds_per_item: ClassVar[float] = 3600.0
     item_limit_s: ClassVar[float] = 3600.0
     """a job that says nothing for so long (progress, a checkpoint) hangs, and is killed"""
+    spans: ClassVar[bool] = False
+    """it can use several devices, one in each of several processes that torch.distributed joins: run() is
+    called in each of them. That of rank 0 has the true workspace; what the others return is not looked at"""
     keep: ClassVar[int] = 2
     """how many checkpoints are kept, besides the best one and the one it went on from; once it is answered,
     the newest and the best. 0: one, and none once it is answered"""

@@ -35,6 +35,14 @@ def halved(training: Training) -> Training | None:
     return None
 
 
+def begun_with(training: Training, halvings: int) -> Training | None:
+    """Where it did not fit so often before, in processes that are gone."""
+    smaller: Training | None = training
+    for _ in range(halvings):
+        smaller = smaller and halved(smaller)
+    return smaller
+
+
 def kept(training: Training, devices: int, together: int) -> Training:
     """As many samples a step as before, `together`, on however many devices. 0: nobody knows."""
     if together in (0, devices * training.batch_size * training.gradient_accumulation_steps):

@@ -18,7 +18,7 @@ from worker.jobs.stopping import StopFlag
 from worker.jobs.workspace import Checkpoint, Workspace
 from worker.tasks.task import Stopped
 from worker.training import feeding, strategy
-from worker.training.batches import halved, kept, out_of_memory
+from worker.training.batches import begun_with, halved, kept, out_of_memory
 from worker.training.record import RECORD, Record
 from worker.training.settings import Monitor, Training
 from worker.training.world import World, entered
@@ -71,7 +71,8 @@ def _until_it_fits(
 ) -> Trained | None:
     from worker.training.measuring import measured
 
-    smaller: Training | None = measured(make, training, run, world.size, world.least)
+    fitting = measured(make, training, run, world.size, world.least)
+    smaller = begun_with(fitting, run.workspace.halved)
     while smaller:
         training = smaller
         try:

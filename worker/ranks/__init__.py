@@ -1,0 +1,1 @@
+"""One job in several processes: on several cards, and on several nodes."""
