@@ -224,6 +224,7 @@ def test_deepspeeds_own_keys_reach_it_and_what_has_no_effect_is_told(
     assert "optimizer" not in config
     assert caplog.messages == [
         "DeepSpeed's gradient_accumulation_steps has no effect: here it is 16",
+        "DeepSpeed's gradient_clipping has no effect: here it is 0.5",
         "DeepSpeed's optimizer has no effect: training: has it",
     ]
 
