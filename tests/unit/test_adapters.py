@@ -20,10 +20,12 @@ from worker.classification.engine import Classifier
 from worker.classification.teaching import publish
 from worker.engines import loading
 from worker.engines.choice import Choice
-from worker.errors import MachineError, UsageError
+from worker.errors import ItemError, MachineError, UsageError
+from worker.jobs.workspace import Checkpoint
 from worker.tasks.classify import Classify
 from worker.training import adapters
 from worker.training.adapters import Adapter
+from worker.training.beginning import require_same
 from worker.training.course import Course
 from worker.training.settings import Lora, Training
 
@@ -95,6 +97,10 @@ def test_what_is_saved_is_what_learns_and_nothing_is_left_random(method: str, tm
     size = sum(one.numel() for one in adapters.trained(made).values())
     assert (tmp_path / "saved" / "model.safetensors").stat().st_size < 4 * size + 20_000
     adapters.load(other, tmp_path / "saved")
+    begun = Checkpoint(1, None, tmp_path / "saved")
+    require_same(adapters.kept(other), ["cat", "dog"], begun)
+    with pytest.raises(ItemError, match="another model"):
+        require_same(other.state_dict(), ["cat", "dog"], begun)
     inputs = shown(base)
     with torch.no_grad():
         assert torch.equal(other(**inputs).logits, made(**inputs).logits)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -29,22 +29,24 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def model(*tensors: str) -> SimpleNamespace:
-    return SimpleNamespace(state_dict=lambda: dict.fromkeys(tensors))
+def of(*names: str, size: int = 1) -> dict[str, Any]:
+    return {name: numpy.zeros(size) for name in names}
 
 
 def test_a_trainers_folder_says_its_step(folder: Path, tmp_path: Path) -> None:
     found = find("checkpoint-1000", folder.parent, tmp_path)
     assert (found.step, found.folder) == (1000, folder)
-    require_same(model("a", "b"), ["cat", "dog", "eel", "emu"], found)
+    require_same(of("a", "b"), ["cat", "dog", "eel", "emu"], found)
 
 
 def test_what_would_be_left_random_or_begun_anew_is_refused(folder: Path, tmp_path: Path) -> None:
     found = find("checkpoint-1000", folder.parent, tmp_path)
     with pytest.raises(ItemError, match="another model: 2 tensors differ, such as b"):
-        require_same(model("a", "c"), ["cat", "dog", "eel", "emu"], found)
+        require_same(of("a", "c"), ["cat", "dog", "eel", "emu"], found)
+    with pytest.raises(ItemError, match="another model: 2 tensors differ, such as a"):
+        require_same(of("a", "b", size=2), ["cat", "dog", "eel", "emu"], found)
     with pytest.raises(ItemError, match=r"4 classes \(cat, dog, eel, …\) apart, and the data sets have 2"):
-        require_same(model("a", "b"), ["cat", "dog"], found)
+        require_same(of("a", "b"), ["cat", "dog"], found)
     (folder / "optimizer.pt").unlink()
     with pytest.raises(ItemError, match=r"it lacks optimizer\.pt"):
         find("checkpoint-1000", folder.parent, tmp_path)

@@ -13,6 +13,7 @@ from worker.classification.datasets import Pictures
 from worker.classification.model import Reader
 from worker.classification.verdict import PREDICTIONS, Said, written
 from worker.media.rgb import Rgb
+from worker.training import adapters
 from worker.training.beginning import require_same
 from worker.training.course import Course, Tried
 from worker.training.flops import Learning, sample
@@ -51,7 +52,9 @@ def course(
         flops=sample(model.config, len(reader.ids), reader.grid, model.config.num_labels, learning),
         told=partial(told, tests),
         require_same=partial(
-            require_same, model, [name for _, name in sorted(model.config.id2label.items())]
+            require_same,
+            adapters.kept(model),
+            [name for _, name in sorted(model.config.id2label.items())],
         ),
     )
 

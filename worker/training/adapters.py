@@ -108,6 +108,12 @@ def trained(model: Any) -> dict[str, Tensor]:
     return {name: one for name, one in model.named_parameters() if one.requires_grad}
 
 
+def kept(model: Any) -> Mapping[str, Tensor]:
+    """What its checkpoints have."""
+    whole: Mapping[str, Tensor] = model.state_dict()
+    return trained(model) if is_partial(model) else whole
+
+
 def save(model: Any, folder: Path, state: Mapping[str, Tensor] | None = None) -> None:
     """`state`: of all its tensors, where they do not lie in the model itself."""
     from safetensors.torch import save_file

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +41,17 @@ def find(told: str, beside: Path, room: Path) -> Checkpoint:
         raise ItemError(WRONG, f"resume_from {told}: {error}") from None
 
 
-def require_same(model: Any, classes: list[str], found: Checkpoint) -> None:
-    """Weights that are not there would be left as they are, with no more than a warning."""
+def require_same(tensors: Mapping[str, Any], classes: list[str], found: Checkpoint) -> None:
+    """Weights that are not there would be left as they are, with no more than a warning. `tensors`: those that
+    a checkpoint of this training has."""
     names = json.loads((found.folder / "config.json").read_bytes()).get("id2label", {})
     learned = [names[key] for key in sorted(names, key=int)]
     if learned != classes:
         raise ItemError(
             WRONG, f"the checkpoint tells {_few(learned)} apart, and the data sets have {_few(classes)}"
         )
-    if other := sorted(set(_tensors(found.folder)) ^ set(model.state_dict())):
+    wanted = {(name, tuple(one.shape)) for name, one in tensors.items()}
+    if other := sorted({name for name, _ in wanted ^ set(_tensors(found.folder))}):
         raise ItemError(
             WRONG, f"the checkpoint is of another model: {len(other)} tensors differ, such as {other[0]}"
         )
@@ -59,14 +61,13 @@ def _few(names: list[str]) -> str:
     return f"{len(names)} classes ({', '.join(names[:3])}, …)"
 
 
-def _tensors(folder: Path) -> Iterator[str]:
+def _tensors(folder: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
     from safetensors import safe_open
 
-    if (folder / _INDEX).is_file():
-        yield from json.loads((folder / _INDEX).read_bytes())["weight_map"]
-        return
-    with safe_open(folder / _WEIGHTS, "numpy") as file:
-        yield from file.keys()
+    for file in sorted(folder.glob("model*.safetensors")):
+        with safe_open(file, "numpy") as opened:
+            for name in opened.keys():  # noqa: SIM118 (it is no mapping)
+                yield name, tuple(opened.get_slice(name).get_shape())
 
 
 def _of_folder(folder: Path) -> Checkpoint:
