@@ -19,6 +19,10 @@ class MachineError(WorkerError):
     exit_code = 3
 
 
+class UnfitError(MachineError):
+    """This machine does not fit, and will not in a moment: to try again is no use."""
+
+
 class UnfinishedError(WorkerError):
     """Work is left; nothing is lost; run the same command again."""
 

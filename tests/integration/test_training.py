@@ -101,6 +101,6 @@ def test_what_no_machine_holds_is_refused_before_it_is_loaded(tmp_path: Path) ->
     code, said = run("run", queue, "--task", "classify-train", lesson, env=ONE_THREAD, timeout=IMPORTS_S)
     assert code == 3, said
     told = [line for line in said.splitlines() if "GB to be trained (full), one sample at a time" in line]
-    assert told
+    assert len(told) == 1, said
     assert "Traceback" not in said
     assert "a checkpoint takes" in said  # what it would take was told before

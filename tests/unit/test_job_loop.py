@@ -16,7 +16,7 @@ from tests.fakes import Bench
 from tests.workers import PATIENCE_S
 from worker.blame import ILL_AFTER
 from worker.clock import Clock
-from worker.errors import ItemError, MachineError, StoreAwayError
+from worker.errors import ItemError, MachineError, StoreAwayError, UnfitError
 from worker.items import Answer, Failure, Item, Result
 from worker.jobs import checkpoints
 from worker.jobs.again import go_on
@@ -144,6 +144,22 @@ def test_faults_of_the_machine_stop_the_worker_and_fail_no_job(tmp_path: Path) -
     assert len(task.runs) == ILL_AFTER
     assert not results(bench)
     assert len(released(bench)) == ILL_AFTER
+
+
+def test_a_machine_that_does_not_fit_is_told_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench(items=1, shard_size=1)
+
+    def refuse(*_: object) -> Answer:
+        raise UnfitError("it needs 94 GB")
+
+    task = Job(refuse)
+    with pytest.raises(UnfitError, match="94 GB"):
+        make(bench, task, tmp_path).run()
+    assert len(task.runs) == len(released(bench)) == 1
+    assert not results(bench)
+    assert "trying again" not in caplog.text
 
 
 def test_small_files_of_the_answer_and_published_ones_come_together(tmp_path: Path) -> None:

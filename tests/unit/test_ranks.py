@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers import free_port
-from worker.errors import ItemError, MachineError, UnfinishedError, UsageError
+from worker.errors import ItemError, MachineError, UnfinishedError, UnfitError, UsageError
 from worker.hardware.cards import Card
 from worker.items import Answer, Failure
 from worker.jobs.stopping import StopFlag
@@ -147,6 +147,8 @@ def test_the_end_of_a_rank_says_what_becomes_of_the_job() -> None:
     assert isinstance(after(UsageError("no")), UsageError)
     assert isinstance(after(UnfinishedError("later")), UnfinishedError)
     assert isinstance(after(MachineError("ill")), MachineError)
+    assert not isinstance(after(MachineError("ill")), UnfitError)
+    assert isinstance(after(UnfitError("too small")), UnfitError)
     assert isinstance(after(RuntimeError("CUDA error: it fell off the bus")), MachineError)
     plain = after(ValueError("odd"))
     assert isinstance(plain, RankError)

@@ -17,7 +17,7 @@ from typing import Any
 from worker.blame import ILL_AFTER, failure_of
 from worker.clerk import Clerk, patiently
 from worker.counts import Counts
-from worker.errors import ItemError, MachineError, WorkerError
+from worker.errors import ItemError, MachineError, UnfitError, WorkerError
 from worker.items import Answer, Failure, Item, Json, Result
 from worker.jobs import checkpoints
 from worker.jobs.attempts import Attempts
@@ -138,7 +138,7 @@ class JobLoop:
                 self._clerk.now(holding.release, str(error))
                 if came_further and isinstance(error, DeviceError):
                     raise SpentProcessError(str(error)) from error
-                if self._faults >= ILL_AFTER:
+                if isinstance(error, UnfitError) or self._faults >= ILL_AFTER:
                     raise
                 log.warning("%s; trying again", error)
                 return

@@ -6,7 +6,7 @@ from base64 import b64decode
 from collections.abc import Mapping, Sequence
 
 from worker.blame import failure_of
-from worker.errors import ItemError, MachineError, UnfinishedError, UsageError, WorkerError
+from worker.errors import ItemError, MachineError, UnfinishedError, UnfitError, UsageError, WorkerError
 from worker.items import MACHINE_KINDS, Answer, Failure, Json
 from worker.ranks import backend
 from worker.ranks.words import DIED, HUNGRY, NETWORK, STOPPED, Answered, Raised
@@ -36,7 +36,8 @@ def raised(rank: int, error: Exception, file: str = "") -> Raised:
     if isinstance(error, ItemError):
         return Raised(rank, failure.message, failure.kind, is_final=True)
     if isinstance(error, WorkerError):
-        return Raised(rank, str(error), failure.kind, code=error.exit_code)
+        is_final = isinstance(error, UnfitError)
+        return Raised(rank, str(error), failure.kind, is_final=is_final, code=error.exit_code)
     kind = HUNGRY if out_of_memory(error) else failure.kind
     return Raised(rank, f"rank {rank}: {failure.message}", kind)
 
@@ -54,6 +55,8 @@ def exception_of(end: Raised, way: str) -> Exception:
         return HungryError(end.text)
     if end.kind == NETWORK and way != backend.GLOO:
         return NetworkError(end.text)
+    if end.is_final and end.code:
+        return UnfitError(end.text)
     if end.is_final:
         return ItemError(end.kind, end.text)
     if end.code == UsageError.exit_code:

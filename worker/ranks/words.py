@@ -38,7 +38,7 @@ class Raised:
     kind: str = "error"
     """a failure's; or one of the kinds below"""
     is_final: bool = False
-    """the item's own fault: another try ends alike"""
+    """another try ends alike: the item's own fault, or, with a code, the machine's"""
     code: int = 0
     """of what a person has to know: what a command ends with"""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from worker.engines.loading import complain
 from worker.engines.quantisation import stays_whole
-from worker.errors import ItemError, MachineError, UsageError
+from worker.errors import ItemError, UnfitError, UsageError
 from worker.training.settings import WRONG, Lora
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def attach(model: Any, lora: Lora, also: Collection[str] = ()) -> Any:
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
-        raise MachineError(
+        raise UnfitError(
             f"training.method lora and qlora need {error.name}: pip install 'gpu-batch-worker[training]'"
         ) from None
     beside = [*_matrices(model, lora.targets)]

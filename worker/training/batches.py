@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from worker.errors import ItemError, MachineError
+from worker.errors import ItemError, UnfitError
 from worker.training.settings import WRONG, Training
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def kept(training: Training, devices: int, together: int) -> Training:
                 devices,
             )
             return training.model_copy(update={"batch_size": batch, "gradient_accumulation_steps": steps})
-    raise MachineError(
+    raise UnfitError(
         f"a step of this training is made of {together} samples, which {devices} devices cannot share: "
         "go on with a number of them that divides it"
     )

@@ -42,8 +42,8 @@ def find(told: str, beside: Path, room: Path) -> Checkpoint:
 
 
 def require_same(tensors: Mapping[str, Any], classes: list[str], found: Checkpoint) -> None:
-    """Weights that are not there would be left as they are, with no more than a warning. `tensors`: those that
-    a checkpoint of this training has."""
+    """Weights that are not there would be left as they are, with no more than a warning. `tensors`: what a
+    checkpoint of this training has."""
     names = json.loads((found.folder / "config.json").read_bytes()).get("id2label", {})
     learned = [names[key] for key in sorted(names, key=int)]
     if learned != classes:

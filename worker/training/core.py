@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from worker.engines.device import Device, look
 from worker.engines.precision import Precision
-from worker.errors import ItemError, MachineError
+from worker.errors import ItemError, UnfitError
 from worker.hardware import gpus
 from worker.jobs.stopping import StopFlag
 from worker.jobs.workspace import Checkpoint, Workspace
@@ -92,7 +92,7 @@ def _until_it_fits(
                 smaller.batch_size,
                 smaller.gradient_accumulation_steps,
             )
-    raise MachineError("not even one sample at a time fits into the memory: take a larger card")
+    raise UnfitError("not even one sample at a time fits into the memory: take a larger card")
 
 
 def _train(

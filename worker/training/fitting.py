@@ -10,7 +10,7 @@ from pathlib import Path
 
 from worker.duration import spoken
 from worker.engines.device import Device, look
-from worker.errors import MachineError
+from worker.errors import UnfitError
 from worker.hardware import gpus
 from worker.hardware.gpus import SHARE
 from worker.planning import memory, seconds
@@ -71,18 +71,18 @@ def require(
     )
     if room is not None and need > room:
         remedy = _instead(shape, lesson, device, training, cards, room)
-        raise MachineError(
+        raise UnfitError(
             f"{shape.name} needs {need / 1e9:.1f} GB to be trained ({training.method}), one sample at a "
             f"time, and {device.name} has room for {room / 1e9:.1f}: {remedy}; `worker plan` says more"
         )
     ram = next(look("cpu")).free
     if strategy.is_sharded(way) and ram is not None and saved > ram:
-        raise MachineError(
+        raise UnfitError(
             f"a checkpoint of {shape.name} under {way} is gathered in {saved / 1e9:.1f} GB of the machine's "
             f"memory, and {ram / 1e9:.1f} are free: take a machine with more"
         )
     if _AT_ONCE * saved > free:
-        raise MachineError(
+        raise UnfitError(
             f"checkpoints of {shape.name} need {_AT_ONCE * saved / 1e9:.1f} GB of disk, and {free / 1e9:.1f} "
             "are free: set TMPDIR to a larger disk"
         )

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias, cast
 
-from worker.errors import ItemError, MachineError
+from worker.errors import ItemError, UnfitError
 from worker.items import Json
 from worker.planning.memory import Sharding
 from worker.training.settings import WRONG, Training
@@ -78,7 +78,7 @@ def arguments(
         config = {"version": 2, "reshard_after_forward": True, "cpu_offload": training.offload_optimizer}
         return {**placed, "fsdp": True, "fsdp_config": config}
     if importlib.util.find_spec("deepspeed") is None:
-        raise MachineError(f"strategy {strategy} needs deepspeed, which is not installed: {INSTALL}")
+        raise UnfitError(f"strategy {strategy} needs deepspeed, which is not installed: {INSTALL}")
     return {**placed, "deepspeed": deepspeed(strategy, training, numbers, processes)}
 
 
@@ -151,9 +151,7 @@ def require(strategy: Strategy, model: Any, world: World) -> None:
     """Libraries fall back in silence; a training that does not fit into memory then ends much later."""
     found = running(model)
     if found != strategy:
-        raise MachineError(
-            f"{strategy} was asked for, and what runs is {found}: this is not what it should be"
-        )
+        raise UnfitError(f"{strategy} was asked for, and what runs is {found}: this is not what it should be")
     log.info("%d processes share the training by %s", world.size, strategy)
 
 
