@@ -89,6 +89,7 @@ def _learn(lesson: Lesson, scratch: Path, rank: int) -> dict[str, Any]:
     from worker.training import core, record
     from worker.training.core import Run
     from worker.training.course import Course
+    from worker.training.world import entered
 
     scratch.mkdir()
     Path(lesson.store).mkdir(exist_ok=True)
@@ -102,8 +103,13 @@ def _learn(lesson: Lesson, scratch: Path, rank: int) -> dict[str, Any]:
         if step == lesson.stop_at:
             stop.set("moved", 30.0)
 
+    def alive() -> None:
+        assert rank == 0
+
     workspace.progress = progressed  # type: ignore[method-assign]
     teaching = Teaching.of(Path(lesson.file), "", "", "cpu")
+    with entered("cpu") as those:
+        teaching = teaching.inspected(None, alive, those)
     made: list[Course] = []
 
     def make() -> Course:

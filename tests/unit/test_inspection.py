@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -11,7 +12,8 @@ from tests import lessons
 from worker.classification import datasets, inspection
 from worker.classification.inspection import LeftOut
 from worker.classification.teaching import Teaching
-from worker.errors import ItemError
+from worker.errors import ItemError, UnfitError
+from worker.training.world import World
 
 
 def never() -> None:
@@ -90,6 +92,39 @@ def test_who_goes_on_looks_at_no_picture_again(tmp_path: Path) -> None:
     names = [[row.name for row in one.train["colours"]] for one in (first, again)]
     assert names[0] == names[1]
     assert len(names[0]) == 47
+
+
+class Second(World):
+    """Hears what the first one has said."""
+
+    heard: ClassVar[list[str]] = []
+
+    def tell(self, said: str) -> str:  # noqa: ARG002
+        return self.heard.pop(0)
+
+
+class First(World):
+    def tell(self, said: str) -> str:
+        Second.heard.append(said)
+        return said
+
+
+def test_of_several_processes_the_first_looks_and_its_word_counts(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    file = lessons.write(tmp_path)
+    broken = tmp_path / "colours" / "train" / "red" / "0.png"
+    whole = broken.read_bytes()
+    broken.write_bytes(b"")
+    first = Teaching.of(file, "", "", "cpu").inspected(None, lambda: None, First(0, 2))
+    broken.write_bytes(whole)  # as if another one had had more luck with it
+    second = Teaching.of(file, "", "", "cpu").inspected(None, pytest.fail, Second(1, 2))
+    names = [[row.name for row in one.train["colours"]] for one in (first, second)]
+    assert names[0] == names[1]
+    assert "red/0.png" not in names[0]
+    first.inspected(None, lambda: None, First(0, 2))
+    with pytest.raises(UnfitError, match="not those that the first process has"):
+        Teaching.of(file, "", "", "cpu").inspected(None, pytest.fail, Second(1, 2))
+    Second.heard.clear()
 
 
 def test_a_class_without_pictures_to_learn_from_is_told(

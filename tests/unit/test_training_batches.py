@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -181,11 +182,28 @@ def test_on_another_card_it_is_measured_again(
     (tmp_path / "record").mkdir()
     (tmp_path / "record" / "standing.json").write_text(json.dumps({"batch": 4, "card": card}))
     monkeypatch.setattr(measuring, "_tried_out", lambda *_: 20)
-    workspace: Any = SimpleNamespace(resume=lambda: Checkpoint(3, None, tmp_path), alive=lambda: None)
-    auto = Training.model_validate({"batch_size": "auto", "effective_batch": 32})
-    run = Run(workspace, StopFlag(), "cpu", "run")
-    assert measuring.measured(pytest.fail, auto, run).batch_size == batch
+    assert _batch(tmp_path) == batch
     assert Standing.read(tmp_path / "elsewhere") is None
-    assert measuring.measured(pytest.fail, auto, run, 2, lambda fits: min(fits, 9)).batch_size == min(
-        batch, 8
+    assert _batch(tmp_path, 2, lambda fits: min(fits, 9)) == min(batch, 8)
+
+
+def test_what_was_halved_before_a_checkpoint_is_not_halved_again_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "record").mkdir()
+    standing = {"batch": 4, "card": "CPU", "halved": 1}
+    (tmp_path / "record" / "standing.json").write_text(json.dumps(standing))
+    assert [_batch(tmp_path, halved=times) for times in (0, 1, 2)] == [4, 4, 2]
+    monkeypatch.setattr(measuring, "_tried_out", lambda *_: 20)
+    elsewhere = iter([0, 16])
+    assert _batch(tmp_path, 2, lambda _: next(elsewhere), halved=1) == 8, "another's card is another one"
+
+
+def _batch(checkpoint: Path, devices: int = 1, agree: Callable[[int], int] = int, halved: int = 0) -> int:
+    workspace: Any = SimpleNamespace(
+        resume=lambda: Checkpoint(3, None, checkpoint), alive=lambda: None, halved=halved
     )
+    auto = Training.model_validate({"batch_size": "auto", "effective_batch": 32})
+    found = measuring.measured(pytest.fail, auto, Run(workspace, StopFlag(), "cpu", "run"), devices, agree)
+    assert found
+    return found.batch_size

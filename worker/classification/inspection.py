@@ -48,12 +48,21 @@ def look(sets: Sets, classes: Sequence[str], alive: Callable[[], None]) -> list[
     known = set(classes)
     rows = [row for some in sets.values() for row in some]
     seen: list[Seen] = []
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
         for start in range(0, len(rows), _AT_ONCE):
             alive()
             seen += threads.map(lambda row: _seen(row, known), rows[start : start + _AT_ONCE])
     each = iter(seen)
     return judge(sets, {key: [next(each) for _ in some] for key, some in sets.items()})
+
+
+def digest(sets: Sets) -> str:
+    """Of which pictures there are, and in which order."""
+    found = hashlib.blake2b(digest_size=16)
+    for (part, name), rows in sets.items():
+        for row in rows:
+            found.update("\0".join((part, name, row.name, row.label, "")).encode("utf-8", "surrogateescape"))
+    return found.hexdigest()
 
 
 def judge(sets: Sets, seen: Mapping[tuple[str, str], Sequence[Seen]]) -> list[LeftOut]:

@@ -15,13 +15,13 @@ from worker.classification import inspection, model, verdict
 from worker.classification.chapters import worst_name
 from worker.classification.course import BEST_BY, course
 from worker.classification.datasets import Labelled, Pictures, classes_of, read
-from worker.classification.inspection import LEFT_OUT, TEST, TRAIN
+from worker.classification.inspection import LEFT_OUT, TEST, TRAIN, LeftOut, Sets
 from worker.classification.model import LOOK, Reader
 from worker.classification.settings import Classification, require_sets
 from worker.classification.verdict import PREDICTIONS
 from worker.engines import checkpoint, hub
 from worker.engines.device import look
-from worker.errors import ItemError
+from worker.errors import ItemError, UnfitError
 from worker.items import Json
 from worker.jobs.workspace import Workspace
 from worker.planning import known
@@ -35,6 +35,7 @@ from worker.training.record import METRICS, RECORD
 from worker.training.record import read as read_record
 from worker.training.settings import DeepSpeed
 from worker.training.settings import read as read_settings
+from worker.training.world import World
 
 if TYPE_CHECKING:
     from worker.training.core import Trained
@@ -85,16 +86,19 @@ class Teaching:
         device = next(look(self.device))
         fitting.require(known.of_folder(self.base), lesson, device, folder, training, self._amount(seen))
 
-    def inspected(self, before: Path | None, alive: Callable[[], None]) -> Teaching:
-        """Without what is of no use. `before`: a checkpoint, whose holder has looked already."""
+    def inspected(
+        self, before: Path | None, alive: Callable[[], None], those: World | None = None
+    ) -> Teaching:
+        """Without what is of no use. `before`: a checkpoint, whose holder has looked already. Of `those` who
+        train together the first one looks."""
+        those = those or World()
         sets = {(TRAIN, name): rows for name, rows in self.train.items()}
         sets |= {(TEST, name): rows for name, rows in self.tests.items()}
-        told = before and before / RECORD / LEFT_OUT
-        if told and told.is_file():
-            out = inspection.read(told.read_text(encoding="utf-8"))
-        else:
-            out = inspection.look(sets, self.classes, alive)
-            inspection.require_most(sets, out, self.settings.left_out_most)
+        here = inspection.digest(sets)
+        if those.tell(here) != here:
+            raise UnfitError("the data sets that lie here are not those that the first process has")
+        out = self._looked_at(sets, before, alive) if those.is_first else []
+        out = inspection.read(those.tell(inspection.written(out)))
         kept = inspection.without(sets, out)
         inspection.tell_empty(kept, self.classes)
         return replace(
@@ -104,6 +108,14 @@ class Teaching:
             left_out=inspection.written(out),
         )
 
+    def _looked_at(self, sets: Sets, before: Path | None, alive: Callable[[], None]) -> list[LeftOut]:
+        told = before and before / RECORD / LEFT_OUT
+        if told and told.is_file():
+            return inspection.read(told.read_text(encoding="utf-8"))
+        out = inspection.look(sets, self.classes, alive)
+        inspection.require_most(sets, out, self.settings.left_out_most)
+        return out
+
     @property
     def beside(self) -> Mapping[str, str]:
         """What the record has of it."""
@@ -112,7 +124,8 @@ class Teaching:
     def _amount(self, seen: Seen) -> Amount:
         training, every = self.settings.training, self.settings.monitor.all_freq.eval_log_freq
         rows, tests = (sum(map(len, some.values())) for some in (self.train, self.tests))
-        together = training.effective_batch or training.batch_size * training.gradient_accumulation_steps
+        each = training.batch_size * training.gradient_accumulation_steps
+        together = training.effective_batch or each * world.size()
         steps = training.max_steps or training.num_epochs * rows / together
         return Amount(seen, steps * together, tests * max(1, steps / every))
 

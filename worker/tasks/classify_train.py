@@ -12,9 +12,11 @@ from worker.items import Answer, Failure, Item, Result
 from worker.tasks.task import JobTask, Params, Stopped
 
 if TYPE_CHECKING:
+    from worker.classification.teaching import Teaching
     from worker.jobs.stopping import StopFlag
     from worker.jobs.workspace import Workspace
     from worker.tasks.chapters import Chapter
+    from worker.training.world import World
 
 
 class ClassifyTrainParams(Params):
@@ -39,15 +41,26 @@ class ClassifyTrain(JobTask[ClassifyTrainParams]):
         self._device = device
 
     def run(self, item: Item, workspace: Workspace, stop: StopFlag) -> Answer | Failure:
-        from worker.classification.teaching import Teaching, publish
-        from worker.training.beginning import find
-        from worker.training.core import Run, train
+        from worker.classification.teaching import Teaching
+        from worker.training.world import entered
 
         if item.file is None:
             raise ItemError("missing", "there is no file of settings")
         params = self.params_of(item)
         teaching = Teaching.of(item.file, params.data, params.deepspeed_config, self._device)
         teaching.require_room(workspace.folder)
+        with entered(self._device) as those:
+            return self._taught(teaching, those, item, workspace, stop)
+
+    def _taught(
+        self, teaching: Teaching, those: World, item: Item, workspace: Workspace, stop: StopFlag
+    ) -> Answer:
+        from worker.classification.teaching import publish
+        from worker.training.beginning import find
+        from worker.training.core import Run, train
+
+        params = self.params_of(item)
+        assert item.file
 
         def alive() -> None:
             workspace.alive()
@@ -55,7 +68,7 @@ class ClassifyTrain(JobTask[ClassifyTrainParams]):
                 raise Stopped
 
         found = workspace.resume()
-        teaching = teaching.inspected(found.folder if found else None, alive)
+        teaching = teaching.inspected(found.folder if found else None, alive, those)
         settings = teaching.settings
         begin = partial(find, params.resume_from, item.file.resolve().parent, workspace.folder)
         run = Run(workspace, stop, self._device, item.id, teaching.beside)

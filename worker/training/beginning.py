@@ -111,6 +111,8 @@ def _fetched(store: Store, spot: Spot, manifest: Manifest, room: Path) -> Path:
     shard, place = spot
     for name, stored in manifest.files.items():
         target = inside(folder, name)
+        if target.is_file() and checkpoints.hash_file(target) == stored:
+            continue  # another process of this node was here
         target.parent.mkdir(parents=True, exist_ok=True)
         store.download(layout.checkpoint_file(shard, *place, name), target)
         if checkpoints.hash_file(target) != stored:

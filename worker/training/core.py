@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from worker.engines.device import Device, look
 from worker.engines.precision import Precision
-from worker.errors import ItemError, UnfitError
+from worker.errors import ItemError, MachineError, UnfitError
 from worker.hardware import gpus
 from worker.jobs.stopping import StopFlag
 from worker.jobs.workspace import Checkpoint, Workspace
 from worker.tasks.task import Stopped
 from worker.training import feeding, strategy
-from worker.training.batches import begun_with, halved, kept, out_of_memory
+from worker.training.batches import halved, kept, out_of_memory
 from worker.training.record import RECORD, Record
 from worker.training.settings import Monitor, Training
 from worker.training.world import World, entered
@@ -71,8 +71,7 @@ def _until_it_fits(
 ) -> Trained | None:
     from worker.training.measuring import measured
 
-    fitting = measured(make, training, run, world.size, world.least)
-    smaller = begun_with(fitting, run.workspace.halved)
+    smaller = measured(make, training, run, world.size, world.least)
     while smaller:
         training = smaller
         try:
@@ -104,7 +103,7 @@ def _train(
 
     device = next(look(run.device))
     resumed = run.workspace.resume()
-    begun = None if resumed else run.begin()
+    begun = None if resumed else _begun(run, world)
     found = resumed or begun
     set_seed(training.seed)  # what is made new, such as a head, is made alike everywhere
     course = make()
@@ -123,6 +122,7 @@ def _train(
         record.put(name, text)
     standing = record.standing
     standing.batch, standing.card = training.batch_size, device.name
+    standing.halved = run.workspace.halved
     every = monitor.all_freq
     is_due = found is not None and found.step % every.eval_log_freq == 0 and standing.evaluated != found.step
     training = kept(training, world.size, standing.samples)
@@ -156,6 +156,17 @@ def _train(
     if best is None:
         raise ItemError("error", "no checkpoint of the best model is left")
     return Trained(steps, standing.best_step, best.folder, record)
+
+
+def _begun(run: Run, world: World) -> Checkpoint | None:
+    """The processes of a node have one folder: the first of them fetches it."""
+    found = run.begin() if world.is_first_here else None
+    world.wait()
+    found = found or run.begin()
+    step = str(found and found.step)
+    if world.tell(step) != step:
+        raise MachineError(f"other processes begin at another step than {step}: its queue has moved on")
+    return found
 
 
 def _is_finished(found: Checkpoint) -> bool:

@@ -35,21 +35,24 @@ def measured(
     run: Run,
     devices: int = 1,
     agree: Callable[[int], int] = int,
-) -> Training:
+) -> Training | None:
     """With a batch that fits, if nobody said how large one is: as it was found before, or tried out now.
-    `agree`: what fits on each of several devices → what fits on all."""
+    `agree`: what fits on each of several devices → what fits on all. None: not one sample fits."""
+    halvings = run.workspace.halved
     if not training.measured:
-        return batches.cut(training, devices)
+        return batches.begun_with(batches.cut(training, devices), halvings)
     device = next(look(run.device))
     found = run.workspace.resume()
     before = Standing.read(found.folder) if found else None
-    if before and before.batch and before.card == device.name:
-        batch, why = before.batch, "as this training began"
+    fitted = before.batch if before and before.card == device.name else 0
+    if before and agree(fitted):  # on every device, or all try it out
+        batch, why = fitted, "as this training began"
+        halvings = max(0, halvings - before.halved)
     else:
         batch, why = agree(_tried_out(make, training, device, run.workspace.alive)), "so many fit"
     cut = batches.cut(training.model_copy(update={"batch_size": batch, "measured": False}), devices)
     log.info("%d samples at once, %d times a step (%s)", cut.batch_size, cut.gradient_accumulation_steps, why)
-    return cut
+    return batches.begun_with(cut, halvings)
 
 
 def largest(tried: Callable[[int], float | None], fixed: float, room: float, most: int) -> int:

@@ -41,6 +41,8 @@ class Standing:
     """that fitted"""
     card: str = ""
     """whose memory that was"""
+    halved: int = 0
+    """how often by then it had not fitted into several processes"""
 
     @classmethod
     def read(cls, checkpoint: Path) -> Standing | None:
@@ -55,18 +57,16 @@ class Record:
     def __init__(
         self, folder: Path, monitor: Monitor, wandb: str, before: Path | None, *, speaks: bool = True
     ) -> None:
-        self.standing = Standing(wandb=wandb)
         self.latest: Callable[[], Mapping[str, str]] = dict
         """files of what was tried last, which are kept if it was the best"""
         self._folder = folder
         self._speaks = speaks
         self._events = self._run = None
-        if before and (before / folder.name).is_dir():
-            self.standing = Standing(**json.loads((before / folder.name / _STANDING).read_text()))
+        self.standing = (before and Standing.read(before)) or Standing(wandb=wandb)
         if not speaks:
             return
-        if before and (before / folder.name).is_dir():
-            shutil.copytree(before / folder.name, folder, ignore=_DERIVED)
+        if before and (before / RECORD).is_dir():
+            shutil.copytree(before / RECORD, folder, ignore=_DERIVED)
         folder.mkdir(parents=True, exist_ok=True)
         self._events = _tensorboard(folder / _EVENTS) if monitor.tensorboard else None
         if monitor.wandb != "off":

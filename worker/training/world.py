@@ -26,6 +26,11 @@ class World:
     def is_first(self) -> bool:
         return self.rank == 0
 
+    @property
+    def is_first_here(self) -> bool:
+        """On its node."""
+        return self.is_first or os.environ.get("LOCAL_RANK") == "0"
+
     def agree(self, word: bool) -> bool:
         """What the first of them says: so none waits for another for ever."""
         if self.size == 1:
@@ -36,6 +41,22 @@ class World:
         told = torch.tensor([word], dtype=torch.uint8)
         distributed.broadcast(told, 0, group=self.group)
         return bool(told)
+
+    def tell(self, said: str) -> str:
+        """What the first of them says, to all."""
+        if self.size == 1:
+            return said
+        import torch
+        from torch import distributed
+
+        data = f"{said}\n".encode("utf-8", "surrogateescape")  # never empty
+        length = torch.tensor([len(data)])
+        distributed.broadcast(length, 0, group=self.group)
+        told = torch.empty(int(length), dtype=torch.uint8)
+        if self.is_first:
+            told = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        distributed.broadcast(told, 0, group=self.group)
+        return told.numpy().tobytes().decode("utf-8", "surrogateescape")[:-1]
 
     def least(self, count: int) -> int:
         """Of what each of them says."""
