@@ -14,7 +14,7 @@ import pytest
 from tests import lessons
 from tests.unit.test_training import Job, told
 from worker.engines.device import Device
-from worker.errors import ItemError
+from worker.errors import UnfitError
 from worker.jobs.stopping import StopFlag
 from worker.jobs.workspace import Checkpoint
 from worker.tasks.task import Stopped
@@ -81,7 +81,7 @@ def test_a_step_sees_as_many_samples_however_it_is_cut(
 
 
 def test_a_step_that_devices_cannot_share_is_refused_and_deepspeeds_word_counts(tmp_path: Path) -> None:
-    with pytest.raises(ItemError, match="effective_batch 32 is no multiple of 3 devices"):
+    with pytest.raises(UnfitError, match="effective_batch 32 is no multiple of 3 devices"):
         cut(Training(effective_batch=32), 3)
     auto = Training.model_validate({"batch_size": "auto"})
     file = tmp_path / "deepspeed.json"
@@ -90,6 +90,10 @@ def test_a_step_that_devices_cannot_share_is_refused_and_deepspeeds_word_counts(
     found = cut(together.accumulated(together.over(auto), devices=1))
     assert (found.measured, found.effective_batch, found.gradient_accumulation_steps) == (True, 256, 256)
     assert not replace(together, batch=8).over(auto).measured
+    parts = replace(together, batch=4, accumulation=2, together=None)
+    for training in (auto, Training(effective_batch=32)):
+        found = cut(parts.accumulated(parts.over(training), devices=1))
+        assert (found.batch_size, found.gradient_accumulation_steps) == (4, 2)
 
 
 def test_bytes_that_live_at_once_are_counted_on_a_cpu() -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests import tiny_models
 from worker.classification.settings import Classification, require_sets
 from worker.engines.device import Device
-from worker.errors import ItemError, MachineError
+from worker.errors import ItemError, UnfitError, MachineError
 from worker.planning import known, memory
 from worker.planning.memory import Lesson
 from worker.planning.seconds import Seen
@@ -105,8 +105,10 @@ def test_deepspeeds_word_on_batches_counts_and_a_step_sees_as_much_on_one_card(t
     assert (training.batch_size, training.precision) == (8, "bf16")
     assert found.accumulated(training, devices=8).gradient_accumulation_steps == 4
     assert found.accumulated(training, devices=1).gradient_accumulation_steps == 32
-    with pytest.raises(ItemError, match="256 is no multiple of 8 on 5 devices"):
+    with pytest.raises(UnfitError, match="256 is no multiple of 8 on 5 devices"):
         found.accumulated(training, devices=5)
+    with pytest.raises(ItemError, match="256 is no multiple of 7"):
+        found.accumulated(Training(batch_size=7), devices=1)
 
 
 def test_off_loaded_parameters_need_the_third_stage(tmp_path: Path) -> None:

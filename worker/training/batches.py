@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from worker.errors import ItemError, UnfitError
-from worker.training.settings import WRONG, Training
+from worker.errors import UnfitError
+from worker.training.settings import Training
 
 log = logging.getLogger(__name__)
 
@@ -16,8 +16,9 @@ def cut(training: Training, devices: int = 1) -> Training:
         return training
     share, rest = divmod(training.effective_batch, devices)
     if rest:
-        raise ItemError(
-            WRONG, f"effective_batch {training.effective_batch} is no multiple of {devices} devices"
+        raise UnfitError(
+            f"effective_batch {training.effective_batch} is no multiple of {devices} devices: take a number "
+            "of them that divides it"
         )
     batch = max(one for one in range(1, min(training.batch_size, share) + 1) if share % one == 0)
     if batch != training.batch_size:

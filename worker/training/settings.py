@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from worker.errors import ItemError
+from worker.errors import ItemError, UnfitError
 from worker.items import Json
 
 log = logging.getLogger(__name__)
@@ -178,7 +178,7 @@ class DeepSpeed:
         return found
 
     def over(self, training: Training) -> Training:
-        changed: dict[str, Any] = {
+        said: dict[str, Any] = {
             "batch_size": self.batch,
             "gradient_accumulation_steps": self.accumulation,
             "precision": self.precision,
@@ -187,7 +187,10 @@ class DeepSpeed:
             "deepspeed": self.told,
             "measured": None if self.batch is None else False,
         }
-        return training.model_copy(update={name: one for name, one in changed.items() if one is not None})
+        changed = {name: one for name, one in said.items() if one is not None}
+        if self.accumulation and not changed.get("measured", training.measured):
+            changed["effective_batch"] = None  # else it would count over the accumulation
+        return training.model_copy(update=changed)
 
     def accumulated(self, training: Training, devices: int) -> Training:
         """As many samples a step as it says, on however many devices: more of them one after the other."""
@@ -195,11 +198,10 @@ class DeepSpeed:
             return training
         at_once = training.batch_size * devices
         if self.together % at_once:
-            raise ItemError(
-                WRONG,
-                f"train_batch_size {self.together} is no multiple of {training.batch_size} "
-                f"on {devices} devices",
-            )
+            wrong = f"train_batch_size {self.together} is no multiple of {training.batch_size}"
+            if self.together % training.batch_size:
+                raise ItemError(WRONG, wrong)
+            raise UnfitError(f"{wrong} on {devices} devices: take a number of them that divides it")
         changed = {"gradient_accumulation_steps": self.together // at_once, "effective_batch": self.together}
         return training.model_copy(update=changed)
 
