@@ -202,11 +202,12 @@ def _of_jobs(
         settings.device,
         run.fingerprint,
         settings.patience_s,
+        settings.item_limit_s or task.item_limit_s,
         settings.log,
         settings.debug,
     )
     if settings.node.follows:
-        follower = Follower(store, ranks, task.name, opening, alive, scratch=scratch)
+        follower = Follower(store, ranks, task, opening, alive, scratch=scratch)
         return follower, follower
     several = Coordinator(task, ranks)
     loop = JobLoop(task, store, looking, opening, alive, worker=worker, scratch=scratch, run=several.run)
