@@ -42,6 +42,7 @@ from worker.queue.inbox import Inbox, Read, read_lines
 from worker.queue.intake import finish_retries, roots
 from worker.queue.recipe import Run, require
 from worker.queue.store import Store, open_store
+from worker.ranks import nodes
 from worker.rolling import Rolling
 from worker.scratch import hold
 from worker.settings import Settings
@@ -192,6 +193,7 @@ def _of_jobs(
     from worker.jobs.loop import JobLoop  # late: most workers do no jobs
 
     if settings.ranks == settings.node.count == 1:
+        nodes.alone(os.environ)
         return JobLoop(task, store, looking, opening, alive, worker=worker, scratch=scratch), task
     from worker.ranks.coordinator import Coordinator, Ranks
     from worker.ranks.follower import Follower
@@ -202,11 +204,12 @@ def _of_jobs(
         settings.device,
         run.fingerprint,
         settings.patience_s,
+        settings.item_limit_s or task.item_limit_s,
         settings.log,
         settings.debug,
     )
     if settings.node.follows:
-        follower = Follower(store, ranks, task.name, opening, alive, scratch=scratch)
+        follower = Follower(store, ranks, task, opening, alive, scratch=scratch)
         return follower, follower
     several = Coordinator(task, ranks)
     loop = JobLoop(task, store, looking, opening, alive, worker=worker, scratch=scratch, run=several.run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -62,33 +63,17 @@ def answered(queue: Path) -> dict[str, Any]:
     return dict(one.run)
 
 
-def test_a_batch_too_large_and_a_rank_that_is_killed_end_the_step_and_not_the_claim(tmp_path: Path) -> None:
-    queue = tmp_path / "queue"
-    enqueue(queue, *SLOW, "--set", "hungry=true")
-    one = start(queue, "--processes", 2)
-    until_saved(queue, one)
-    os.kill(rank(one, 1), signal.SIGKILL)
-    code, said = finish(one, IMPORTS_S)
-    assert code == 0, said
-    assert said.count("the next start takes half as many samples at once") == 1
-    assert "RankError: rank 1 was ended by SIGKILL" in said, said
-    assert "trying again from step" in said
-    assert "going on from step" in said
-    done = answered(queue)
-    assert (done["epoch"], done["attempts"]) == (1, 2)
-    assert not processes_of(one.mark)
-
-
-def test_stopped_with_two_it_goes_on_with_one_and_killed_it_leaves_nothing_and_goes_on_with_two(
+def test_two_are_stopped_one_goes_on_and_is_killed_and_two_that_are_killed_leave_nothing(
     tmp_path: Path,
 ) -> None:
     queue = tmp_path / "queue"
-    enqueue(queue, *SLOW)
+    enqueue(queue, *SLOW, "--set", "hungry=true")
     one = start(queue, "--processes", 2)
     until_saved(queue, one)
     one.signal_all(signal.SIGTERM)  # as a scheduler does
     code, said = finish(one, IMPORTS_S)
     assert code == 75, said
+    assert said.count("the next start takes half as many samples at once") == 1
 
     one = start(queue)
     until_saved(queue, one)
@@ -98,13 +83,14 @@ def test_stopped_with_two_it_goes_on_with_one_and_killed_it_leaves_nothing_and_g
 
     one = start(queue, "--processes", 2)
     until_saved(queue, one)
+    assert "going on from step" in one.said
     os.kill(one.pid, signal.SIGKILL)
     os.kill(next(p for p in processes_of(one.mark) if "worker-loop" in comm(p)), signal.SIGKILL)
     one.wait()
     eventually(lambda: not [p for p in processes_of(one.mark) if "rank" in comm(p)], 10.0)
     eventually(lambda: not processes_of(one.mark), IMPORTS_S)
 
-    code, said = finish(start(queue, "--processes", 2), IMPORTS_S)
+    code, said = finish(start(queue), IMPORTS_S)
     assert code == 0, said
     answered(queue)
 
@@ -134,30 +120,40 @@ def test_two_nodes_do_one_job_and_one_that_is_killed_comes_back(tmp_path: Path) 
     ends = [finish(one, IMPORTS_S) for one in nodes]
     assert [code for code, _ in ends] == [0, 0], ends
     first, second = (said for _, said in ends)
-    assert "RankError: node 1 is gone" in first or "rank 1 was ended" in first
+    assert "node 1 is gone: all begin again once it is back" in first, first
     assert "2 processes on 2 nodes begin, gloo between them" in first
     assert "node 1 of 2, led by 127.0.0.1" in second
-    assert answered(queue)["epoch"] == 1
+    done = answered(queue)
+    assert (done["epoch"], done["attempts"]) == (1, 1), "a node that is taken away is no fault of the job"
     claims = [entry.name for entry in open_store(str(queue)).list(layout.CLAIMS)]
     assert len(claims) == 1
 
 
-def test_a_classifier_is_trained_by_two_processes_of_which_one_is_killed(tmp_path: Path) -> None:
+def test_a_classifier_of_two_processes_is_the_same_to_the_bit_though_one_of_them_was_killed(
+    tmp_path: Path,
+) -> None:
     pytest.importorskip("accelerate")
     lesson, queue, out = lessons.write(tmp_path / "lesson"), tmp_path / "queue", tmp_path / "out"
-    assert run("enqueue", queue, "--task", "classify-train", lesson)[0] == 0
+    again = shutil.copy(lesson, lesson.with_name("again.yaml"))
+    assert run("enqueue", queue, "--task", "classify-train", lesson, again)[0] == 0
     one = start(queue, "--processes", 2, "--out", out)
     until_saved(queue, one)
     os.kill(rank(one, 1), signal.SIGKILL)
     code, said = finish(one, IMPORTS_S)
     assert code == 0, said
-    assert "rank 1 was ended by SIGKILL" in said, said
-    (result,) = answers(queue).values()
-    assert isinstance(result.outcome, Answer)
-    assert result.outcome.keys["datasets"] == {"colours": 1.0}
-    assert (result.run["epoch"], result.run["attempts"]) == (1, 2)
-    (folder,) = (out / "files").iterdir()
-    assert {"model.safetensors", "metrics.jsonl", "record.zip"} <= {file.name for file in folder.iterdir()}
-    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert steps == sorted(steps)
-    assert steps[-1] == 24
+    assert "RankError: rank 1 was ended by SIGKILL" in said, said
+    assert "trying again from step" in said
+    assert "going on from step" in said
+    assert not processes_of(one.mark)
+    results = answers(queue).values()
+    assert sorted((result.run["epoch"], result.run["attempts"]) for result in results) == [(1, 1), (1, 2)]
+    for result in results:
+        assert isinstance(result.outcome, Answer)
+        assert result.outcome.keys["datasets"] == {"colours": 1.0}
+    folders = list((out / "files").iterdir())
+    assert len({(folder / "model.safetensors").read_bytes() for folder in folders}) == 1
+    for folder in folders:
+        assert (folder / "record.zip").exists()
+        steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        assert steps == sorted(steps)
+        assert steps[-1] == 24

@@ -15,7 +15,7 @@ class Sum(Params):
     every: int = 5
     step_s: float = 0.0
     hungry: bool = False
-    """its batch fits once it was halved"""
+    """its first batch fits once it was halved"""
     broken: int = -1
     """this rank raises at step 3"""
 
@@ -34,11 +34,11 @@ class Together(JobTask[Sum]):
         params = self.params_of(item)
         several = distributed.is_initialized()
         rank, size = (distributed.get_rank(), distributed.get_world_size()) if several else (0, 1)
-        if params.hungry and not workspace.halved and rank == size - 1:
-            raise torch.OutOfMemoryError("the batch is too large")
         total, first = 0, 0
         if found := workspace.resume():
             total, first = int((found.folder / "total").read_text()), found.step
+        if params.hungry and not workspace.halved and not first and rank == size - 1:
+            raise torch.OutOfMemoryError("the batch is too large")
         for step in range(first + 1, params.steps + 1):
             if rank == params.broken and step == 3:
                 raise RuntimeError("it broke")

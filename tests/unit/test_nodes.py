@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from worker.errors import UsageError
-from worker.ranks.nodes import Node, expand, said
+from worker.ranks.nodes import Node, alone, expand, said
 
 STEP = {
     "SLURM_JOB_ID": "12",
@@ -77,3 +77,9 @@ def test_torchruns_own_variables_are_understood() -> None:
     assert said(None, None, None, told) == Node(1, 2, "head", 2900)
     assert said(None, None, None, {**told, "NNODES": "1"}) == Node()
     assert said(None, None, None, {**told, "MASTER_PORT": ""}) == Node()
+
+
+def test_who_works_alone_is_none_of_a_platforms_ranks() -> None:
+    environment = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "first", "HOME": "/"}
+    alone(environment)
+    assert environment == {"MASTER_ADDR": "first", "HOME": "/"}

@@ -155,6 +155,10 @@ class Workspace:
         self._say({**self._told, "checkpoints": self.checkpoints})
 
     @property
+    def shard(self) -> str:
+        return self._claim.shard
+
+    @property
     def spot(self) -> Spot | None:
         """Where lies what `resume` found."""
         return self._base if self._resumed else None

@@ -15,6 +15,8 @@ from worker.ranks.words import MOST, Word, decode, encode
 
 SEND_S = 60.0
 """who does not read for so long is lost"""
+QUIET_S, KNOCK_S, KNOCKS = 30, 10, 3
+"""a machine that lost its power says no goodbye: after so long it is asked whether it is there, so often"""
 
 
 class Readable(Protocol):
@@ -30,6 +32,19 @@ def ready(those: Sequence[T], seconds: float) -> list[T]:
         for one in those:
             selector.register(one, selectors.EVENT_READ, one)
         return [key.data for key, _ in selector.select(seconds)]
+
+
+def far(socket_: socket.socket) -> Channel:
+    """To another machine."""
+    socket_.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        (socket.TCP_KEEPIDLE, QUIET_S),
+        (socket.TCP_KEEPINTVL, KNOCK_S),
+        (socket.TCP_KEEPCNT, KNOCKS),
+        (socket.TCP_USER_TIMEOUT, 1000 * (QUIET_S + KNOCKS * KNOCK_S)),
+    ):
+        socket_.setsockopt(socket.IPPROTO_TCP, option, value)
+    return Channel(socket_)
 
 
 class Channel:

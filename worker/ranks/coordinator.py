@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from worker.items import Answer, Failure, Item
@@ -16,16 +17,26 @@ from worker.jobs.stopping import StopFlag
 from worker.jobs.workspace import Workspace
 from worker.ranks import backend
 from worker.ranks.desk import Desk
-from worker.ranks.endings import HungryError, NetworkError, cause, exception_of, outcome_of
+from worker.ranks.endings import (
+    HungryError,
+    NetworkError,
+    NodeLostError,
+    RankError,
+    cause,
+    exception_of,
+    outcome_of,
+)
 from worker.ranks.group import Group
 from worker.ranks.meeting import Meeting
 from worker.ranks.nodes import Node
 from worker.ranks.watch import Watch
-from worker.ranks.words import DIED, HUNGRY, STOPPED, Answered, Begin, Found, Raised, Stop, Word
+from worker.ranks.words import DIED, HUNGRY, LOST, STOPPED, Answered, Begin, Found, Raised, Stop, Word
 from worker.tasks.task import JobTask, Stopped
 
 CAUSE_S = 1.0
 """a rank that was killed is missed by the others at once; its own line may close a moment later"""
+LOST_MOST = 8
+"""nodes, one after another, with no newer checkpoint between them: as many deaths as a worker may die"""
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +53,8 @@ class Ranks:
     """of the queue's recipe: a node with another one has come to the wrong place"""
     patience_s: float
     """for nodes that are to come"""
+    limit_s: float
+    """for which a job may say nothing"""
     log: str = "text"
     debug: bool = False
 
@@ -66,6 +79,7 @@ class Coordinator:
             self._meeting.close()
 
     def run(self, item: Item, workspace: Workspace, stop: StopFlag) -> Answer | Failure:
+        lost, saved = 0, -1
         while True:
             halved = self._halved.get(item.id, 0)
             try:
@@ -76,6 +90,12 @@ class Coordinator:
             except NetworkError as error:
                 log.warning("%s", backend.instead(self._way, str(error)))
                 self._way = backend.GLOO
+            except NodeLostError as error:
+                workspace.settle()
+                lost, saved = 1 + (lost if workspace.saved <= saved else 0), workspace.saved
+                if lost >= LOST_MOST:
+                    raise RankError(f"{error}, the {lost}th time with nothing saved between") from error
+                log.warning("%s: all begin again once it is back", error)
             if stop:
                 raise Stopped
             workspace.settle()
@@ -83,26 +103,15 @@ class Coordinator:
 
     def _begin(self, item: Item, workspace: Workspace, halved: int) -> Begin:
         found = workspace.resume()
-        return Begin(
-            self._task.name,
-            self._task.params.model_dump(mode="json"),
-            {**asdict(replace(item, file=None)), "params": dict(item.params)},
-            self._ranks.device,
-            self._way,
-            halved,
-            str(workspace.folder),
-            str(item.file or ""),
-            Found(found.step, found.score, str(found.folder)) if found else None,
-            self._ranks.log,
-            self._ranks.debug,
-        )
+        told = Found(found.step, found.score, str(found.folder)) if found else None
+        return beginning(self._task, item, self._ranks, self._way, halved, workspace.folder, told)
 
     def _together(self, begin: Begin, workspace: Workspace, stop: StopFlag) -> Answer | Failure:
         ranks, desk = self._ranks, Desk(workspace)
         port = 0
         if self._meeting:
             self._meeting.gather(stop, workspace.alive, ranks.patience_s)
-            port = self._meeting.start(begin, workspace.spot)
+            port = self._meeting.start(begin, workspace.shard, workspace.spot)
         log.info(
             "%d processes%s begin, %s between them",
             ranks.here * ranks.node.count,
@@ -131,26 +140,47 @@ class Coordinator:
                 if rank == 0 and line:
                     desk.hear(word, line)
             if ends := ends_of(heard, watch.look()):
-                end = cause(ends + self._later(ends, group, watch, stop))
+                end = cause(self._all(ends, group, watch, stop))
                 group.kill()
                 raise exception_of(group.explained(end), self._way)
             first = group.line(0)
             if stop and not told and first:
                 told = first.send(Stop(stop.reason, stop.time_left))
 
-    def _later(self, ends: Sequence[Raised], group: Group, watch: Watch, stop: StopFlag) -> list[Raised]:
-        """Ends that may be their cause. What a rank says of itself alone has none."""
-        if any(end.is_final or end.code or end.kind in (STOPPED, HUNGRY, DIED) for end in ends):
-            return []
-        found: list[Raised] = []
+    def _all(self, ends: Sequence[Raised], group: Group, watch: Watch, stop: StopFlag) -> list[Raised]:
+        """These, and those that may be their cause. What a rank says of itself alone has none; one that died
+        may have done so with its node."""
+        causes = {STOPPED, HUNGRY, LOST} if self._meeting else {STOPPED, HUNGRY, DIED}
+        found = list(ends)
         until = time.monotonic() + CAUSE_S
-        while time.monotonic() < until and not found:
-            found = ends_of([(rank, watch.hear(word)) for rank, word in self._heard(group, stop)])
+        while time.monotonic() < until and not any(
+            end.is_final or end.code or end.kind in causes for end in found
+        ):
+            found += ends_of([(rank, watch.hear(word)) for rank, word in self._heard(group, stop)])
         return found
 
     def _heard(self, group: Group, stop: StopFlag) -> list[tuple[int, Word]]:
         heard = group.hear(self._meeting.lines if self._meeting else ())
         return heard + (self._meeting.hear(stop) if self._meeting else [])
+
+
+def beginning(
+    task: JobTask[Any], item: Item, ranks: Ranks, way: str, halved: int, folder: Path, found: Found | None
+) -> Begin:
+    return Begin(
+        task.name,
+        task.params.model_dump(mode="json"),
+        {**asdict(replace(item, file=None)), "params": dict(item.params)},
+        ranks.device,
+        way,
+        halved,
+        str(folder),
+        str(item.file or ""),
+        found,
+        ranks.log,
+        ranks.debug,
+        ranks.limit_s,
+    )
 
 
 def ends_of(heard: Sequence[tuple[int, Word]], late: Raised | None = None) -> list[Raised]:

@@ -9,7 +9,7 @@ from worker.blame import failure_of
 from worker.errors import ItemError, MachineError, UnfinishedError, UnfitError, UsageError, WorkerError
 from worker.items import MACHINE_KINDS, Answer, Failure, Json
 from worker.ranks import backend
-from worker.ranks.words import DIED, HUNGRY, NETWORK, STOPPED, Answered, Raised
+from worker.ranks.words import DIED, HUNGRY, LOST, NETWORK, STOPPED, Answered, Raised
 from worker.tasks.task import Stopped
 from worker.training.batches import out_of_memory
 
@@ -20,6 +20,10 @@ class RankError(Exception):
 
 class HungryError(Exception):
     """The batch does not fit."""
+
+
+class NodeLostError(Exception):
+    """A node is gone, with its ranks."""
 
 
 class NetworkError(Exception):
@@ -44,7 +48,14 @@ def raised(rank: int, error: Exception, file: str = "") -> Raised:
 
 def cause(ends: Sequence[Raised]) -> Raised:
     """Of what was heard at about the same time: who is killed says nothing, and the others complain of it."""
-    return next((end for end in ends if end.kind == DIED), ends[0])
+    return min(ends, key=_weight)
+
+
+def _weight(end: Raised) -> int:
+    kinds = (HUNGRY, LOST, DIED)
+    if end.is_final or end.code:  # what a node says before it leaves
+        return -1
+    return kinds.index(end.kind) if end.kind in kinds else len(kinds)
 
 
 def exception_of(end: Raised, way: str) -> Exception:
@@ -53,6 +64,8 @@ def exception_of(end: Raised, way: str) -> Exception:
         return Stopped()
     if end.kind == HUNGRY:
         return HungryError(end.text)
+    if end.kind == LOST:
+        return NodeLostError(end.text)
     if end.kind == NETWORK and way != backend.GLOO:
         return NetworkError(end.text)
     if end.is_final and end.code:

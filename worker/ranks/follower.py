@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from worker.clerk import patiently
 from worker.counts import Counts
@@ -20,13 +21,17 @@ from worker.errors import UnfinishedError, UsageError, WorkerError
 from worker.items import Item, Json
 from worker.jobs.stopping import StopFlag
 from worker.jobs.workspace import Claim, Workspace
+from worker.queue.answers import read_shard
 from worker.queue.beat import ENDED, IDLE
 from worker.queue.store import Store
-from worker.ranks.channel import Channel, ready
-from worker.ranks.coordinator import Ranks
+from worker.ranks.channel import Channel, far, ready
+from worker.ranks.coordinator import Ranks, beginning
 from worker.ranks.endings import raised
 from worker.ranks.group import Group
 from worker.ranks.words import DIED, End, Found, Here, Leave, Loaded, Raised, Start, Stop, Together
+from worker.tasks.task import JobTask
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +49,7 @@ class Follower:
         self,
         store: Store,
         ranks: Ranks,
-        task: str,
+        task: JobTask[Any],
         open_item: Callable[[Item], AbstractContextManager[Item]],
         tick: Callable[[dict[str, Json]], None],
         *,
@@ -77,6 +82,7 @@ class Follower:
                     break
             except LostError:
                 log.warning("node 0 is gone: waiting for it to come back")
+                self._stop.wait(1.0)
         self.hand_back()
 
     def stop(self, reason: str, time_left: float) -> None:
@@ -99,7 +105,7 @@ class Follower:
         until = time.monotonic() + self._ranks.patience_s
         while line is None:
             try:
-                line = Channel(socket.create_connection((node.host, node.port), 10.0))
+                line = far(socket.create_connection((node.host, node.port), 10.0))
             except OSError as error:
                 if time.monotonic() > until:
                     raise UnfinishedError(
@@ -122,7 +128,7 @@ class Follower:
             word = line.next()
             if isinstance(word, Leave):
                 if word.reason:
-                    raise UsageError(word.reason)
+                    raise (UnfinishedError if word.again else UsageError)(word.reason)
                 return
             if isinstance(word, Start):
                 self._join(line, word)
@@ -134,11 +140,9 @@ class Follower:
     def _join(self, line: Channel, start: Start) -> None:
         """One start of the ranks."""
         folder = Path(tempfile.mkdtemp(prefix="job-", dir=self._scratch))
-        item = Item(**start.begin.item)
-        self._item = item.input
         try:
-            if start.begin.task != self._task:
-                raise UsageError(f"node 0 does {start.begin.task}, and this queue is of {self._task}")
+            item = self._patiently(lambda: self._item_of(start))
+            self._item = item.input
             opening = self._open_item(item)
             opened = self._patiently(opening.__enter__)
             try:
@@ -156,18 +160,19 @@ class Follower:
         finally:
             self._item = ""
             shutil.rmtree(folder, ignore_errors=True)
+            line.send(End())
+
+    def _item_of(self, start: Start) -> Item:
+        """Whoever speaks for node 0 says which job of the queue, and not what it is."""
+        for item in read_shard(self._store, start.shard).items:
+            if item.id == start.item:
+                return item
+        raise UsageError(f"node 0 does {start.item} of {start.shard}, which this queue has not")
 
     def _work(self, line: Channel, start: Start, item: Item, folder: Path) -> None:
         found = self._fetched(start, folder) if start.checkpoint else None
         ranks = self._ranks
-        begin = replace(
-            start.begin,
-            folder=str(folder),
-            file=str(item.file or ""),
-            found=found,
-            log=ranks.log,
-            debug=ranks.debug,
-        )
+        begin = beginning(self._task, item, ranks, start.backend, start.halved, folder, found)
         told = ended = False
         with Group(begin, ranks.node, ranks.here, start.port, folder) as group:
             while not (self._stop and not self._stop.time_left):
@@ -197,7 +202,7 @@ class Follower:
             raise OSError(f"checkpoint {epoch}-{number} of {shard} cannot be fetched whole")
         return Found(found.step, found.score, str(found.folder))
 
-    def _patiently(self, wanted: Callable[[], Item]) -> Item:
+    def _patiently(self, wanted: Callable[[], T]) -> T:
         fetcher = ThreadPoolExecutor(1, thread_name_prefix="input")
         try:
             return patiently(fetcher.submit(wanted), self._tick)

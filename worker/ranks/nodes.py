@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 
 from worker.errors import UsageError
@@ -38,6 +38,13 @@ def said(count: int | None, rank: int | None, meeting: str | None, environment: 
     if count is None or rank is None or not meeting:
         raise UsageError("several nodes need all of --nodes, --node-rank and --meet-at HOST:PORT")
     return _checked(rank, count, *_place(meeting))
+
+
+def alone(environment: MutableMapping[str, str]) -> None:
+    """Who works alone joins nobody. Platforms that start several containers say so in torch's own words, and
+    accelerate would take them for ours, and wait."""
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        environment.pop(name, None)
 
 
 def expand(nodes: str) -> Iterator[str]:

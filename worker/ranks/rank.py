@@ -73,7 +73,7 @@ def _run(task: JobTask[Any], begin: Begin, rank: int, channel: Channel) -> Word:
     import torch.distributed  # noqa: F401
 
     channel.send(Loaded())
-    _meet(begin.backend, device, task.item_limit_s)
+    _meet(begin.backend, device, begin.limit_s)
     channel.send(Together())
     task.open(device)
     item = Item(**{**begin.item, "file": Path(begin.file) if begin.file else None})

@@ -28,6 +28,11 @@ def share(cards: Sequence[Card], workers: int | None, processes: int | None) -> 
             f"--workers {workers} cannot have as many each of {len(cards)} GPUs: name others with --gpus"
         )
     each = max(1, len(cards) // workers)
+    if each > 1 and any(name.startswith("MIG-") for one in cards for name in one.environment.values()):
+        raise UsageError(
+            f"a job cannot have several slices of GPUs, for a process sees one: --workers {len(cards)} makes "
+            "each take a job, or name one slice with --gpus"
+        )
     if processes not in (None, each):
         raise UsageError(
             f"--processes {processes}: a process has a GPU to itself, and a worker has {each}: leave it out"

@@ -27,6 +27,7 @@ class Watch:
             isinstance(word, Raised)
             and word.kind == DIED
             and self._way == backend.NCCL
+            and self._since is not None
             and not self._together
         ):
             return Raised(word.rank, word.text, NETWORK)

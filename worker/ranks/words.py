@@ -43,8 +43,8 @@ class Raised:
     """of what a person has to know: what a command ends with"""
 
 
-STOPPED, HUNGRY, NETWORK, DIED = "stopped", "out-of-memory", "network", "died"
-"""told to stop; its batch was too large; its backend does not work; it said nothing more"""
+STOPPED, HUNGRY, NETWORK, DIED, LOST = "stopped", "out-of-memory", "network", "died", "lost"
+"""told to stop; its batch was too large; its backend does not work; it said nothing more; its node is gone"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +146,8 @@ class Begin:
     found: Found | None = None
     log: str = "text"
     debug: bool = False
+    limit_s: float = 3600.0
+    """for which one may wait for the others"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +192,13 @@ class Here:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The ranks of every node are to be started."""
+    """The ranks of every node are to be started. What the job is, each reads in its own queue."""
 
-    begin: Begin
+    shard: str
+    item: str
+    """its id"""
+    backend: str
+    halved: int
     port: int
     """of torchrun's own meeting, on the first node"""
     checkpoint: tuple[str, int, int] | None
@@ -201,7 +207,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The ranks are to be ended, if they have not by now."""
+    """The ranks are to be ended, if they have not by now; in answer: nothing more comes of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +215,8 @@ class Leave:
     """There is nothing left to do, or the first node was told to stop."""
 
     reason: str = ""
+    again: bool = False
+    """what is wrong may pass"""
 
 
 Word = (
@@ -252,7 +260,7 @@ def decode(line: bytes) -> Word:
     try:
         name, said = json.loads(line)
         return _made(name, said)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise UnfinishedError(f"a word between processes is not understood: {line[:80]!r}") from error
 
 
@@ -261,7 +269,6 @@ def _made(name: str, said: Mapping[str, Json]) -> Word:
     if name == "Begin" and said["found"]:
         changed["found"] = Found(**said["found"])
     if name == "Start":
-        changed["begin"] = _made("Begin", said["begin"])
         changed["checkpoint"] = tuple(said["checkpoint"]) if said["checkpoint"] else None
     if name == "Answered" and said["failure"]:
         changed["failure"] = tuple(said["failure"])
