@@ -131,6 +131,24 @@ def test_deepspeeds_word_on_batches_counts_and_a_step_sees_as_much_on_one_card(t
         found.accumulated(training, devices=5)
 
 
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ({"train_micro_batch_size_per_gpu": 0}, "train_micro_batch_size_per_gpu is 0"),
+        ({"train_batch_size": -8}, "train_batch_size is -8"),
+        ({"gradient_accumulation_steps": 2.5}, "gradient_accumulation_steps is 2.5"),
+        ({"zero_optimization": {"stage": 9}}, "stage is 9"),
+    ],
+)
+def test_a_deepspeed_file_with_numbers_that_mean_nothing_is_refused(
+    told: dict[str, Any], why: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "ds.json"
+    file.write_text(json.dumps(told))
+    with pytest.raises(ItemError, match=why):
+        DeepSpeed.read(file)
+
+
 def test_off_loaded_parameters_need_the_third_stage(tmp_path: Path) -> None:
     file = tmp_path / "ds.json"
     file.write_text(json.dumps({"zero_optimization": {"stage": 2, "offload_param": {"device": "cpu"}}}))

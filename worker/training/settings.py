@@ -181,14 +181,14 @@ class DeepSpeed:
     def read(cls, file: Path) -> DeepSpeed:
         try:
             told: Any = json.loads(file.read_bytes())
-            zero = told.get("zero_optimization", {})
+            zero = told.get("zero_optimization") or {}
             found = cls(
-                _number(told.get("train_micro_batch_size_per_gpu")),
-                _number(told.get("gradient_accumulation_steps")),
-                _number(told.get("train_batch_size")),
-                int(zero.get("stage", 0)),
-                zero.get("offload_optimizer", {}).get("device", "none") != "none",
-                next((one for one in ("bf16", "fp16") if told.get(one, {}).get("enabled") is True), None),
+                _number(told, "train_micro_batch_size_per_gpu"),
+                _number(told, "gradient_accumulation_steps"),
+                _number(told, "train_batch_size"),
+                _stage(zero.get("stage", 0)),
+                (zero.get("offload_optimizer") or {}).get("device", "none") != "none",
+                next((one for one in ("bf16", "fp16") if (told.get(one) or {}).get("enabled") is True), None),
                 told,
             )
         except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -226,6 +226,17 @@ class DeepSpeed:
         return training.model_copy(update=changed)
 
 
-def _number(value: Json) -> int | None:
+def _number(told: Mapping[str, Json], name: str) -> int | None:
     """`auto`: as the YAML says."""
-    return None if value in (None, "auto") else int(value)
+    value = told.get(name)
+    if value in (None, "auto"):
+        return None
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} is {value!r}, and no whole number from 1 on")
+    return value
+
+
+def _stage(value: Json) -> int:
+    if value not in (0, 1, 2, 3):
+        raise ValueError(f"zero_optimization.stage is {value!r}, and there are 0, 1, 2 and 3")
+    return int(value)
