@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +127,63 @@ def test_a_model_that_writes_is_refused_as_a_classifier_whose_body_would_be_rand
     base = tiny_models.checkpoint(tmp_path / "base", "qwen2_5_vl")
     with pytest.raises(UsageError, match=r"missing .*language_model"):
         model.trained(Choice("classifier", "base", file=base), "cpu")
+
+
+def test_a_csv_that_cannot_be_read_to_its_end_is_refused_by_its_name(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    for told, why in (
+        ("file,label\n一.png,红\n".encode("gbk"), "not written in UTF-8"),
+        (b'file,label\n"a.png,red\nb.png,blue\n', "table.csv, line .*unexpected end"),
+        (b"file,label\n" + b"x" * 200_000 + b",red\n", "table.csv, line .*field larger"),
+    ):
+        table.write_bytes(told)
+        with pytest.raises(ItemError, match=why):
+            datasets.read(table)
+
+
+def test_spaces_about_a_class_make_no_other_one_and_a_comma_in_a_name_is_told(tmp_path: Path) -> None:
+    table = tmp_path / "TABLE.CSV"
+    table.write_text("file,label\na.png,red \nb,c.png,red\n")
+    rows = datasets.read(table)
+    assert [one.label for one in rows if not one.wrong] == ["red"]
+    assert rows[1].wrong == "too-many-commas"
+
+
+def test_a_row_of_hugging_face_whose_class_nobody_knows_is_of_none(colours: Path, tmp_path: Path) -> None:
+    library = pytest.importorskip("datasets", reason="datasets is not installed")
+    features = library.Features(
+        {"image": library.Image(), "label": library.ClassLabel(names=["blue", "red"])}
+    )
+    told = {"image": [str(colours / "train/red/0.png")] * 3, "label": [-1, None, 0]}
+    library.Dataset.from_dict(told, features=features).save_to_disk(tmp_path / "saved")
+    assert [(one.label, one.wrong) for one in datasets.read(tmp_path / "saved")] == [
+        ("", "no-class"),
+        ("", "no-class"),
+        ("blue", ""),
+    ]
+    (tmp_path / "saved" / "state.json").write_text("{")
+    with pytest.raises(ItemError, match="no whole data set"):
+        datasets.read(tmp_path / "saved")
+
+
+def test_names_can_be_written_down_whatever_bytes_they_have(colours: Path, tmp_path: Path) -> None:
+    picture = (colours / "train/red/0.png").read_bytes()
+    try:
+        folder = tmp_path / os.fsdecode(b"r\xff")
+        folder.mkdir()
+    except OSError:
+        pytest.skip("names on this disk are text")
+    (folder / os.fsdecode(b"\xfe.png")).write_bytes(picture)
+    (row,) = datasets.read(tmp_path)
+    assert (row.name, row.label) == ("r\\xff/\\xfe.png", "r\\xff")
+    assert row.open().size == (40, 40)
+
+
+def test_a_class_cannot_be_given_twice(colours: Path) -> None:
+    with pytest.raises(ItemError, match="names red twice"):
+        classes_of({"a": datasets.read(colours / "train")}, ("red", "blue", "red"), 3)
+
+
+def test_a_grey_of_sixteen_bits_is_not_white() -> None:
+    deep = Image.fromarray(np.linspace(0, 65535, 1600).reshape(40, 40).astype(np.uint16))
+    assert datasets.squared(deep, 40).mean() == pytest.approx(127, abs=2)

@@ -90,10 +90,32 @@ def test_what_is_wrong_is_told_in_one_line(tmp_path: Path) -> None:
         ("training: {}", "model: Field required"),
         ("- a", "no mapping"),
         ("a: [", "cannot be read"),
+        ("[" * 9000, "cannot be read"),
+        ("model: {pretrained_name: x}\ntraining: {learning_rate: .inf}", "learning_rate: .*finite"),
+        ("model: {pretrained_name: x}\ntraining: {seed: -1}", "seed: .*greater than"),
     ):
         file.write_text(text)
         with pytest.raises(ItemError, match=said):
             read(file, Classification)
+
+
+def test_what_says_nothing_is_as_if_it_were_not_there_and_off_needs_no_quotes(tmp_path: Path) -> None:
+    file = tmp_path / "train.yaml"
+    file.write_text(
+        "model: {pretrained_name: x}\ntraining:\n  # seed: 1\nmonitor: {wandb: off, all_freq: }\ndatasets:\n"
+    )
+    assert read(file, Classification) == Classification.model_validate({"model": {"pretrained_name": "x"}})
+
+
+def test_a_data_set_is_told_of_its_wrong_keys_and_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "train.yaml"
+    file.write_text("model: {pretrained_name: x}\ndatasets: {overall: {train: a.csv, test: b.csv, rooot: .}}")
+    found = read(file, Classification)
+    assert caplog.messages == ["train.yaml: datasets.overall.rooot is not known here and has no effect"]
+    with pytest.raises(ItemError, match="another name than 'overall'"):
+        require_sets(found, "")
 
 
 def test_deepspeeds_word_on_batches_counts_and_a_step_sees_as_much_on_one_card(tmp_path: Path) -> None:
@@ -109,6 +131,24 @@ def test_deepspeeds_word_on_batches_counts_and_a_step_sees_as_much_on_one_card(t
         found.accumulated(training, devices=5)
     with pytest.raises(ItemError, match="256 is no multiple of 7"):
         found.accumulated(Training(batch_size=7), devices=1)
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ({"train_micro_batch_size_per_gpu": 0}, "train_micro_batch_size_per_gpu is 0"),
+        ({"train_batch_size": -8}, "train_batch_size is -8"),
+        ({"gradient_accumulation_steps": 2.5}, "gradient_accumulation_steps is 2.5"),
+        ({"zero_optimization": {"stage": 9}}, "stage is 9"),
+    ],
+)
+def test_a_deepspeed_file_with_numbers_that_mean_nothing_is_refused(
+    told: dict[str, Any], why: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "ds.json"
+    file.write_text(json.dumps(told))
+    with pytest.raises(ItemError, match=why):
+        DeepSpeed.read(file)
 
 
 def test_off_loaded_parameters_need_the_third_stage(tmp_path: Path) -> None:

@@ -12,8 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, fields
 
+from PIL import Image
+
 from worker.classification.datasets import NO_DATA, Labelled
 from worker.errors import ItemError
+from worker.media.picture import rgb
 
 log = logging.getLogger(__name__)
 
@@ -122,11 +125,13 @@ def _seen(row: Labelled, known: set[str]) -> Seen:
         return Seen(row.wrong or "unknown-class")
     try:
         with row.open() as picture:
-            shown = picture.convert("RGB")
+            shown = rgb(picture)
     except ItemError as error:
         return Seen(error.kind)
     except MemoryError:
         raise
+    except Image.DecompressionBombError:
+        return Seen("too-large")
     except Exception:  # on bad bytes the readers raise nearly anything
         return Seen("damaged")
     return Seen("", hashlib.blake2b(shown.tobytes(), digest_size=16, person=b"%dx%d" % shown.size).digest())

@@ -7,11 +7,14 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
+from worker.classification.verdict import OVERALL
 from worker.errors import ItemError
 from worker.items import Json
 from worker.training.settings import WRONG, Monitor, Section, Training
 
 PROMPT = "What is in this picture?"
+LONGEST = 60
+"""name of a data set"""
 
 
 class Model(Section):
@@ -21,7 +24,7 @@ class Model(Section):
     """None: as many as the data sets have"""
     classes: tuple[str, ...] = ()
     """their names in their order; empty: those of the data sets, sorted"""
-    pixels: int = Field(default=448, ge=28)
+    pixels: int = Field(default=448, ge=28, le=8192)
     """of a side that pictures are scaled to, whatever their proportions; made a multiple of a token's"""
     prompt: str = PROMPT
 
@@ -51,12 +54,22 @@ class Classification(Section):
         return {**told, "datasets": {name: split_of(one) for name, one in sets.items()}}
 
 
+def require_names(sets: Mapping[str, Split]) -> None:
+    """They become names of measurements and files."""
+    for name in sets:
+        if name == OVERALL or not 0 < len(name) <= LONGEST:
+            raise ItemError(
+                WRONG, f"a data set needs another name than {name!r}: 1 to {LONGEST} letters, not {OVERALL}"
+            )
+
+
 def split_of(told: Json) -> Json:
     return {"train": f"{told}/train", "test": f"{told}/test"} if isinstance(told, str) else told
 
 
 def require_sets(settings: Classification, data: str) -> Mapping[str, Split]:
     if settings.datasets:
+        require_names(settings.datasets)
         return settings.datasets
     if not data:
         raise ItemError(

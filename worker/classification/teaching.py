@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from worker.engines.device import look
 from worker.errors import ItemError, UnfitError
 from worker.items import Json
 from worker.jobs.workspace import Workspace
+from worker.media.picture import rgb
 from worker.planning import known
 from worker.planning.memory import Lesson
 from worker.planning.seconds import Seen
@@ -147,6 +149,11 @@ class Teaching:
             for one in read_record(dict(done.record.files())[METRICS])
             if one["step"] == done.best_step and f"eval/{BEST_BY}" in one
         ][-1]
+        if not math.isfinite(said["eval/overall_loss"]):
+            raise ItemError(
+                "diverged",
+                "the loss was a number in no evaluation: take a smaller learning_rate, or more warmup_steps",
+            )
         return {
             "overall_accuracy": round(said[f"eval/{BEST_BY}"], 6),
             "overall_loss": round(said["eval/overall_loss"], 4),
@@ -216,7 +223,7 @@ def _publish_verdict(predictions: str, teaching: Teaching, workspace: Workspace)
     rows = {(name, row.name): row for name, some in teaching.tests.items() for row in some}
     for number, one in enumerate(verdict.worst(said), 1):
         with rows[one.dataset, one.picture].open() as picture:
-            small = picture.convert("RGB")
+            small = rgb(picture)
             small.thumbnail((_SMALL, _SMALL))
             small.save(folder / worst_name(number), quality=85)
     for file in sorted(folder.iterdir()):

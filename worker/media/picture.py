@@ -127,15 +127,25 @@ def _look(image: Image.Image, black_luma: int) -> tuple[PictureFindings, Image.I
 
 
 def _preview(image: Image.Image) -> Image.Image:
-    """Small and RGB; deep greys scaled down, where Pillow's own convert would clip them to white."""
+    """Small and RGB."""
+    image = shallow(image)
+    if image.mode not in ("L", "RGB", "CMYK"):
+        image = image.convert("RGB")
+    return image.reduce(max(1, max(image.size) // _PREVIEW)).convert("RGB")
+
+
+def shallow(image: Image.Image) -> Image.Image:
+    """Deep greys scaled down, where Pillow's own convert would clip them to white."""
     if image.mode.startswith(("I", "F")):
         values = np.asarray(image, dtype=np.float64)
         top = 65535.0 if image.mode.startswith("I") else 1.0
         scaled = np.clip(values * (255.0 / max(top, float(values.max(initial=0.0)))), 0, 255)
-        image = Image.fromarray(scaled.astype(np.uint8))
-    if image.mode not in ("L", "RGB", "CMYK"):
-        image = image.convert("RGB")
-    return image.reduce(max(1, max(image.size) // _PREVIEW)).convert("RGB")
+        return Image.fromarray(scaled.astype(np.uint8))
+    return image
+
+
+def rgb(image: Image.Image) -> Image.Image:
+    return shallow(image).convert("RGB")
 
 
 def _why_unread(path: Path, error: Exception) -> ItemError:

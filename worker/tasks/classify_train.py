@@ -77,8 +77,9 @@ class ClassifyTrain(JobTask[ClassifyTrainParams]):
         done = train(teaching.course, settings.training, settings.monitor, run)
         if done is None:
             return Answer({})  # the first of the ranks gives it
+        told = teaching.told(done)
         publish(done, teaching, workspace)
-        return Answer({**teaching.told(done), "classes": teaching.classes})
+        return Answer({**told, "classes": teaching.classes})
 
     def chapters(self, result: Result, read: Callable[[str], bytes]) -> Sequence[Chapter]:
         from worker.classification.chapters import chapters

@@ -7,9 +7,9 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from worker.errors import ItemError, UnfitError
 from worker.items import Json
@@ -25,7 +25,15 @@ EFFECTIVE = 32
 class Section(BaseModel):
     """A part of the file. What it does not know has no effect, and is told."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unsaid(cls, told: Json) -> Json:
+        """A key with nothing behind it, such as a section whose lines are all comments, says nothing."""
+        return (
+            {name: one for name, one in told.items() if one is not None} if isinstance(told, dict) else told
+        )
 
 
 class Lora(Section):
@@ -79,7 +87,7 @@ class Training(Section):
     """None: what the machine has, up to 8 for a card, and none on a CPU"""
     save_steps: int = Field(default=200, ge=1)
     """steps between two checkpoints; one is made besides when it is told to stop, and of the best model"""
-    seed: int = 42
+    seed: int = Field(default=42, ge=0, lt=1 << 32)
 
     @model_validator(mode="before")
     @classmethod
@@ -104,6 +112,12 @@ class Monitor(Section):
     wandb: Literal["off", "offline", "online"] = "off"
     wandb_project: str = "worker"
 
+    @field_validator("wandb", mode="before")
+    @classmethod
+    def _off(cls, told: Json) -> Json:
+        """An `off` without quotes is YAML's word for false."""
+        return "off" if told is False else told
+
 
 S = TypeVar("S", bound=Section)
 
@@ -113,7 +127,7 @@ def read(file: Path, kind: type[S]) -> S:
 
     try:
         told = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ItemError(WRONG, f"{file.name} cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(told, dict):
         raise ItemError(WRONG, f"{file.name} is no mapping: it has sections such as training:")
@@ -136,8 +150,16 @@ def unknown(told: Mapping[str, Json], kind: type[BaseModel], above: str = "") ->
         field = kind.model_fields.get(name)
         if field is None:
             yield above + name
-        elif isinstance(value, dict) and isinstance(kind_of := field.annotation, type):
-            yield from unknown(value, kind_of, f"{above}{name}.") if issubclass(kind_of, BaseModel) else ()
+        elif isinstance(value, dict):
+            *_, kind_of = (field.annotation, *get_args(field.annotation))
+            if isinstance(kind_of, type) and issubclass(kind_of, BaseModel):
+                parts = (
+                    {name: value}
+                    if kind_of is field.annotation
+                    else {f"{name}.{k}": v for k, v in value.items()}
+                )
+                for where, part in parts.items():
+                    yield from unknown(part, kind_of, f"{above}{where}.") if isinstance(part, dict) else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,17 +181,17 @@ class DeepSpeed:
     def read(cls, file: Path) -> DeepSpeed:
         try:
             told: Any = json.loads(file.read_bytes())
-            zero = told.get("zero_optimization", {})
+            zero = told.get("zero_optimization") or {}
             found = cls(
-                _number(told.get("train_micro_batch_size_per_gpu")),
-                _number(told.get("gradient_accumulation_steps")),
-                _number(told.get("train_batch_size")),
-                int(zero.get("stage", 0)),
-                zero.get("offload_optimizer", {}).get("device", "none") != "none",
-                next((one for one in ("bf16", "fp16") if told.get(one, {}).get("enabled") is True), None),
+                _number(told, "train_micro_batch_size_per_gpu"),
+                _number(told, "gradient_accumulation_steps"),
+                _number(told, "train_batch_size"),
+                _stage(zero.get("stage", 0)),
+                (zero.get("offload_optimizer") or {}).get("device", "none") != "none",
+                next((one for one in ("bf16", "fp16") if (told.get(one) or {}).get("enabled") is True), None),
                 told,
             )
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ItemError(WRONG, f"{file.name} is no DeepSpeed configuration: {error}") from None
         if zero.get("offload_param") and found.stage != 3:
             raise ItemError(
@@ -206,6 +228,17 @@ class DeepSpeed:
         return training.model_copy(update=changed)
 
 
-def _number(value: Json) -> int | None:
+def _number(told: Mapping[str, Json], name: str) -> int | None:
     """`auto`: as the YAML says."""
-    return None if value in (None, "auto") else int(value)
+    value = told.get(name)
+    if value in (None, "auto"):
+        return None
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} is {value!r}, and no whole number from 1 on")
+    return value
+
+
+def _stage(value: Json) -> int:
+    if value not in (0, 1, 2, 3):
+        raise ValueError(f"zero_optimization.stage is {value!r}, and there are 0, 1, 2 and 3")
+    return int(value)
