@@ -167,21 +167,26 @@ def learnt(shape: Shape, lesson: Lesson) -> int:
 
 
 def _full(shape: Shape, lesson: Lesson, cards: int, sharding: Sharding, offload: bool) -> dict[str, float]:
-    """Weights and gradients in 16 bits, the numbers themselves and Adam's moments in 32; or, where nothing is
-    shared out, as many bytes for weights, gradients and moments in 32 bits."""
+    """Where nothing is shared out all has 32 bits; else weights and gradients have 16, and the optimiser
+    keeps the numbers themselves in 32 beside Adam's moments."""
     count = learnt(shape, lesson)
-    over = cards if sharding != "none" else 1
-    states: dict[str, float] = {
+    if sharding == "none":
+        states = {
+            "weights": 4.0 * count,
+            "gradients": 4.0 * count,
+            "optimiser": 0.0 if offload else float(ADAM * count),
+        }
+        if not lesson.checkpointing:
+            states["weights, cast"] = HALF * count  # for the gradients of what they were multiplied by
+        if cards > 1:
+            states["buckets"] = states["gradients"]  # torch keeps one for each, beside it
+        return states
+    return {
         "weights": count * HALF / (cards if sharding == "zero3" else 1),
-        "gradients": count * HALF / over,
-        "optimiser": 0.0 if offload else count * (4 + ADAM) / over,
+        "gradients": count * HALF / cards,
+        "optimiser": 0.0 if offload else count * (4 + ADAM) / cards,
+        **({"buckets": BUCKETS} if cards > 1 else {}),
     }
-    if sharding == "none" and not lesson.checkpointing:
-        states["weights, cast"] = count * HALF  # for the gradients of what they were multiplied by
-    if cards > 1:
-        # without sharding torch keeps a bucket for every gradient, beside the gradients
-        states["buckets"] = BUCKETS if sharding != "none" else 4.0 * count
-    return states
 
 
 def _activations(shape: Shape, lesson: Lesson, *, sees: bool, adapted: bool) -> dict[str, float]:
