@@ -13,11 +13,14 @@ def sections(page: Path) -> list[str]:
 
 
 def write(page: Path, name: str, text: str) -> None:
-    """Replace one section; whatever is no table is shown as it was printed."""
+    """Replace one section. Beside a table nothing else counts, for libraries print what they like; what has
+    none is shown as it was printed."""
     if name not in sections(page):
         raise ValueError(f"{page.name} has no place for {name}; add <!-- {name} --> and <!-- /{name} -->")
     text = text.strip()
-    if not any(line.startswith("|") for line in text.splitlines()) and "\n" in text:
+    if table := [line for line in text.splitlines() if line.startswith("|")]:
+        text = "\n".join(table)
+    elif "\n" in text:
         text = f"```\n{text}\n```"
     old = page.read_text(encoding="utf-8")
     new = MARKS.sub(lambda m: f"<!-- {name} -->\n{text}\n<!-- /{name} -->\n" if m[1] == name else m[0], old)

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from tests.bench.table import Figure, not_here, show
 from tests.workers import ROOT
 
 CLASSES = 101
+PROMPT = "What is in this picture?"
 LIMIT_S = 550
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -74,7 +75,7 @@ LITTLE = Scale(
 FULL = Scale(
     "cuda",
     pixels=448,
-    batch=8,
+    batch=16,
     steps=16,
     ways=(
         Way(
@@ -212,16 +213,19 @@ def one(scale: Scale, way: Way, folder: Path) -> dict[str, Any] | None:
     from worker.classification.model import Reader
     from worker.training.flops import Learning
 
-    reader = Reader.of(folder / "model", "What is in this picture?", scale.pixels)
+    reader = Reader.of(folder / "model", PROMPT, scale.pixels)
     rows = Samples(reader.side, scale.batch * scale.steps * way.ranks)
     torch.manual_seed(0)
     if scale.device == "cpu":
         _CLEAR.write_text("5")  # the highest mark begins anew
+    elif (need := planned(folder, scale, way)) > (room := torch.cuda.mem_get_info()[0]):
+        raise MemoryError(f"planned are {need / 1e9:.0f} GB, and the card has {room / 1e9:.0f}")
     before = 0 if scale.device == "cuda" else _kilobytes("VmRSS")
     made = model(folder / "model", scale, way)
     training = settings(scale, way)
     tests: Any = {"drawn": Samples(reader.side, way.ranks)}
     brought = course(made, reader, [rows], tests, Learning.of(training))  # type: ignore[list-item]
+    brought = replace(brought, told=lambda _: {})  # of noise there is nothing to be told
     told = _plain(brought, scale, way) if way.plain else _ours(brought, scale, way, training)
     if told is None:
         return None
@@ -229,7 +233,7 @@ def one(scale: Scale, way: Way, folder: Path) -> dict[str, Any] | None:
         return {
             **told,
             "peak": torch.cuda.max_memory_allocated(),
-            "planned": planned(folder, reader, scale, way),
+            "planned": planned(folder, scale, way),
         }
     return {**told, "peak": (_kilobytes("VmHWM") - before) * 1024}
 
@@ -357,13 +361,20 @@ def _plain(brought: Any, scale: Scale, way: Way) -> dict[str, Any]:
     return {"samples_per_second": scale.batch * (len(marks) - half) / (marks[-1] - marks[half - 1])}
 
 
-def planned(folder: Path, reader: Any, scale: Scale, way: Way) -> float:
+def planned(folder: Path, scale: Scale, way: Way) -> float:
     """What torch sees of it: all but the context."""
+    from worker.classification.model import Reader
+    from worker.engines.device import Device
     from worker.planning import known, memory
+    from worker.training import fitting, strategy
 
+    reader = Reader.of(folder / "model", PROMPT, scale.pixels)
     high, wide = reader.grid[1:]
     lesson = memory.Lesson(scale.batch, len(reader.ids), high * wide, CLASSES, way.checkpointing)
-    items = memory.training(known.of_folder(folder / "model"), way.method, lesson, cards=way.ranks)  # type: ignore[arg-type]
+    training = settings(scale, way)
+    shared = strategy.chosen(training, way.ranks)
+    card = Device(f"{scale.device}:0", "the bench's")
+    items = fitting.needs(known.of_folder(folder / "model"), lesson, card, training, shared, way.ranks)
     return sum(items.values()) - memory.CONTEXT
 
 

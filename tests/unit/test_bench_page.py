@@ -30,6 +30,11 @@ def test_an_empty_section_is_filled_and_what_is_no_table_keeps_its_lines(figures
     assert "<!-- one -->\n| x |\n<!-- /one -->" in figures.read_text()
 
 
+def test_what_a_library_prints_does_not_tear_a_table(figures: Path) -> None:
+    page.write(figures, "one", "| x |\n[WARNING] no accelerator\n| y |")
+    assert "<!-- one -->\n| x |\n| y |\n<!-- /one -->" in figures.read_text()
+
+
 def test_a_section_without_a_place_is_told(figures: Path) -> None:
     with pytest.raises(ValueError, match="three"):
         page.write(figures, "three", "| new |")

@@ -9,24 +9,32 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tests import lessons
+from tests import lessons, tiny_models
 from tests.unit.test_training import Job, told
-from worker.engines.device import Device
+from worker.engines.device import Device, look
 from worker.errors import UnfitError
 from worker.jobs.stopping import StopFlag
 from worker.jobs.workspace import Checkpoint
+from worker.planning import known, memory
 from worker.tasks.task import Stopped
-from worker.training import feeding
+from worker.training import feeding, fitting
 from worker.training.batches import cut
 from worker.training.core import Run
+from worker.training.course import Course
+from worker.training.flops import Learning
 from worker.training.record import Standing
 from worker.training.settings import DeepSpeed, Training
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("accelerate")
 
+from transformers import AutoConfig  # noqa: E402
+
+from worker.classification.course import course  # noqa: E402
+from worker.classification.model import Reader, _kind  # noqa: E402
 from worker.training import measuring  # noqa: E402
 
 
@@ -211,3 +219,48 @@ def _batch(checkpoint: Path, devices: int = 1, agree: Callable[[int], int] = int
     found = measuring.measured(pytest.fail, auto, Run(workspace, StopFlag(), "cpu", "run"), devices, agree)
     assert found
     return found.batch_size
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_step_takes_the_memory_that_was_planned_for_it(again: bool, tmp_path: Path) -> None:
+    """As on a card: weights of 32 bits, products of 16."""
+    shape = tiny_models.config("qwen2_5_vl").to_dict()
+    text, eye = shape["text_config"], shape["vision_config"]
+    text |= {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 4}
+    text["rope_parameters"] |= {"mrope_section": [16, 24, 24]}
+    del text["layer_types"]
+    eye |= {"hidden_size": 256, "intermediate_size": 512, "out_hidden_size": 512}
+    base = tiny_models.outline(tmp_path / "base", AutoConfig.for_model(**shape))
+    tiny_models.normalisation(base, "qwen2_5_vl")
+    reader, training = Reader.of(base, "?", 56), Training(precision="bf16", gradient_checkpointing=again)
+    config = AutoConfig.from_pretrained(base)
+    config.num_labels = 2
+    rows: Any = [(np.zeros((reader.side, reader.side, 3), np.uint8), 0)]
+    brought = course(_kind(config.model_type)(config), reader, [rows], {}, Learning.of(training))
+    trial = measuring.Trial(brought, training, next(look("cpu")), lambda: None)
+    beside = trial.peak(1)
+    assert beside
+    weights = sum(one.numel() * one.element_size() for one in brought.model.parameters())
+    optimiser = memory.ADAM * weights / 4
+    _, high, wide = reader.grid
+    lesson = memory.Lesson(1, len(reader.ids), high * wide, 2, again)
+    card = Device("cuda:0", "A card")
+    planned = sum(fitting.needs(known.of_folder(base), lesson, card, training).values()) - memory.CONTEXT
+    assert planned == pytest.approx(weights + optimiser + beside, rel=0.08)
+
+
+def test_what_was_made_of_weights_for_a_product_is_not_kept(tmp_path: Path) -> None:
+    file = lessons.write(tmp_path / "lesson")
+    text = file.read_text().replace("max_steps: 24", "max_steps: 1\n  precision: bf16")
+    file.write_text(text)
+    job, kept = Job(file, tmp_path), []
+
+    def watched(made: Course) -> Course:
+        made.model.model.register_forward_pre_hook(
+            lambda *_: kept.append((torch.is_autocast_enabled("cpu"), torch.is_autocast_cache_enabled()))
+        )
+        return made
+
+    job.made = watched
+    job.go_on()
+    assert set(kept) == {(True, False)}

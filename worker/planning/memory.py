@@ -84,12 +84,12 @@ class Lesson:
     """what a layer computed is computed again for its gradients, instead of being kept"""
 
 
-def layer(shape: Shape) -> int:
+def layer(shape: Shape, *, adapted: bool = False) -> int:
     """Bytes of a token that one layer keeps for its gradients: two norms and what they were given, queries
     before and after turning, keys alike, values, what was attended to, three products of the inner width and
-    what they were made of."""
+    what they were made of. Adapters besides: of what goes into each matrix, which numbers were dropped."""
     width = 8 * shape.hidden + 3 * shape.queries + 4 * shape.keys + 4 * shape.inner
-    return HALF * width
+    return HALF * width + (5 * shape.hidden + shape.queries + shape.inner) * adapted
 
 
 def eye_layer(shape: Shape) -> int:
@@ -146,7 +146,8 @@ def training(
         if lesson.classes:
             states["weights: embeddings, head"] = shape.parameters.embeddings * HALF
     sees = sees or method == "full"
-    return {**states, **_activations(shape, lesson, sees=sees), "context": CONTEXT}
+    adapted = method != "full"
+    return {**states, **_activations(shape, lesson, sees=sees, adapted=adapted), "context": CONTEXT}
 
 
 def small(shape: Shape, lesson: Lesson, rank: int, *, sees: bool = False) -> int:
@@ -166,25 +167,34 @@ def learnt(shape: Shape, lesson: Lesson) -> int:
 
 
 def _full(shape: Shape, lesson: Lesson, cards: int, sharding: Sharding, offload: bool) -> dict[str, float]:
-    """Weights and gradients in 16 bits, the numbers themselves and Adam's moments in 32."""
+    """Where nothing is shared out all has 32 bits; else weights and gradients have 16, and the optimiser
+    keeps the numbers themselves in 32 beside Adam's moments."""
     count = learnt(shape, lesson)
-    over = cards if sharding != "none" else 1
-    states: dict[str, float] = {
+    if sharding == "none":
+        states = {
+            "weights": 4.0 * count,
+            "gradients": 4.0 * count,
+            "optimiser": 0.0 if offload else float(ADAM * count),
+        }
+        if not lesson.checkpointing:
+            states["weights, cast"] = HALF * count  # for the gradients of what they were multiplied by
+        if cards > 1:
+            states["buckets"] = states["gradients"]  # torch keeps one for each, beside it
+        return states
+    return {
         "weights": count * HALF / (cards if sharding == "zero3" else 1),
-        "gradients": count * HALF / over,
-        "optimiser": 0.0 if offload else count * (4 + ADAM) / over,
+        "gradients": count * HALF / cards,
+        "optimiser": 0.0 if offload else count * (4 + ADAM) / cards,
+        **({"buckets": BUCKETS} if cards > 1 else {}),
     }
-    if cards > 1:
-        # without sharding torch keeps a bucket for every gradient, beside the gradients
-        states["buckets"] = BUCKETS if sharding != "none" else count * HALF
-    return states
 
 
-def _activations(shape: Shape, lesson: Lesson, *, sees: bool) -> dict[str, float]:
+def _activations(shape: Shape, lesson: Lesson, *, sees: bool, adapted: bool) -> dict[str, float]:
     tokens, patches = lesson.batch * lesson.tokens, lesson.batch * lesson.patches
     rows = lesson.batch if lesson.classes else tokens
-    kept = shape.layers * HALF * shape.hidden if lesson.checkpointing else shape.layers * layer(shape)
-    again = layer(shape) if lesson.checkpointing else 0
+    each = layer(shape, adapted=adapted)
+    kept = shape.layers * (HALF * shape.hidden if lesson.checkpointing else each)
+    again = each if lesson.checkpointing else 0
     found: dict[str, float] = {
         "activations kept": tokens * kept,
         "one layer, again": tokens * again,
@@ -192,6 +202,6 @@ def _activations(shape: Shape, lesson: Lesson, *, sees: bool) -> dict[str, float
     }
     if sees:
         eye = shape.eye
-        each = HALF * eye.width if lesson.checkpointing else eye_layer(shape)
-        found["activations of vision"] = patches * eye.depth * each
+        seen = HALF * eye.width if lesson.checkpointing else eye_layer(shape)
+        found["activations of vision"] = patches * eye.depth * seen
     return found

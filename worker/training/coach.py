@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import AutocastKwargs
 from transformers import Trainer, TrainerCallback
 
 from worker.jobs.stopping import StopFlag
@@ -53,6 +54,8 @@ class Coach(Trainer):  # type: ignore[misc]
             compute_loss_func=course.loss,
             **given,
         )
+        # each weight is used once in a pass: copies in 16 bits that are kept until its end save nothing
+        self.accelerator.autocast_handler = AutocastKwargs(cache_enabled=False)
         self._course = course
         self._record = record
         self._makes_up = bool(self.args.eval_on_start)

@@ -112,6 +112,7 @@ def needs(
     )
     if device.kind == "cpu":
         items["context"] -= CONTEXT
+        items.pop("weights, cast", None)
         if training.method != "full":
             whole = ("embeddings, head", "vision", *(["language"] if training.method == "lora" else []))
             items |= {f"weights: {one}": 2 * items[f"weights: {one}"] for one in whole}

@@ -140,7 +140,7 @@ class Trial:
         labels = inputs.pop("labels")
         numbers = numbers_of(self.training, self.device)
         kind = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": None}[numbers]
-        with torch.autocast(self.device.kind, kind, enabled=kind is not None):
+        with torch.autocast(self.device.kind, kind, enabled=kind is not None, cache_enabled=False):
             loss = self.course.loss(self.course.model(**inputs), labels, num_items_in_batch=count)
         loss.backward()
 
