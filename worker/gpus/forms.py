@@ -217,10 +217,8 @@ def allocate_told(
     plan: PlanTold | None = None,
     tolerations: Sequence[Toleration] = (),
 ) -> AllocateTold:
-    shrunk = made.request == asked.less()
-    message = (
-        f"shrunk: {made.request.memory_gb:g} GB instead of {asked.request().memory_gb:g}" if shrunk else ""
-    )
+    less = f"shrunk: {made.request.memory_gb:g} GB instead of {asked.request().memory_gb:g}"
+    message = less if shrunk(asked, made) else ""
     return AllocateTold(
         success=True,
         node_name=made.nodes[0],
@@ -244,9 +242,13 @@ def allocate_told(
     )
 
 
+def shrunk(asked: TrainingGPUConfig, made: Allocation) -> bool:
+    return replace(made.request, process="") == asked.less()
+
+
 def fraction(asked: TrainingGPUConfig, made: Allocation) -> float:
     """Of a card's memory, for the framework."""
-    return SHRUNK_FRACTION if made.request == asked.less() else asked.fraction
+    return SHRUNK_FRACTION if shrunk(asked, made) else asked.fraction
 
 
 def cpu_told(asked: TrainingGPUConfig, why: str) -> AllocateTold:

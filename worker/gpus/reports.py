@@ -82,7 +82,6 @@ def _watched(glance: Glance, card: Card) -> Told:
         "gpu_type": card.kind,
         "memory_gb": round(card.memory_gb, 1),
         **seen(card),
-        "pods": list(card.pods),
         "allocation_id": name,
         "owner": glance.allocations[name].request.owner if name else "",
         "trouble": card.trouble,
