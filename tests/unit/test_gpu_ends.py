@@ -1,4 +1,4 @@
-"""How what is held ends: with its process or its manager, and not because something was silent for a while."""
+"""How what is held ends: with its process or its manager, not because something was silent for a while."""
 
 from __future__ import annotations
 

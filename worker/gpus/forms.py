@@ -20,6 +20,9 @@ from worker.gpus.wanted import MOST, gpu_type
 CONSERVATIVE = 0.8
 SHRUNK_MEMORY, SHRUNK_FRACTION = 0.8, 0.7
 
+PLAIN = r"^\P{C}*$"
+"""in one line: it comes into logs, and onto terminals"""
+
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -42,9 +45,11 @@ class TrainingGPUConfig(BaseModel):
     members: Annotated[
         int, Field(ge=1, le=MOST, description="of a gang; each gets gpu_count on one node")
     ] = 1
-    node_name: Annotated[str, Field(max_length=253, description="this node alone; empty: any")] = ""
+    node_name: Annotated[
+        str, Field(max_length=253, pattern=PLAIN, description="this node alone; empty: any")
+    ] = ""
     strategy: Strategy = "binpack"
-    owner: Annotated[str, Field(max_length=100, description="whose share it counts on")] = ""
+    owner: Annotated[str, Field(max_length=100, pattern=PLAIN, description="whose share it counts on")] = ""
     priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
     lease_s: Annotated[
         float, Field(ge=1, le=30 * 86400, description="the cards come back unless it is renewed")
