@@ -115,6 +115,17 @@ def test_monitoring_tells_each_card_and_who_holds_it(tmp_path: Path) -> None:
     assert made["gpu_config"]["environment"] == {"here": {"CUDA_VISIBLE_DEVICES": cards[0]["uuid"]}}
 
 
+def test_a_history_may_be_asked_for_from_whenever(client: TestClient) -> None:
+    for since in ("0001-01-01T00:00:00", "9999-12-31T23:59:59Z"):
+        assert client.get("monitoring", params={"since": since}).status_code == 200
+
+
+def test_a_page_elsewhere_cannot_have_a_browser_take_cards(client: TestClient) -> None:
+    for kind in ({}, {"Content-Type": "text/plain"}):  # with which a browser asks nobody first
+        assert client.post("allocate", content=b'{"gpu_count": 1}', headers=kind).status_code == 422
+    assert client.get("status").json()["allocations"] == 0
+
+
 def test_what_is_not_ready_says_so_with_its_reason(tmp_path: Path) -> None:
     manager = GpuResourceManager(ThisMachine(Nvml({"error": "Driver Not Loaded"})), tmp_path / "l")
     with pytest.raises(Refusal, match="Driver Not Loaded"):
@@ -233,6 +244,8 @@ def test_validate_answers_and_takes_nothing(client: TestClient) -> None:
         ({"memory_gb": -1}, "wrong_value"),
         ({"gpu_memory_fraction": 1.5}, "wrong_value"),
         ({"gpus": 1}, "wrong_value"),
+        ({"owner": "me\nWARNING all cards are ill"}, "wrong_value"),
+        ({"node_name": "a\x1b[2J"}, "wrong_value"),
         ({"gpu_type": "Q100"}, "unknown_type"),
         ({"gpu_count": 99}, "impossible"),
     ],

@@ -145,3 +145,13 @@ def test_a_wrong_value_is_named(tmp_path: Path) -> None:
     file.write_text("monitor_update_interval: soon")
     with pytest.raises(Refusal, match="monitor_update_interval"):
         config.load(file)
+
+
+@pytest.mark.parametrize(("told", "named"), [(b"log_level: loud", "log_level"), (b"\xff\xfe", "utf-8")])
+def test_what_no_log_and_no_editor_knows_is_one_line(tmp_path: Path, told: bytes, named: str) -> None:
+    file = tmp_path / "gpu_config.yaml"
+    file.write_bytes(told)
+    with pytest.raises(Refusal, match=named):
+        config.load(file)
+    file.write_text("log_level: debug")
+    assert config.load(file).log_level == "DEBUG"

@@ -137,9 +137,7 @@ def _holding(app: FastAPI, manager: GpuResourceManager) -> None:
 
     @app.post(PREFIX + "/allocations/{name}/renew")
     async def renew(name: Name) -> forms.LeaseTold:
-        return _lease(
-            *await asyncio.wrap_future(manager.ask(lambda ledger: (ledger.renew(name), ledger.left(name))))
-        )
+        return _lease(*await asyncio.wrap_future(manager.renew(name)))
 
     @app.delete(PREFIX + "/allocations/{name}")
     async def release(name: Name) -> forms.ReleasedTold:

@@ -23,6 +23,7 @@ TICK_S = 1.0
 MOST = 256
 """questions in a turn"""
 IN_VAIN = Said("waited in vain", "等待超时")
+CLOSED = Said("it was closed", "已关闭")
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -45,6 +46,8 @@ class Clerk:
         self._questions: queue.SimpleQueue[Question | None] = queue.SimpleQueue()
         self._waiters: dict[str, tuple[Request, list[Future[Any]]]] = {}
         self._swept = 0.0
+        self._closed = False
+        self._closing = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="ledger", daemon=True)
         self._thread.start()
 
@@ -58,11 +61,18 @@ class Clerk:
     def ask(self, question: Callable[[Ledger], T]) -> Future[T]:
         """A ticket is no answer: who gets one hears more once it is granted, or its patience ends."""
         answer: Future[T] = Future()
-        self._questions.put((question, answer))
+        with self._closing:
+            if not self._closed:
+                self._questions.put((question, answer))
+                return answer
+        _tell(answer, None, Refusal(Reason.NOT_READY, why=CLOSED))
         return answer
 
     def close(self) -> None:
-        self._questions.put(None)
+        """Everybody is answered, those too who wait in line."""
+        with self._closing:
+            self._closed = True
+            self._questions.put(None)
         self._thread.join()
         self._ledger.close()
 
@@ -72,6 +82,9 @@ class Clerk:
             asked = self._next()
             going = None not in asked
             self._turn([one for one in asked if one])
+        for _, answers in self._waiters.values():
+            for answer in answers:
+                _tell(answer, None, Refusal(Reason.NOT_READY, why=CLOSED))
 
     def _next(self) -> list[Question | None]:
         found: list[Question | None] = []

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from worker.gpus.kinds import AMD, ASCEND, INTEL, NVIDIA
 from worker.gpus.refusals import Reason, Refusal
 
 MAKERS = {"gpu": NVIDIA, "nvidia": NVIDIA, "amd": AMD, "intel": INTEL, "npu": ASCEND}
+
+
+Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+
+
+def _upper(told: object) -> object:
+    return told.upper() if isinstance(told, str) else told
 
 
 class ResourceNames(BaseModel):
@@ -36,7 +43,7 @@ class GpuConfig(BaseModel):
     monitor_update_interval: Annotated[float, Field(gt=0)] = 30.0
     """seconds"""
     resource_change_threshold: Annotated[float, Field(ge=0, le=1)] = 0.05
-    log_level: str = "INFO"
+    log_level: Annotated[Level, BeforeValidator(_upper)] = "INFO"
 
     @property
     def resources(self) -> dict[str, str]:
@@ -54,5 +61,5 @@ def load(file: Path | None) -> GpuConfig:
         return GpuConfig.model_validate(yaml.safe_load(file.read_text("utf-8")) or {})
     except OSError as error:
         raise Refusal(Reason.WRONG_FILE, file=file, said=error.strerror) from error
-    except (yaml.YAMLError, pydantic.ValidationError) as error:
+    except (yaml.YAMLError, pydantic.ValidationError, UnicodeDecodeError) as error:
         raise Refusal(Reason.WRONG_FILE, file=file, said=" ".join(str(error).split())) from error

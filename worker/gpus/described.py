@@ -59,6 +59,8 @@ class DescribedCluster:
                 self._read = written, nodes(self._file.read_text("utf-8"), str(self._file), self._sizes)
         except OSError as error:
             raise Refusal(Reason.WRONG_FILE, file=self._file, said=error.strerror) from error
+        except UnicodeDecodeError as error:
+            raise Refusal(Reason.WRONG_FILE, file=self._file, said=str(error)) from error
         return self._read[1]
 
 

@@ -20,6 +20,9 @@ from worker.gpus.wanted import MOST, gpu_type
 CONSERVATIVE = 0.8
 SHRUNK_MEMORY, SHRUNK_FRACTION = 0.8, 0.7
 
+PLAIN = r"^\P{C}*$"
+"""in one line: it comes into logs, and onto terminals"""
+
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -42,9 +45,11 @@ class TrainingGPUConfig(BaseModel):
     members: Annotated[
         int, Field(ge=1, le=MOST, description="of a gang; each gets gpu_count on one node")
     ] = 1
-    node_name: Annotated[str, Field(max_length=253, description="this node alone; empty: any")] = ""
+    node_name: Annotated[
+        str, Field(max_length=253, pattern=PLAIN, description="this node alone; empty: any")
+    ] = ""
     strategy: Strategy = "binpack"
-    owner: Annotated[str, Field(max_length=100, description="whose share it counts on")] = ""
+    owner: Annotated[str, Field(max_length=100, pattern=PLAIN, description="whose share it counts on")] = ""
     priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
     lease_s: Annotated[
         float, Field(ge=1, le=30 * 86400, description="the cards come back unless it is renewed")
@@ -217,10 +222,8 @@ def allocate_told(
     plan: PlanTold | None = None,
     tolerations: Sequence[Toleration] = (),
 ) -> AllocateTold:
-    shrunk = made.request == asked.less()
-    message = (
-        f"shrunk: {made.request.memory_gb:g} GB instead of {asked.request().memory_gb:g}" if shrunk else ""
-    )
+    less = f"shrunk: {made.request.memory_gb:g} GB instead of {asked.request().memory_gb:g}"
+    message = less if shrunk(asked, made) else ""
     return AllocateTold(
         success=True,
         node_name=made.nodes[0],
@@ -244,9 +247,13 @@ def allocate_told(
     )
 
 
+def shrunk(asked: TrainingGPUConfig, made: Allocation) -> bool:
+    return replace(made.request, process="") == asked.less()
+
+
 def fraction(asked: TrainingGPUConfig, made: Allocation) -> float:
     """Of a card's memory, for the framework."""
-    return SHRUNK_FRACTION if made.request == asked.less() else asked.fraction
+    return SHRUNK_FRACTION if shrunk(asked, made) else asked.fraction
 
 
 def cpu_told(asked: TrainingGPUConfig, why: str) -> AllocateTold:

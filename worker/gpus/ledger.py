@@ -179,6 +179,7 @@ class Ledger:
         return self._grant(asked, cards)
 
     def renew(self, name: str) -> Allocation:
+        self._refuse_strange()
         held = self.get(name)
         renewed = replace(held, until=self._clock.now() + held.request.lease_s)
         self.allocations[name] = renewed
@@ -212,8 +213,9 @@ class Ledger:
     def withdraw(self, key: str) -> list[Allocation]:
         """Who asked with this key wants nothing any more: out of the line, or back with it."""
         name, _ = self._records.asked_with(key) or ("", None)
-        if self.waiting.pop(name, None):
+        if late := self.waiting.pop(name, None):
             self._records.dequeue(name)
+            self.diary.write("left", late, "withdrawn")
             self.settle()
         return [self.release(name, "withdrawn")] if name in self.allocations else []
 

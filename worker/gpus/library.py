@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from worker.gpus import tenants
 from worker.gpus.allocation import Allocation, Request
 from worker.gpus.forms import (
     AllocateTold,
@@ -68,7 +69,7 @@ def get_gpu_resource_manager(
 
 
 def close_gpu_resource_manager() -> None:
-    """What is held stays held until its lease ends."""
+    """What is held stays held until its lease ends, or this process."""
     with _opening:
         for renewing in _kept.values():
             renewing.ended.set()
@@ -90,14 +91,15 @@ def validate_gpu_requirements(asked: Asked) -> ValidateTold:
 
 
 def allocate_gpu_resources(asked: Asked, key: str = "") -> AllocateTold:
-    """Renewed until `cleanup_gpu_resources`, or this process ends."""
+    """Renewed until `cleanup_gpu_resources`. Without a key it ends with this process, else its lease does."""
     form = _form(asked)
     if not form.enabled:
         return cpu_told(form, "no GPU was asked for")
     try:
         manager = get_gpu_resource_manager()
         form, plan = manager.planned(form)
-        made = manager.allocate(form, key).result()
+        # several programs may share what one key gets
+        made = manager.allocate(form, key, "" if key else tenants.this()).result()
     except Refusal as refused:
         if does_without(form, refused):
             return cpu_told(form, str(refused))
@@ -162,13 +164,13 @@ def keep(manager: GpuResourceManager, made: Allocation, lost: Callable[[str], No
     def renew() -> None:
         while not keeping.ended.wait(made.request.lease_s / RENEWALS):
             try:
-                manager.ask(lambda ledger: ledger.renew(made.id)).result()
-            except Refusal as refused:
-                if refused.reason is not Reason.NO_ALLOCATION:
-                    log.warning("%s: renewed later: %s", made.id, refused)
+                manager.renew(made.id).result()
+            except Exception as error:  # the disk may be full for a moment
+                if not isinstance(error, Refusal) or error.reason is not Reason.NO_ALLOCATION:
+                    log.warning("%s: renewed later: %s", made.id, error)
                 elif not keeping.ended.is_set():
-                    log.error("%s", refused)
-                    keep_no_more(made, str(refused))
+                    log.error("%s", error)
+                    keep_no_more(made, str(error))
 
     threading.Thread(target=renew, name=f"lease-{made.id[:8]}", daemon=True).start()
 

@@ -68,7 +68,8 @@ def _figures(app: FastAPI, manager: GpuResourceManager, prefix: str) -> None:
     def told(glance: Glance, event: str, cards: Sequence[str], since: datetime | None) -> str:
         found = {**reports.monitoring(glance, cards), "event": event}
         if cards or since:
-            begin = (since or datetime.now(UTC) - DAY).timestamp()
+            first = since or datetime.now(UTC) - DAY
+            begin = first.replace(tzinfo=first.tzinfo or UTC).timestamp()
             found["history"] = manager.watch.history.of(cards, begin)
             found["history_all"] = manager.watch.history.of_all(begin)
         return _encoded(found)

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -81,9 +82,16 @@ class GpuResourceManager:
         self.check_ready()
         return self.clerk.ask(question)
 
-    def allocate(self, asked: TrainingGPUConfig, key: str = "") -> Future[Allocation]:
+    def allocate(self, asked: TrainingGPUConfig, key: str = "", process: str = "") -> Future[Allocation]:
+        """`process`: with which it ends: see tenants.py."""
         self.check_ready()
-        return self.clerk.allocate(asked.request(), key, asked.wait_s, asked.less())
+        less = asked.less()
+        return self.clerk.allocate(
+            replace(asked.request(), process=process),
+            key,
+            asked.wait_s,
+            less and replace(less, process=process),
+        )
 
     def planned(self, asked: TrainingGPUConfig) -> tuple[TrainingGPUConfig, PlanTold | None]:
         """As the plan of its task wants it. Takes a moment."""
@@ -100,20 +108,24 @@ class GpuResourceManager:
         request = asked.request()
         return self.ask(lambda ledger: ledger.check(request))
 
+    def renew(self, name: str) -> Future[tuple[Allocation, float]]:
+        """With the seconds of its lease. Ready or not: a driver that is silent ends nobody's lease."""
+        return self.clerk.ask(lambda ledger: (ledger.renew(name), ledger.left(name)))
+
     def release(self, name: str) -> Future[Allocation]:
+        """Ready or not."""
         return self._given_back(lambda ledger: ledger.release(name))
 
     def withdraw(self, key: str) -> Future[list[Allocation]]:
         """Ready or not."""
-        answer = self.clerk.ask(lambda ledger: ledger.withdraw(key))
-        answer.add_done_callback(lambda _: self._soon.set())
-        return answer
+        return self._given_back(lambda ledger: ledger.withdraw(key))
 
     def clean(self, node: str) -> Future[list[Allocation]]:
+        self.check_ready()
         return self._given_back(lambda ledger: ledger.clean(node))
 
     def _given_back(self, question: Callable[[Ledger], T]) -> Future[T]:
-        answer = self.ask(question)
+        answer = self.clerk.ask(question)
         answer.add_done_callback(lambda _: self._soon.set())
         return answer
 
@@ -136,9 +148,9 @@ class GpuResourceManager:
     def _look(self) -> None:
         try:
             nodes = self._inventory.look()
-            missing, held = self.clerk.ask(lambda ledger: self._supply(ledger, nodes)).result()
+            seen, missing, held = self.clerk.ask(lambda ledger: self._supply(ledger, nodes)).result()
             self._tell_missing(missing)
-            self.watch.look(nodes, held)
+            self.watch.look(seen, held)
         except WorkerError as error:
             self._worry(str(error))
         except Exception as error:
@@ -147,12 +159,12 @@ class GpuResourceManager:
         else:
             self._worry("" if any(node.cards for node in nodes) else "no GPU was found")
 
-    def _supply(self, ledger: Ledger, nodes: Sequence[Node]) -> tuple[list[str], int]:
-        """Who holds what is no longer here; and how many cards are held in all."""
+    def _supply(self, ledger: Ledger, nodes: Sequence[Node]) -> tuple[Sequence[Node], list[str], int]:
+        """The nodes with what occupies them; who holds what is no longer here; how many are held in all."""
         ledger.belong(self._of)
         ledger.supply(nodes)
         missing = [f"{card.uuid}, held by {one.who}, is no longer here" for one, card in ledger.missing()]
-        return missing, sum(len(one.cards) for one in ledger.allocations.values())
+        return ledger.nodes, missing, sum(len(one.cards) for one in ledger.allocations.values())
 
     def _tell_missing(self, missing: list[str]) -> None:
         for line in missing:

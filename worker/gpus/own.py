@@ -87,10 +87,10 @@ class Hold:
     def _renew(self, manager: GpuResourceManager) -> None:
         while (made := self._made) and not self._over.wait(LEASE_S / RENEWALS):
             try:
-                manager.ask(lambda ledger, name=made.id: ledger.renew(name)).result()  # type: ignore[misc]
-            except Refusal as refused:
-                if refused.reason is not Reason.NO_ALLOCATION:
-                    log.warning("the cards are renewed later: %s", refused)
+                manager.renew(made.id).result()
+            except Exception as error:  # the disk may be full for a moment
+                if not isinstance(error, Refusal) or error.reason is not Reason.NO_ALLOCATION:
+                    log.warning("the cards are renewed later: %s", error)
                 elif not self._again(manager, made):
                     return
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from worker.gpus.allocation import Allocation, Held, Request
+from worker.gpus.allocation import Held, Request
 from worker.gpus.glance import Glance, Times, allocation_told, waiting_told
 from worker.gpus.inventory import Card, load
 from worker.gpus.ledger import Ledger
@@ -60,9 +60,9 @@ def sorts(ledger: Ledger, suiting: Request) -> list[Sort]:
 
 
 def monitoring(glance: Glance, only: Collection[str] = ()) -> Told:
-    cards = [card for node in glance.nodes for card in node.cards if not only or card.uuid in only]
-    gone = [(one, card) for one, card in glance.missing if not only or card.uuid in only]
-    told = [_watched(glance, card) for card in cards] + [_missing(one, card) for one, card in gone]
+    here = [card for node in glance.nodes for card in node.cards]
+    cards = here + [_missing(card) for _, card in glance.missing]
+    told = [_watched(glance, card) for card in cards if not only or card.uuid in only]
     return {"cards": told, "timestamp": now()}
 
 
@@ -82,28 +82,23 @@ def _watched(glance: Glance, card: Card) -> Told:
         "gpu_type": card.kind,
         "memory_gb": round(card.memory_gb, 1),
         **seen(card),
-        "pods": list(card.pods),
         "allocation_id": name,
         "owner": glance.allocations[name].request.owner if name else "",
         "trouble": card.trouble,
     }
 
 
-def _missing(one: Allocation, card: Held) -> Told:
-    return {
-        "node_name": card.node,
-        "index": card.index,
-        "uuid": card.uuid,
-        "gpu_type": card.kind,
-        "memory_gb": round(card.memory_gb, 1),
-        "memory_used_gb": 0.0,
-        "gpu_utilization": 0.0,
-        "processes": [],
-        "pods": [],
-        "allocation_id": one.id,
-        "owner": one.request.owner,
-        "trouble": "it is no longer here",
-    }
+def _missing(card: Held) -> Card:
+    return Card(
+        card.node,
+        card.index,
+        card.uuid,
+        card.kind,
+        card.maker,
+        card.memory_gb,
+        resource=card.resource,
+        trouble="it is no longer here",
+    )
 
 
 def now() -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from worker.errors import UsageError, WorkerError
-from worker.gpus import library
+from worker.gpus import library, tenants
 from worker.gpus.allocation import Allocation
 from worker.gpus.apprentices import Apprentices, Ended, Heard
 from worker.gpus.forms import AllocateTold, allocate_told, cpu_told
@@ -139,7 +139,7 @@ class _Training:
         try:
             manager = library.get_gpu_resource_manager()
             here, plan = manager.planned(here)
-            asked = manager.allocate(here, self._key)
+            asked = manager.allocate(here, self._key, tenants.this())
         except Refusal as refused:
             return self._without(refused)
         made: Allocation | None = None

@@ -35,7 +35,7 @@ class Watch:
             was = before[card.uuid]
             if card.trouble != was.trouble:
                 self._events.tell("ill" if card.trouble else "well", place(card) | {"trouble": card.trouble})
-            if (card.processes, card.figures.xid) != (was.processes, was.figures.xid):
+            if (card.processes, card.pods, card.figures.xid) != (was.processes, was.pods, was.figures.xid):
                 told[card.uuid] = card
         changed = list(told.values())
         for first in range(0, len(changed), AT_ONCE):
@@ -64,4 +64,5 @@ def seen(card: Card) -> dict[str, Any]:
             {"pid": one.pid, "memory_used_gb": one.used_gb, "gpu_utilization": one.busy}
             for one in figures.processes
         ],
+        "pods": list(card.pods),
     }

@@ -74,7 +74,7 @@ class Mirror(Generic[T]):
     def _follow(self) -> None:
         while not self._closing.is_set():
             Retrying(
-                retry=retry_if_exception_type((Away, Absent, MachineError)),
+                retry=retry_if_exception_type(Exception),
                 wait=wait_random_exponential(multiplier=0.1, max=10),
                 stop=stop_when_event_set(self._closing),
                 sleep=sleep_using_event(self._closing),
@@ -101,6 +101,11 @@ class Mirror(Generic[T]):
                     return
         except Gone:
             self._version = ""
+        except (Away, Absent, MachineError):
+            raise
+        except Exception:  # an object that is not understood: nothing is handed out by what was read before
+            self._version = ""
+            raise
         self._closing.wait(0.05)  # a server that ends every stream at once
 
     def _list(self) -> None:
@@ -143,6 +148,8 @@ class Mirror(Generic[T]):
 
     def _worry(self, state: RetryCallState) -> None:
         error = state.outcome and state.outcome.exception()
+        known = isinstance(error, (Away, Absent, MachineError))
+        said = str(error) if known else f"{type(error).__name__}: {error}"
         if self._trouble is None:
-            log.warning("%s: %s", self._path, error)
-        self._trouble = (self._trouble[0] if self._trouble else self._clock.now(), str(error))
+            log.warning("%s: %s", self._path, said)
+        self._trouble = (self._trouble[0] if self._trouble else self._clock.now(), said)

@@ -101,7 +101,8 @@ class Accelerators:
             product = f"Ascend{product}" if product else ascend[1]
         without, memory = memory_in(re.sub(r"-(MIG-.*|SHARED)$", "", product))
         kind = named(without) if product else UNKNOWN
-        shared = int(labels.get(f"{resource}.replicas", "1") or 1)
+        replicas = labels.get(f"{resource}.replicas", "")
+        shared = int(replicas) if re.fullmatch(r"[0-9]{1,4}", replicas) else 1
         if told := _memory_told(resource, maker, labels):
             return kind, told / max(shared, 1)
         if ascend and ascend[2]:
