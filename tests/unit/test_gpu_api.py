@@ -21,7 +21,7 @@ from worker.errors import MachineError, UsageError
 from worker.gpus import TrainingGPUConfig
 from worker.gpus.api import create_app
 from worker.gpus.described import DescribedCluster
-from worker.gpus.gate import LOOPBACK_NAMES, check_listening
+from worker.gpus.gate import LOOPBACK_NAMES, MOST_BYTES, check_listening
 from worker.gpus.manager import GpuResourceManager
 from worker.gpus.nvidia import ThisMachine
 from worker.gpus.refusals import Refusal
@@ -261,6 +261,62 @@ def test_errors_are_told_in_chinese_to_who_asks_for_it(client: TestClient) -> No
     )
 
 
+@pytest.mark.parametrize(
+    ("body", "english", "chinese"),
+    [
+        (b'{"gpu_count": 0}', "gpu_count is 0: Input should be greater than or equal to 1", "应不小于 1"),
+        (b'{"gpus": 1}', "gpus is 1: there is no such key: see /docs", "没有这个键：见 /docs"),
+        (b"{", "body is no JSON at character 1: Expecting", "body 的值为 非 JSON（第 1 个字符）"),
+        (b"", "body is missing: it is needed", "必须填写"),
+        (b'{"owner": "\\ud800"}', r'owner is "\ud800": Input should be a valid string', "应为有效的 Unicode"),
+        (b"[" * 100_000, "body is ...: There was an error parsing the body", "body 的值为"),
+    ],
+)
+def test_a_wrong_body_is_told_in_one_line(
+    client: TestClient, body: bytes, english: str, chinese: str
+) -> None:
+    for language, told in (("en", english), ("zh", chinese)):
+        headers = {"Accept-Language": language, "Content-Type": "application/json"}
+        answer = client.post("allocate", content=body, headers=headers)
+        assert error(answer) == (422, "wrong_value")
+        message = answer.json()["error"]["message"]
+        assert told in message
+        assert "\n" not in message
+
+
+def test_who_forgets_the_header_of_json_is_told_it(client: TestClient) -> None:
+    told = client.post("allocate", content=b'{"gpu_count": 1}', headers={"Content-Type": "text/plain"})
+    assert "with the header Content-Type: application/json" in told.json()["error"]["message"]
+
+
+def test_what_is_wrong_deep_within_is_no_fault_of_the_server(client: TestClient) -> None:
+    asked = rb'{"task": "classify-train", "params": {"\ud800": "\ud800"}}'
+    told = client.post("validate", content=asked, headers={"Content-Type": "application/json"})
+    assert told.status_code == 200
+    assert r'params is "\ud800"' in told.json()["message"]
+    assert client.get("monitoring", params={"card": "a/0", "since": "0001-01-01T00:00:00"}).status_code == 200
+
+
+def test_what_is_not_there_has_a_type_too(client: TestClient, manager: GpuResourceManager) -> None:
+    assert error(client.get("nothing")) == (404, "no_path")
+    assert error(client.post("status")) == (405, "no_path")
+    broken = TestClient(
+        create_app(manager), base_url="http://localhost/api/v1/gpu", raise_server_exceptions=False
+    )
+    manager.check_ready = lambda: 1 / 0  # type: ignore[assignment,method-assign]
+    assert error(broken.get("health")) == (500, "broken")
+
+
+def test_a_huge_body_is_not_read(client: TestClient) -> None:
+    headers = {"Content-Type": "application/json"}
+    assert error(client.post("allocate", content=b" " * (MOST_BYTES + 1), headers=headers)) == (
+        413,
+        "too_large",
+    )
+    parts = (b" " * 65_536 for _ in range(100))  # its length is not told before
+    assert error(client.post("allocate", content=parts, headers=headers)) == (413, "too_large")
+
+
 # settings of frameworks
 
 
@@ -308,13 +364,15 @@ def test_without_the_token_nothing_but_health_is_answered(manager: GpuResourceMa
 
 @pytest.mark.parametrize(
     ("host", "status"),
-    [("localhost:8000", 200), ("127.0.0.1", 200), ("[::1]:8000", 200), ("evil.example", 401)],
+    [("LocalHost:8000", 200), ("127.0.0.1", 200), ("[::1]:8000", 200), ("evil.example", 401)],
 )
 def test_without_a_token_only_names_of_this_machine_are_answered(
     manager: GpuResourceManager, host: str, status: int
 ) -> None:
     client = TestClient(create_app(manager, hosts=LOOPBACK_NAMES), base_url="http://localhost/api/v1/gpu")
-    assert client.get("status", headers={"Host": host}).status_code == status
+    answer = client.get("status", headers={"Host": host, "Accept-Language": "zh"})
+    assert answer.status_code == status
+    assert status == 200 or "请用 WORKER_TOKEN 启动管理器" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "gpu.example"])
@@ -327,7 +385,7 @@ def test_without_a_token_nobody_outside_is_listened_to(host: str) -> None:
 
 @pytest.mark.parametrize("absent", ["uvicorn", "fastapi", "starlette.responses"])
 def test_without_the_extra_it_is_said_what_to_install(absent: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("worker.gpus.api", "worker.gpus.gate", "worker.gpus.serving"):
+    for name in ("worker.gpus.answers", "worker.gpus.api", "worker.gpus.gate", "worker.gpus.serving"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, absent, None)
     serving = importlib.import_module("worker.gpus.serving")

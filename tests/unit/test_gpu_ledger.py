@@ -276,6 +276,16 @@ def test_a_card_cannot_be_held_twice_whatever_the_program_believes(office: Offic
         office.ledger._records._db.execute("INSERT INTO held VALUES (?, 'other')", (made.cards[0].uuid,))
 
 
+def test_a_full_disk_refuses_in_one_line_until_there_is_room(office: Office) -> None:
+    pages = "PRAGMA max_page_count = {}"
+    office.ledger._records._db.execute(pages.format(1))  # no more than there are
+    with pytest.raises(Refusal, match=r"not ready: the ledger .*: database or disk is full"):
+        office.allocate(Request(1, owner="x" * 100_000))
+    assert office.free_now() == 4
+    office.ledger._records._db.execute(pages.format(100_000))
+    office.allocate(Request(1, owner="x" * 100_000))
+
+
 def test_a_file_that_is_no_ledger_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("this is no database, but it is long enough to look like one" * 20)
     with pytest.raises(MachineError, match=r"notes\.txt: file is not a database"):

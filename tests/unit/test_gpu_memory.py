@@ -88,7 +88,7 @@ def test_what_no_card_holds_is_refused_in_the_plan_s_words() -> None:
         ({"model": "nope"}, "known are qwen2.5-vl-32b"),
         ({"model": "/etc"}, "known are qwen2.5-vl-32b"),
         ({"task": "mlp-train", "model": "qwen2.5-vl-7b"}, "mlp-train has none"),
-        ({"method": "x"}, "params.method is x: Input should be 'full', 'lora' or 'qlora'"),
+        ({"method": "x"}, "params.method is \"x\": Input should be 'full', 'lora' or 'qlora'"),
         ({"metod": "x"}, "params.metod"),
     ],
 )

@@ -57,6 +57,20 @@ def test_of_what_a_scheduler_gave_no_more_is_taken(monkeypatch: pytest.MonkeyPat
     assert not ledger.exists()
 
 
+@pytest.mark.parametrize("nothing", ["", "-1", "NoDevFiles"])
+def test_who_was_given_no_card_takes_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, nothing: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", nothing)
+    with pytest.raises(MachineError, match="--gpus 1x: the environment gives no GPU: look at CUDA_VISIBLE"):
+        own.take("1x", ledger=tmp_path / "l", inventory=Shown(TWO))
+
+
+def test_without_any_card_it_is_said_how_to_go_on(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match=r"--gpus 2x: .*no GPU was found; or leave --gpus out"):
+        own.take("2x", ledger=tmp_path / "l", inventory=Shown(()))
+
+
 # holding
 
 

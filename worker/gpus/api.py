@@ -8,33 +8,24 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Header, Path, Query, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
 from worker import __version__
 from worker.gpus import forms, frameworks, reports
 from worker.gpus.allocation import Allocation
 from worker.gpus.allocation import Request as Wanted
+from worker.gpus.answers import add_refusals
 from worker.gpus.forms import TrainingGPUConfig
 from worker.gpus.gate import Gate
 from worker.gpus.live import add_live
 from worker.gpus.manager import GpuResourceManager
-from worker.gpus.refusals import Reason, Refusal
+from worker.gpus.refusals import Reason, Refusal, language
 from worker.gpus.wanted import gpu_type as read_type
 
 PREFIX = "/api/v1/gpu"
 GUARDED = (PREFIX, "/metrics")
-STATUS = {
-    Reason.BUSY: 409,
-    Reason.KEY_ENDED: 409,
-    Reason.NOT_READY: 503,
-    Reason.NO_ALLOCATION: 404,
-    Reason.NO_NODE: 404,
-    Reason.UNAUTHORISED: 401,
-}
-"""of all others 422"""
 ERRORS: dict[int | str, dict[str, Any]] = {
-    code: {"model": forms.ErrorTold} for code in (401, 404, 409, 422, 503)
+    code: {"model": forms.ErrorTold} for code in (401, 404, 409, 413, 422, 503)
 }
 
 Name = Annotated[str, Path(max_length=253)]
@@ -52,8 +43,7 @@ def create_app(manager: GpuResourceManager, token: str = "", hosts: Sequence[str
         redoc_url=None,
     )
     app.add_middleware(Gate, prefix=GUARDED, open_paths=(f"{PREFIX}/health",), token=token, hosts=hosts)
-    app.add_exception_handler(Refusal, _refused)
-    app.add_exception_handler(RequestValidationError, _invalid)
+    add_refusals(app)
     _looking(app, manager)
     add_live(app, manager, PREFIX)
     _holding(app, manager)
@@ -67,7 +57,8 @@ def _looking(app: FastAPI, manager: GpuResourceManager) -> None:
 
     @app.get(f"{PREFIX}/nodes", response_model=forms.NodesTold)
     async def nodes(
-        gpu_type: str = "", min_memory_gb: Annotated[float, Query(ge=0, allow_inf_nan=False)] = 0.0
+        gpu_type: Annotated[str, Query(max_length=100)] = "",
+        min_memory_gb: Annotated[float, Query(ge=0, allow_inf_nan=False)] = 0.0,
     ) -> Response:
         wanted = read_type(gpu_type)
         memory = max(min_memory_gb, wanted.memory_gb or 0.0)
@@ -108,7 +99,7 @@ def _holding(app: FastAPI, manager: GpuResourceManager) -> None:
         except Refusal as refused:
             if refused.reason is Reason.NOT_READY:
                 raise
-            message = refused.text(_language(request))
+            message = refused.text(language(request.headers.get("accept-language", "")))
             return forms.ValidateTold(
                 valid=False, available_now=False, code=refused.reason.code, message=message
             )
@@ -153,24 +144,3 @@ def _lease(made: Allocation, left: float) -> forms.LeaseTold:
 
 def _json(told: object) -> Response:
     return Response(json.dumps(told), media_type="application/json")
-
-
-async def _refused(request: Request, refused: Exception) -> Response:
-    assert isinstance(refused, Refusal)
-    request.app.state.refused[refused.reason.code] += 1
-    error = forms.ErrorTold.Error(code=refused.reason.code, message=refused.text(_language(request)))
-    headers = {"Retry-After": "5"} if refused.reason is Reason.NOT_READY else {}
-    status = STATUS.get(refused.reason, 422)
-    return JSONResponse(forms.ErrorTold(error=error).model_dump(), status, headers)
-
-
-def _language(request: Request) -> str:
-    return "zh" if request.headers.get("accept-language", "").casefold().startswith("zh") else "en"
-
-
-async def _invalid(request: Request, invalid: Exception) -> Response:
-    assert isinstance(invalid, RequestValidationError)
-    first = invalid.errors()[0]
-    name = ".".join(str(part) for part in first["loc"][1:]) or "body"
-    said = json.dumps(first.get("input"), default=str, ensure_ascii=False)[:100]
-    return await _refused(request, Refusal(Reason.WRONG_VALUE, name=name, said=said, rule=first["msg"]))

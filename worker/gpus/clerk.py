@@ -48,6 +48,7 @@ class Clerk:
         self._swept = 0.0
         self._closed = False
         self._closing = threading.Lock()
+        self._trouble = ""
         self._thread = threading.Thread(target=self._work, name="ledger", daemon=True)
         self._thread.start()
 
@@ -98,11 +99,13 @@ class Clerk:
         try:
             told = AGAIN(self._decide, questions)
         except Refusal as refused:  # nothing can be written down now
-            log.warning("the ledger: %s", refused)
+            self._worry(str(refused))
             told = [(answer, None, refused) for _, answer in questions]
         except Exception as error:  # the file, not a question: nothing of this turn happened
             log.exception("the ledger")
             told = [(answer, None, error) for _, answer in questions]
+        else:
+            self._worry("")
         for answer, value, refusal in told:
             if isinstance(value, Waiting):
                 self._waiters.setdefault(value.ticket, (value.request, []))[1].append(answer)
@@ -112,6 +115,12 @@ class Clerk:
         changes = self._ledger.diary.take()
         if changes and self._told:
             self._told(changes)
+
+    def _worry(self, trouble: str) -> None:
+        """Once: the next turn is in a second."""
+        if trouble and trouble != self._trouble:
+            log.warning("%s", trouble)
+        self._trouble = trouble
 
     def _decide(self, questions: list[Question]) -> list[Told]:
         told: list[Told] = []

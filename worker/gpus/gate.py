@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
-from starlette.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 from worker.errors import UsageError
+from worker.gpus.answers import told
 from worker.gpus.refusals import Reason, Refusal
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+MOST_BYTES = 1 << 20
+"""of a request: they are read into memory"""
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -53,20 +56,40 @@ class Gate:
         self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or self._may(scope):
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        refused = Refusal(Reason.UNAUTHORISED)
-        told = {"success": False, "error": {"code": refused.reason.code, "message": str(refused)}}
-        await JSONResponse(told, 401, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
-
-    def _may(self, scope: Scope) -> bool:
         headers = dict(scope["headers"])
+        if refused := self._refusal(scope["path"], headers):
+            spoken = headers.get(b"accept-language", b"").decode("latin-1")
+            await told(refused, spoken)(scope, receive, send)
+            return
+        await self._app(scope, _limited(receive), send)
+
+    def _refusal(self, path: str, headers: Mapping[bytes, bytes]) -> Refusal | None:
         host = headers.get(b"host", b"").decode("latin-1").rsplit(":", 1)
         name = host[0] if len(host) == 2 and host[1].isdecimal() else ":".join(host)
-        if self._hosts and name not in self._hosts:
-            return False
-        if not self._token or not scope["path"].startswith(self._prefix) or scope["path"] in self._open:
-            return True
-        kind, _, given = headers.get(b"authorization", b"").partition(b" ")
-        return kind.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._token)
+        if self._hosts and name.casefold() not in self._hosts:
+            return Refusal(Reason.WRONG_HOST, said=name, known=", ".join(self._hosts))
+        if self._token and path.startswith(self._prefix) and path not in self._open:
+            kind, _, given = headers.get(b"authorization", b"").partition(b" ")
+            if kind.lower() != b"bearer" or not hmac.compare_digest(given.strip(), self._token):
+                return Refusal(Reason.UNAUTHORISED)
+        length = headers.get(b"content-length", b"0")
+        too_large = not length.isdigit() or int(length[:20]) > MOST_BYTES
+        return Refusal(Reason.TOO_LARGE, said=MOST_BYTES) if too_large else None
+
+
+def _limited(receive: Receive) -> Receive:
+    """Who does not say how much he sends is not heard to the end either."""
+    heard = 0
+
+    async def limited() -> Any:
+        nonlocal heard
+        message = await receive()
+        heard += len(message.get("body", b""))
+        if heard > MOST_BYTES:
+            raise HTTPException(413, str(MOST_BYTES))
+        return message
+
+    return limited

@@ -68,8 +68,7 @@ def _figures(app: FastAPI, manager: GpuResourceManager, prefix: str) -> None:
     def told(glance: Glance, event: str, cards: Sequence[str], since: datetime | None) -> str:
         found = {**reports.monitoring(glance, cards), "event": event}
         if cards or since:
-            first = since or datetime.now(UTC) - DAY
-            begin = first.replace(tzinfo=first.tzinfo or UTC).timestamp()
+            begin = _seconds(since or datetime.now(UTC) - DAY)
             found["history"] = manager.watch.history.of(cards, begin)
             found["history_all"] = manager.watch.history.of_all(begin)
         return _encoded(found)
@@ -81,6 +80,13 @@ def _figures(app: FastAPI, manager: GpuResourceManager, prefix: str) -> None:
         glance = await asyncio.wrap_future(manager.ask(Glance.of))
         found = await asyncio.to_thread(lambda: _encoded({**reports.held(glance), "event": event}))
         return _json(found)
+
+
+def _seconds(when: datetime) -> float:
+    try:
+        return when.timestamp()
+    except (ValueError, OverflowError):  # the year 1 without a zone
+        return 0.0
 
 
 def _encoded(told: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ from worker.gpus.inventory import Followed, Inventory, Node
 from worker.gpus.keeper import Keeper
 from worker.gpus.kube.tolerations import Toleration
 from worker.gpus.ledger import Ledger
-from worker.gpus.refusals import Reason, Refusal
+from worker.gpus.refusals import Reason, Refusal, Said
 from worker.gpus.watch import Watch
 
 SOON_S = 0.5
@@ -152,7 +152,7 @@ class GpuResourceManager:
             self._tell_missing(missing)
             self.watch.look(seen, held)
         except WorkerError as error:
-            self._worry(str(error))
+            self._worry(_why(error))
         except Exception as error:
             log.exception("looking for GPUs")
             self._worry(f"{type(error).__name__}: {error}")
@@ -178,3 +178,11 @@ class GpuResourceManager:
             if self._tells:
                 log.warning("not ready: %s", trouble) if trouble else log.info("ready")
             self.events.tell("not_ready" if trouble else "ready", {"why": trouble})
+
+
+def _why(error: WorkerError) -> str:
+    """Without saying twice that it is not ready."""
+    if isinstance(error, Refusal) and error.reason is Reason.NOT_READY:
+        why = error.facts["why"]
+        return why.english if isinstance(why, Said) else str(why)
+    return str(error)

@@ -11,6 +11,7 @@ import pydantic
 
 from worker.errors import WorkerError
 from worker.gpus.refusals import Reason, Refusal, Said
+from worker.gpus.rules import wrong
 from worker.gpus.shares import Sort, Strategy, share
 from worker.hardware import gpus
 from worker.hardware.gpus import Gpu
@@ -73,12 +74,17 @@ def _parsed(named: Named) -> tuple[Work[Any], Params, Shape | None]:
         params = type(work).params_type.model_validate(dict(named.params))
         usual = work.usual_model(params)
         if named.model and usual is None:
-            raise Refusal(Reason.WRONG_VALUE, name="model", said=named.model, rule=f"{named.task} has none")
+            raise Refusal(
+                Reason.WRONG_VALUE,
+                name="model",
+                said=named.model,
+                rule=Said(f"{named.task} has none", f"{named.task} 没有模型"),
+            )
         return work, params, _shape(named.model or usual) if usual else None
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         name = ".".join(("params", *map(str, first["loc"])))
-        raise Refusal(Reason.WRONG_VALUE, name=name, said=first.get("input"), rule=first["msg"]) from error
+        raise wrong(first, name) from error
     except Refusal:
         raise
     except WorkerError as error:
@@ -88,7 +94,10 @@ def _parsed(named: Named) -> tuple[Work[Any], Params, Shape | None]:
 def _shape(model: str) -> Shape:
     if found := known.named(model):
         return found
-    raise Refusal(Reason.WRONG_VALUE, name="model", said=model, rule=f"known are {', '.join(known.names())}")
+    names = ", ".join(known.names())
+    raise Refusal(
+        Reason.WRONG_VALUE, name="model", said=model, rule=Said(f"known are {names}", f"已知的有 {names}")
+    )
 
 
 def _plan(work: Work[Any], params: Params, shape: Shape | None, sort: Sort, count: int, part: float) -> Plan:

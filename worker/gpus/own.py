@@ -11,7 +11,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -114,7 +114,15 @@ def take(
         return hold(hardware.choose(said, there), wait_s, ledger, inventory)
     if there and there[0].given:
         return Hold(_some_given(said, count, there))
-    manager = _open(ledger, inventory, wait_s)
+    if not there and (variable := _given_by(os.environ)):
+        raise MachineError(
+            f"--gpus {said}: the environment gives no GPU: look at {variable}, "
+            "or leave --gpus out to work on the CPU"
+        )
+    try:
+        manager = _open(ledger, inventory, wait_s)
+    except MachineError as error:
+        raise MachineError(f"--gpus {said}: {error}; or leave --gpus out to work on the CPU") from error
     with _refusals(said, manager):
         made = _made(manager, _request(count), wait_s)
     found = [hardware.of(MAKERS[card.maker], card.index, card.uuid) for card in made.cards]
@@ -151,9 +159,16 @@ def hold(
         return Hold(chosen, manager, _made(manager, _named(meant), wait_s))
 
 
+def _given_by(environment: Mapping[str, str]) -> str:
+    """What says which cards are ours, even if that is none."""
+    known = (variable for maker in hardware.LOOKS for variable in maker.variables)
+    return next((variable for variable in known if variable in environment), "")
+
+
 def _some_given(said: str, count: Wanted, there: Sequence[hardware.Card]) -> Sequence[hardware.Card]:
     if len(there) < count.count:
-        raise MachineError(f"--gpus {said}: the environment gives {', '.join(card.label for card in there)}")
+        given = ", ".join(card.label for card in there)
+        raise MachineError(f"--gpus {said}: the environment gives {given}: ask for {len(there)}x")
     if count.kind or count.memory_gb:
         log.warning("--gpus %s: the environment gives the cards, so their kind is not looked at", said)
     return there[: count.count]

@@ -41,7 +41,7 @@ class Records:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.executescript(SCHEMA)
-            with self.transaction():
+            with self._written():
                 self._bridge(now, boot)
         except (sqlite3.Error, OSError) as error:
             raise MachineError(
@@ -53,6 +53,15 @@ class Records:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
+        """A full or ailing disk is no fault of who asks: he may ask again."""
+        try:
+            with self._written():
+                yield
+        except sqlite3.OperationalError as error:
+            raise Refusal(Reason.NOT_READY, why=f"the ledger {self._file}: {error}") from error
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield

@@ -56,6 +56,22 @@ class Reason(Enum):
         "a token is needed: send the header Authorization: Bearer TOKEN",
         "需要令牌：请在请求头中发送 Authorization: Bearer TOKEN",
     )
+    WRONG_HOST = (
+        "without a token only {known} are answered, not '{said}': start the manager with WORKER_TOKEN",
+        "没有设置令牌时只回答 {known}，不回答“{said}”：请用 WORKER_TOKEN 启动管理器",
+    )
+    NO_PATH = (
+        "there is no {said}: /docs lists what there is",
+        "没有 {said}：/docs 列出了全部接口",
+    )
+    TOO_LARGE = (
+        "the request is too large: at most {said} bytes",
+        "请求过大：最多 {said} 字节",
+    )
+    BROKEN = (
+        "a fault of the manager's ({said}): its log says more",
+        "管理器内部错误（{said}）：详见其日志",
+    )
 
     @property
     def code(self) -> str:
@@ -73,4 +89,16 @@ class Refusal(WorkerError):
     def text(self, language: str) -> str:
         which = language == "zh"
         facts = {name: fact[which] if isinstance(fact, Said) else fact for name, fact in self.facts.items()}
-        return self.reason.value[which].format(**facts)
+        return "".join(map(_printable, self.reason.value[which].format(**facts)))
+
+
+def language(accepted: str) -> str:
+    """`accepted`: the header Accept-Language."""
+    return "zh" if accepted.casefold().startswith("zh") else "en"
+
+
+def _printable(letter: str) -> str:
+    """What others said is told in one line that every terminal and encoding can show."""
+    if letter.isprintable():
+        return letter
+    return " " if letter.isspace() else letter.encode("unicode_escape").decode()
