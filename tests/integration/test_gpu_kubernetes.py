@@ -29,6 +29,7 @@ from tests.kube import Cluster, filled, pod, until
 from tests.servers import Door, free_port
 from worker.gpus import reports
 from worker.gpus.forms import TrainingGPUConfig
+from worker.gpus.glance import Glance
 from worker.gpus.kube import mirror, records
 from worker.gpus.kube.book import decode
 from worker.gpus.manager import GpuResourceManager
@@ -105,7 +106,7 @@ def test_what_happens_to_nodes_is_seen_and_told_with_the_reason(
     cluster: Cluster, account: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def troubles() -> set[str]:
-        return {card["trouble"] for card in manager.ask(reports.monitoring).result(30)["cards"]}
+        return {card["trouble"] for card in reports.monitoring(manager.ask(Glance.of).result(30))["cards"]}
 
     def change(what: dict[str, Any], part: str = "") -> None:
         cluster.ask("PATCH", f"/api/v1/nodes/gpu-9{part}", what, kube.MERGE)
@@ -144,7 +145,7 @@ def test_an_api_server_that_was_away_costs_nothing(
 
         def seen() -> bool:
             with suppress(Refusal):
-                return "default/while-away" in str(manager.ask(reports.monitoring).result(30))
+                return "default/while-away" in str(reports.monitoring(manager.ask(Glance.of).result(30)))
             return False
 
         until(seen)

@@ -29,10 +29,12 @@ from worker.gpus import reports
 from worker.gpus.allocation import Allocation, Request, Waiting
 from worker.gpus.clerk import Clerk
 from worker.gpus.described import DescribedCluster
+from worker.gpus.glance import Glance
 from worker.gpus.inventory import Node
 from worker.gpus.ledger import Ledger
 from worker.gpus.manager import GpuResourceManager
 from worker.gpus.refusals import Reason, Refusal
+from worker.gpus.watched import MonitoringTold
 
 FOUR = cluster(a="4xT4")
 
@@ -315,9 +317,9 @@ def test_what_is_held_of_cards_that_are_gone_is_told(
     file.write_text("nodes: [{name: a, gpus: 1xT4}]")
     manager = GpuResourceManager(DescribedCluster(file), tmp_path / "l")
     manager.wait_ready(30)
-    told = manager.ask(reports.monitoring).result()["cards"]
+    told = MonitoringTold.model_validate(reports.monitoring(manager.ask(Glance.of).result())).cards
     manager.close()
-    assert [(card["uuid"], card["owner"], card["trouble"]) for card in told] == [
+    assert [(card.uuid, card.owner, card.trouble) for card in told] == [
         ("a/0", "me", ""),
         ("a/1", "me", "it is no longer here"),
     ]
