@@ -84,7 +84,7 @@ def _figures(app: FastAPI, manager: GpuResourceManager, prefix: str) -> None:
 
 def _seconds(when: datetime) -> float:
     try:
-        return when.timestamp()
+        return when.replace(tzinfo=when.tzinfo or UTC).timestamp()
     except (ValueError, OverflowError):  # the year 1 without a zone
         return 0.0
 

@@ -121,7 +121,7 @@ def _card(name: str, there: Sequence[Card]) -> Card:
             return there[int(name)]
         raise MachineError(
             f"--gpus {name}: this machine shows {len(there)} ({', '.join(card.label for card in there)}), "
-            f"counted from 0 to {len(there) - 1}"
+            f"counted from 0 to {len(there) - 1}; a count has an x, as in 1x"
         )
     named = [card for card in there if name and name in (card.name, card.uuid)]
     if not named:
