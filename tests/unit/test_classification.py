@@ -13,6 +13,7 @@ from tests import lessons, tiny_models
 from worker.classification import datasets, model
 from worker.classification.course import measure
 from worker.classification.datasets import Pictures, classes_of
+from worker.engines import attention
 from worker.engines.choice import Choice
 from worker.errors import ItemError, UsageError
 from worker.training.course import Tried
@@ -126,3 +127,18 @@ def test_a_model_that_writes_is_refused_as_a_classifier_whose_body_would_be_rand
     base = tiny_models.checkpoint(tmp_path / "base", "qwen2_5_vl")
     with pytest.raises(UsageError, match=r"missing .*language_model"):
         model.trained(Choice("classifier", "base", file=base), "cpu")
+
+
+def test_its_kernels_are_chosen_for_the_numbers_that_it_computes_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it learns in 32 bits, for which FlashAttention-2 has no kernels; but products are in 16."""
+    base, asked = tiny_models.checkpoint(tmp_path / "base", "qwen2_5_vl"), []
+
+    def works(_one: str, _device: Any, numbers: str) -> None:
+        asked.append(numbers)
+
+    monkeypatch.setattr(attention, "works", works)
+    made = model.new(base, ["cat", "dog"], "cpu", Training(precision="bf16"))
+    assert {one.dtype for one in made.parameters()} == {torch.float32}
+    assert set(asked) == {"bf16"}
