@@ -14,6 +14,7 @@ from tests import lessons, tiny_models
 from worker.classification import datasets, model
 from worker.classification.course import measure
 from worker.classification.datasets import Pictures, classes_of
+from worker.engines import attention
 from worker.engines.choice import Choice
 from worker.errors import ItemError, UsageError
 from worker.training.course import Tried
@@ -187,3 +188,18 @@ def test_a_class_cannot_be_given_twice(colours: Path) -> None:
 def test_a_grey_of_sixteen_bits_is_not_white() -> None:
     deep = Image.fromarray(np.linspace(0, 65535, 1600).reshape(40, 40).astype(np.uint16))
     assert datasets.squared(deep, 40).mean() == pytest.approx(127, abs=2)
+
+
+def test_its_kernels_are_chosen_for_the_numbers_that_it_computes_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it learns in 32 bits, for which FlashAttention-2 has no kernels; but products are in 16."""
+    base, asked = tiny_models.checkpoint(tmp_path / "base", "qwen2_5_vl"), []
+
+    def works(_one: str, _device: Any, numbers: str) -> None:
+        asked.append(numbers)
+
+    monkeypatch.setattr(attention, "works", works)
+    made = model.new(base, ["cat", "dog"], "cpu", Training(precision="bf16"))
+    assert {one.dtype for one in made.parameters()} == {torch.float32}
+    assert set(asked) == {"bf16"}

@@ -15,6 +15,7 @@ from worker.engines import checkpoint, loading
 from worker.engines.attention import Wanted as Kernels
 from worker.engines.choice import Choice
 from worker.engines.device import look
+from worker.engines.precision import Precision
 from worker.engines.precision import Wanted as Numbers
 from worker.engines.quantisation import Wanted as Quantise
 from worker.engines.qwen_sight import Sight
@@ -42,10 +43,11 @@ def new(folder: Path, classes: Sequence[str], device: str, training: Training) -
     random where names differ, with no more than a word about it."""
     import torch
 
-    numbers: Numbers = "fp32" if training.method == "full" else numbers_of(training, next(look(device)))
+    computed = numbers_of(training, next(look(device)))
+    numbers: Numbers = "fp32" if training.method == "full" else computed
     kernels: Kernels = "auto" if training.memory_efficient_attention else "eager"
     quantise: Quantise = "nf4" if training.method == "qlora" else "none"
-    made = _made(folder, classes, device, quantise, numbers, kernels).model
+    made = _made(folder, classes, device, quantise, numbers, kernels, computed).model
     head = torch.empty(made.score.weight.shape)
     head.normal_(0, 0.02, generator=torch.Generator().manual_seed(training.seed))
     made.score.weight.data = head.to(made.score.weight.device)
@@ -88,6 +90,7 @@ def _made(
     quantise: Quantise,
     numbers: Numbers | None,
     kernels: Kernels | None,
+    computed: Precision | None = None,
 ) -> loading.Loaded:
     """With a head that has no numbers yet."""
     import torch
@@ -100,6 +103,7 @@ def _made(
         quantise=quantise,
         wanted_numbers=numbers,
         wanted_kernels=kernels,
+        computed=computed,
     )
     config = loaded.model.config
     config.id2label = dict(enumerate(classes))

@@ -20,12 +20,12 @@ import click
 
 from worker import models, process
 from worker.cli import tell_error
+from worker.cli.devices import compare, hold_of, node_of, shared, untold
 from worker.cli.enqueue import tell
 from worker.cli.options import BATCH, Duration, recipe_options, settings_of
 from worker.clock import Clock
 from worker.crew import Crew, divide, together
 from worker.engines import trust
-from worker.engines.choice import LOCAL
 from worker.enqueue import Wanted, agree, enqueue
 from worker.errors import UnfinishedError, UsageError
 from worker.evictions import events_url
@@ -37,18 +37,13 @@ from worker.queue import layout
 from worker.queue.progress import Watcher
 from worker.queue.recipe import require
 from worker.queue.store import Store, open_store
-from worker.ranks import sharing
-from worker.ranks.nodes import Node, said
 from worker.report.files import default_out, make_out
 from worker.settings import Settings
 from worker.standing import Standing
 from worker.stop import GRACE_S, StopListener
 from worker.tasks import registry
-from worker.tasks.registry import AnyTask
-from worker.tasks.task import JobTask
 
 if TYPE_CHECKING:
-    from worker.gpus.own import Hold
     from worker.hardware.cards import Card
 
 log = logging.getLogger(__name__)
@@ -199,8 +194,8 @@ def command(
         raise UsageError(f"--on-done {on_done}: no such program; it is started by itself, not by a shell")
     refuse_unpriced(budget, price_per_hour or os.environ.get("WORKER_PRICE_IN", "").strip())
     if hw:
-        _compare(hw)
-    hold = context.with_resource(_hold(gpus, wait_gpus, ledger)) if gpus else None
+        compare(hw)
+    hold = context.with_resource(hold_of(gpus, wait_gpus, ledger)) if gpus else None
     cards: Sequence[Card] = hold.cards if hold else ()
     if metrics:
         from worker.metrics import refuse_taken
@@ -217,7 +212,7 @@ def command(
         tell(enqueue(store, wanted, named, root), store.url)
     run = agree(store, wanted)
     if not gpus and not device:
-        hold = _untold(run.recipe.engine, wait_gpus, ledger)
+        hold = untold(run.recipe.engine, wait_gpus, ledger)
         cards = context.with_resource(hold).cards if hold else ()
     if cards and not force:
         from worker.planning.refusal import refuse
@@ -268,63 +263,10 @@ def command(
     return finish(ending, store, out or (default_out(queue) if paths else None), on_done)
 
 
-def shared(
-    task: type[AnyTask], cards: Sequence[Card], workers: int | None, processes: int | None
-) -> sharing.Share:
-    if issubclass(task, JobTask) and task.spans:
-        return sharing.share(cards, workers, processes)
-    return sharing.alone(cards, workers, processes, task.name)
-
-
-def node_of(
-    task: type[AnyTask], count: int | None, rank: int | None, meet_at: str | None, workers: int
-) -> Node:
-    """Every other task needs no word of the nodes: its workers share a queue."""
-    if not (issubclass(task, JobTask) and task.spans):
-        if (count or 1) > 1:
-            raise UsageError(
-                f"--nodes {count}: {task.name} needs none of that: a worker on each machine is enough, "
-                "for they share the queue"
-            )
-        return Node()
-    node = said(count, rank, meet_at, os.environ)
-    if node.count > 1 and workers > 1:
-        raise UsageError(f"--workers {workers} on {node.count} nodes: one worker a node has all of its GPUs")
-    return node
-
-
 def _folders(store: Store, task: str | None, paths: Sequence[str]) -> list[str]:
     """Those of the paths that files may come into."""
     takes = registry.find(task or require(store).recipe.task).takes
     return [path for path in paths if takes == "files" and Path(path).is_dir()]
-
-
-def _compare(hw: str) -> None:
-    from worker.hardware import cards, gpus, profile
-
-    if gpus.of(hw) and (line := profile.disagreement(hw, cards.models(cards.nvidia_smi()))):
-        log.warning("%s", line)
-
-
-def _hold(gpus: str, wait_s: float | None, ledger: Path | None) -> Hold:
-    from worker.gpus import own
-
-    return own.take(gpus, wait_s or 0.0, ledger)
-
-
-def _untold(engine: str | None, wait_s: float | None, ledger: Path | None) -> Hold | None:
-    """Where to work when nobody said: a model of billions on a CPU is what nobody means."""
-    if engine not in LOCAL:
-        return None
-    from worker.gpus import own
-    from worker.hardware.cards import Machine, cards, only
-
-    found = only(cards(Machine()))
-    for card in found:
-        log.info(
-            "engine %s works on %s, the only GPU here; --device cpu works without it", engine, card.label
-        )
-    return own.hold(found, wait_s or 0.0, ledger)
 
 
 def _measured(port: int | None, crew: Crew) -> AbstractContextManager[None]:

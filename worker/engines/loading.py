@@ -55,10 +55,12 @@ def load(
     settings: Mapping[str, Json] | None = None,
     wanted_numbers: precision.Wanted | None = None,
     wanted_kernels: attention.Wanted | None = None,
+    computed: precision.Precision | None = None,
 ) -> Loaded:
     """`architectures` names one of transformers' Auto classes: AutoModelForImageTextToText. `settings` go
     over its configuration, and those that it does not know to its own constructor. What is
-    wanted here counts over WORKER_PRECISION and WORKER_ATTENTION."""
+    wanted here counts over WORKER_PRECISION and WORKER_ATTENTION. `computed`: in which numbers products are,
+    if in others than its weights."""
     folder = choice.file
     if folder is None:
         raise UsageError(f"engine {choice.engine} needs --model, the folder that holds its weights")
@@ -77,7 +79,9 @@ def load(
     kernels, kernels_why = "own", "its own code chooses"
     if made.attention is not None:
         wished = wanted_kernels or _wish("ATTENTION", attention.Wanted)
-        kernels, kernels_why = attention.choose(wished, first, numbers, made.attention, attention.works)
+        kernels, kernels_why = attention.choose(
+            wished, first, computed or numbers, made.attention, attention.works
+        )
     kept, kept_why = quantisation.choose(quantise, told)
     need = quantisation.size(tensors, kept, numbers)
     form = numbers if kept == "none" else kept
