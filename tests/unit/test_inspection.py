@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from PIL import Image
 
 from tests import lessons
 from worker.classification import datasets, inspection
@@ -133,3 +134,12 @@ def test_a_class_without_pictures_to_learn_from_is_told(
     caplog.set_level(logging.WARNING)
     inspection.tell_empty(sets(colours), ["blue", "green", "red"])
     assert "1 classes have no picture to learn from: green" in caplog.text
+
+
+def test_a_picture_with_too_many_pixels_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "red").mkdir()
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "red" / "bomb.png")
+    (row,) = datasets.read(tmp_path)
+    with pytest.raises(ItemError, match="make it smaller"):
+        row.open()
+    assert [one.why for one in inspection.look({("train", "a"): [row]}, ["red"], never)] == ["too-large"]

@@ -185,5 +185,9 @@ def opened(path: Path) -> Image.Image:
         raise ItemError("absent", f"{path} is not there") from None
     except UnidentifiedImageError:
         raise ItemError("not-a-picture", f"{path} is no picture that can be read") from None
+    except Image.DecompressionBombError:
+        raise ItemError(
+            "too-large", f"{path} has more pixels than any picture should: make it smaller"
+        ) from None
     except (OSError, ValueError, SyntaxError) as error:
         raise ItemError("damaged", f"{path}: {error}") from None
