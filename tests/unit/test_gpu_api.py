@@ -384,7 +384,7 @@ def test_without_the_extra_it_is_said_what_to_install(absent: str, monkeypatch: 
 def test_who_finds_the_port_taken_is_told_to_name_another(
     tmp_path: Path, cluster: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "_log_to_file", lambda level: None)
+    monkeypatch.setattr(serving, "_log_to_file", str)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(MachineError, match=f"nobody can listen on 127.0.0.1:{port}: --port"):
