@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from fastapi.testclient import TestClient
 import worker.gpus as library
 from tests.nvml import Nvml
 from worker.errors import MachineError, UsageError
-from worker.gpus import TrainingGPUConfig
+from worker.gpus import TrainingGPUConfig, serving
 from worker.gpus.api import create_app
 from worker.gpus.described import DescribedCluster
 from worker.gpus.gate import LOOPBACK_NAMES, MOST_BYTES, check_listening
@@ -388,9 +389,19 @@ def test_without_the_extra_it_is_said_what_to_install(absent: str, monkeypatch: 
     for name in ("worker.gpus.answers", "worker.gpus.api", "worker.gpus.gate", "worker.gpus.serving"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, absent, None)
-    serving = importlib.import_module("worker.gpus.serving")
+    anew = importlib.import_module("worker.gpus.serving")
     with pytest.raises(MachineError, match=rf"{absent} is not installed: pip install .*gpus\.txt"):
-        serving.serve("127.0.0.1", 0, "", None, None, None)
+        anew.serve("127.0.0.1", 0, "", None, None, None)
+
+
+def test_who_finds_the_port_taken_is_told_to_name_another(
+    tmp_path: Path, cluster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "_log_to_file", str)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(MachineError, match=f"nobody can listen on 127.0.0.1:{port}: --port"):
+            serving.serve("127.0.0.1", port, "", None, cluster, tmp_path / "l")
 
 
 def test_the_page_lists_each_path_of_the_interface(client: TestClient) -> None:

@@ -110,6 +110,8 @@ def serve(
         )
         with suppress(KeyboardInterrupt):
             Server(settings).run()
+    except SystemExit as error:  # uvicorn has logged why
+        raise MachineError(f"nobody can listen on {host}:{port}: --port and --host name another") from error
     finally:
         manager.close()
 
