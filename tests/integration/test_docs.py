@@ -20,6 +20,7 @@ from PIL import Image
 from worker.cli import COMMANDS, group
 from worker.errors import MachineError, UnfinishedError, WorkerError
 from worker.ghosts import demo as drives
+from worker.gpus.refusals import Reason
 from worker.launch.here import ON_PURPOSE
 from worker.media.demo import make
 from worker.queue import layout
@@ -259,6 +260,16 @@ def test_the_pages_of_engines_have_the_same_commands() -> None:
     pages = [ROOT / "docs" / name for name in ("engines.md", "engines.zh-CN.md")]
     blocks = [[text for _, text in FENCE.findall(page.read_text())] for page in pages]
     assert [uncommented(one) for one in blocks[0]] == [uncommented(one) for one in blocks[1]]
+
+
+def test_the_refusals_on_the_chinese_page_of_gpus_are_those_of_the_code() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \| (.*?) \|", (ROOT / "docs/gpu-manager.zh-CN.md").read_text(), re.MULTILINE
+    )
+    assert len(rows) > 1
+    for code, said in rows[1:]:  # the first is the heading
+        _, chinese = Reason[code.upper()].value
+        assert re.fullmatch(re.sub(r"\{\w+\}", ".+", chinese), said), code
 
 
 def uncommented(block: str) -> list[str]:
