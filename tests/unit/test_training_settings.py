@@ -13,7 +13,7 @@ import pytest
 from tests import tiny_models
 from worker.classification.settings import Classification, require_sets
 from worker.engines.device import Device
-from worker.errors import ItemError, UnfitError, MachineError
+from worker.errors import ItemError, MachineError, UnfitError
 from worker.planning import known, memory
 from worker.planning.memory import Lesson
 from worker.planning.seconds import Seen
