@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from worker import models
 from worker.classification import model
 from worker.classification.datasets import squared
 from worker.classification.engine import Classifier
-from worker.classification.teaching import publish
+from worker.classification.teaching import Teaching, publish
 from worker.engines import loading
 from worker.engines.choice import Choice
 from worker.errors import ItemError, MachineError, UsageError
@@ -81,6 +82,14 @@ def test_adapters_change_nothing_at_first_and_nothing_else_learns(
     seven = {f"model.language_model.layers.{at}" for at in range(3)}
     assert len([one for one in beside if one.startswith(tuple(seven))]) == 3 * 7
     assert any(".visual." in one for one in beside) == (targets == "all")
+
+
+def test_layers_compute_again_what_they_do_not_keep(tmp_path: Path) -> None:
+    course = Teaching.of(lesson(tmp_path, "lora"), "", "", "cpu").course()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        course.compute_again()
+    assert any(getattr(one, "gradient_checkpointing", False) for one in course.model.modules())
 
 
 @pytest.mark.parametrize("method", ["lora", "qlora"])

@@ -5,9 +5,6 @@ so that a run that was interrupted ends like one that was not; and checkpoints g
 
 from __future__ import annotations
 
-import logging
-import shutil
-import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -15,28 +12,20 @@ from typing import Any
 
 import torch
 from accelerate.utils import AutocastKwargs
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer
 
-from worker.jobs.stopping import StopFlag
-from worker.jobs.workspace import Checkpoint, Workspace
 from worker.tasks.task import Stopped
 from worker.training import adapters, chance
 from worker.training.course import Course, Tried
-from worker.training.record import RECORD, Record
-from worker.training.settings import Frequencies
+from worker.training.keeper import CutShort
+from worker.training.record import Record
 from worker.training.sharded import Fsdp, Sharded, Zero, read_states, read_weights
 from worker.training.strategy import Strategy, is_sharded, require
 from worker.training.world import World
 
-log = logging.getLogger(__name__)
-
 _OPTIMIZER, _SCHEDULER = "optimizer.pt", "scheduler.pt"
 _UNSEEN = ["past_key_values", "hidden_states", "attentions", "rope_deltas"]
 """of what a model gives, no part of its answer"""
-
-
-class CutShort(Exception):
-    """Told to stop in the middle of an evaluation: it is made up for by whoever goes on."""
 
 
 class Coach(Trainer):  # type: ignore[misc]
@@ -161,168 +150,3 @@ class Coach(Trainer):  # type: ignore[misc]
             super()._load_rng_state(checkpoint)
         else:
             chance.restore(Path(checkpoint, f"rng_state_{self._world.rank}.pth"))
-
-
-class Keeper(TrainerCallback):  # type: ignore[misc]
-    """Saves what is due, and what a stop leaves time for."""
-
-    def __init__(
-        self,
-        workspace: Workspace,
-        stop: StopFlag,
-        record: Record,
-        best_by: str,
-        world: World,
-        found: Checkpoint | None,
-    ) -> None:
-        self._workspace = workspace
-        self._stop = stop
-        self._record = record
-        self._best_by = best_by
-        self._world = world
-        self._found = found
-        """what it goes on from"""
-        self._best_found: Path | None = None
-        self._score: tuple[int, float] | None = None
-
-    def on_train_begin(self, args: Any, *_: Any, **__: Any) -> None:
-        if self._world.size > 1:
-            chance.begin(args.seed, self._world.rank)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        if self._best_found and self._found:
-            best, self._best_found = self._best_found, None
-            self._hand_over(self._found.step, best)
-        if state.global_step >= state.max_steps:
-            control.should_evaluate = True
-        elif self._world.agree(bool(self._stop)):
-            control.should_evaluate = False
-            control.should_save = control.should_training_stop = True
-
-    def on_prediction_step(self, *_: Any, **__: Any) -> None:
-        if self._world.is_first:
-            self._workspace.alive()
-        if self._world.agree(bool(self._stop)):
-            raise CutShort
-
-    def on_evaluate(
-        self,
-        args: Any,
-        state: Any,
-        control: Any,
-        metrics: Mapping[str, float],
-        **_: Any,
-    ) -> None:
-        step, score, standing = state.global_step, metrics[self._best_by], self._record.standing
-        self._score = step, score
-        standing.evaluated = step
-        is_best = self._world.agree(score > standing.best)
-        if is_best:
-            standing.best, standing.best_step = score, step
-            control.should_save = True
-            for name, text in self._record.latest().items():
-                self._record.put(name, text)
-        told = {f"eval/{name}": one for name, one in metrics.items()}
-        told[f"best_{self._best_by}"], told["best_model_step"] = standing.best, standing.best_step
-        self._record.write(step, told)
-        if self._world.is_first and is_best and self._found and self._found.step == step:
-            self._keep_found(Path(args.output_dir) / f"checkpoint-{step}")
-
-    def _keep_found(self, folder: Path) -> None:
-        """It was made up for, and it is the best: saved anew, with its score, as soon as a step was made.
-        Before that its own folder is still read, and to save the model now would change its random state."""
-        assert self._found
-        shutil.copytree(self._found.folder, folder, ignore=shutil.ignore_patterns(RECORD))
-        self._record.save(folder)
-        self._best_found = folder
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        if self._world.is_first:
-            step = state.global_step
-            saved = Path(args.output_dir) / f"checkpoint-{step}"
-            self._record.save(saved)
-            self._hand_over(step, saved)
-        self._world.wait()
-
-    def _hand_over(self, step: int, saved: Path) -> None:
-        score = self._score[1] if self._score and self._score[0] == step else None
-        with self._workspace.checkpoint(step, score) as folder:
-            for file in saved.iterdir():
-                shutil.move(file, folder / file.name)
-        shutil.rmtree(saved)
-
-
-class Meter(TrainerCallback):  # type: ignore[misc]
-    """How it goes, and how fast; before the keeper, so that a checkpoint holds what was told before it."""
-
-    def __init__(
-        self,
-        workspace: Workspace,
-        record: Record,
-        every: Frequencies,
-        flops: float,
-        peak: float | None,
-        world: World,
-    ) -> None:
-        self._workspace = workspace
-        self._record = record
-        self._every = every
-        self._flops = flops
-        self._peak = peak
-        """FLOP/s of the device; None: nobody knows"""
-        self._world = world
-        self._since = time.perf_counter()
-        self._seconds, self._waited, self._steps = 0.0, 0.0, 0
-        """`_waited`: until the samples of a step were there"""
-        self._figures: dict[str, float] = {}
-
-    def on_train_begin(self, *_: Any, **__: Any) -> None:
-        self._since = time.perf_counter()
-
-    def on_step_begin(self, *_: Any, **__: Any) -> None:
-        self._waited += time.perf_counter() - self._since
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        self._seconds += time.perf_counter() - self._since
-        self._steps += 1
-        if self._world.is_first:
-            self._workspace.progress(state.global_step, state.max_steps, **self._figures)
-        if state.global_step % self._every.perf_log_freq == 0:
-            samples = args.train_batch_size * args.gradient_accumulation_steps * self._world.size
-            self._tell(state.global_step, samples)
-        self._since = time.perf_counter()
-
-    def on_evaluate(self, *_: Any, **__: Any) -> None:
-        self._since = time.perf_counter()
-
-    on_save = on_evaluate
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float], **_: Any) -> None:  # noqa: ARG002
-        if "loss" not in logs:
-            return
-        told = {
-            "training/loss": logs["loss"],
-            "training/lr": logs["learning_rate"],
-            "training/grad_norm": logs.get("grad_norm", 0.0),
-            "training/epoch": state.epoch,
-        }
-        self._figures |= {"loss": logs["loss"], "lr": logs["learning_rate"]}
-        self._record.write(state.global_step, told)
-        self._since = time.perf_counter()
-
-    def _tell(self, step: int, samples: int) -> None:
-        peak = self._peak and self._peak * self._world.size
-        each, waited = self._seconds / self._steps, self._waited / self._seconds
-        self._seconds, self._waited, self._steps = 0.0, 0.0, 0
-        self._figures["data_wait"] = waited
-        used = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
-        self._record.write(
-            step,
-            {
-                "perf/mfu": self._flops * samples / each / peak if peak else "unknown",
-                "perf/step_time": each,
-                "perf/samples_per_second": samples / each,
-                "perf/data_wait": waited,
-                "perf/gpu_memory_gb": used / 1e9,
-            },
-        )

@@ -99,7 +99,9 @@ def _train(
 ) -> Trained | None:
     from transformers import PrinterCallback, set_seed
 
-    from worker.training.coach import Coach, Keeper, Meter
+    from worker.training.coach import Coach
+    from worker.training.keeper import Keeper
+    from worker.training.meter import Meter
 
     device = next(look(run.device))
     resumed = run.workspace.resume()

@@ -44,6 +44,8 @@ class Course:
 
     def compute_again(self) -> None:
         """What layers computed, for their gradients, instead of keeping it."""
-        self.model.gradient_checkpointing_enable({"use_reentrant": False})
+        # older transformers have the other name alone
+        newer = getattr(self.model, "activation_checkpointing_enable", None)
+        (newer or self.model.gradient_checkpointing_enable)({"use_reentrant": False})
         # transformers asks for gradients of what goes in, which not even a frozen tower could do without then
         self.model.disable_input_require_grads()
