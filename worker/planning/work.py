@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Generic, TypeVar
@@ -66,7 +67,7 @@ class Change:
     asked: Asked[Any]
 
 
-class Work(Generic[P]):
+class Work(ABC, Generic[P]):
     name: ClassVar[str]
     about: ClassVar[str]
     params_type: ClassVar[type[Params]]
@@ -82,8 +83,8 @@ class Work(Generic[P]):
         """Unless a person says another; None: the largest that fits."""
         return None
 
-    def needs(self, asked: Asked[P]) -> Needs:
-        raise NotImplementedError
+    @abstractmethod
+    def needs(self, asked: Asked[P]) -> Needs: ...
 
     def changes(self, asked: Asked[P]) -> Iterator[Change]:  # noqa: ARG002
         """On the same machine, those that cost least first; a smaller batch goes without saying."""
