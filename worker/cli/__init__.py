@@ -29,6 +29,7 @@ COMMANDS = {
     "compare": "where two runs agree, and one run made of both",
     "weights": "fetch a model's file, and check it",
     "plan": "what a task needs on a machine: memory, disk, time, money",
+    "launch": "start workers elsewhere: SLURM, Azure ML, Kubernetes",
     "gpus": "hand out this machine's GPUs, or a cluster's: gpus serve",
     "tasks": "what can be done, and with which parameters",
     "doctor": "does this machine fit, and what to do if not",

@@ -1,4 +1,6 @@
-"""Where the worker is started, and how: here, before there is anything but the system's own Python.
+"""Where the worker is started, and how.
 
-So these files import nothing but what comes with Python, and run on Python 3.8 too: a host whose Docker has
-it all needs no newer one."""
+What `make` calls runs here before there is anything but the system's own Python, 3.8 too, for a host whose
+Docker has it all needs no newer one: here, container, native, machine and order import nothing but what comes
+with it. What `worker launch` calls starts workers elsewhere: slurm/, azureml/, kubernetes/, which have one
+contract (launcher)."""

@@ -1,0 +1,8 @@
+"""The options of `worker launch kubernetes` alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+OPTIONS: tuple[Callable[[Any], Any], ...] = ()

@@ -1,0 +1,1 @@
+"""An Indexed Job in a Kubernetes cluster."""
