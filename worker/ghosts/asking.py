@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from worker.blame import failure_of
 from worker.engines.engine import Reply, Request
+from worker.engines.reply import UnreadableError
 from worker.errors import UnfinishedError, WorkerError
 from worker.evaluation.verdicts import seconds
 from worker.ghosts import prompt
 from worker.ghosts.incident import Incident
-from worker.ghosts.reply import Said, UnreadableError, read_reply
+from worker.ghosts.reply import Said, read_reply
 from worker.ghosts.words import KINDS, Lang
 from worker.items import UNANSWERED, Answer, Failure, Json
 
