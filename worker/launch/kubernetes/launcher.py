@@ -129,7 +129,8 @@ def _start(receipt: Receipt, cluster: Cluster, jobs: list[Object], say: Say, kee
     for one in told:
         named = f"{one['kind'].lower()}/{one['metadata']['name']}"
         is_job = one is told[-1]
-        receipt = receipt.also(jobs=[_name(one)] if is_job else [], made=[named])
+        new = [_name(one)] if is_job and _name(one) not in receipt.jobs else []
+        receipt = receipt.also(jobs=new, made=[named])
         keep(receipt)  # first: what is made and then forgotten would never be deleted
         made = cluster.make(one)
         if is_job and made and (left_out := unknown(one, made)):

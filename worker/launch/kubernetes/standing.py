@@ -17,7 +17,6 @@ CANCELLED = "gpu-batch-worker/cancelled"
 """annotation: a person said so"""
 INDEX = "batch.kubernetes.io/job-completion-index"
 DONE, FAILED_ITEMS, USAGE, MACHINE, STOPPED = 0, 1, 2, 3, 75
-LOGS = "kubectl logs says why"
 
 REMEDIES = (
     (r"Insufficient \S*cpu|Insufficient memory", "--cpu and --memory say what each worker asks for"),
@@ -111,6 +110,7 @@ def _alive(job: Object, seen: Sequence[_Seen], events: Sequence[Object]) -> Stan
 
 def _failed(job: Object, condition: Object, seen: Sequence[_Seen]) -> Standing:
     reason, message = condition.get("reason", ""), condition.get("message", "")
+    logs = f"kubectl logs job/{job['metadata']['name']} says why"
     codes = _last_codes(seen)
     if reason == "DeadlineExceeded":
         return Standing(
@@ -118,18 +118,18 @@ def _failed(job: Object, condition: Object, seen: Sequence[_Seen]) -> Standing:
         )
     told = re.search(r"exit code (\d+)", message)
     if reason == "PodFailurePolicy" and told and int(told[1]) == USAGE:
-        return Standing("failed", "a worker refused what it was told (exit code 2)", LOGS)
+        return Standing("failed", "a worker refused what it was told (exit code 2)", logs)
     if codes and codes <= {DONE, FAILED_ITEMS}:
         return Standing("done", f"{_number(job)} ended, all is done, some items failed")
     if codes and STOPPED in codes and codes <= {DONE, FAILED_ITEMS, STOPPED}:
         return Standing("again", f"{_number(job)} were stopped before the end")
     if MACHINE in codes:
         return Standing(
-            "failed", "a node does not fit (exit code 3)", f"{LOGS}; another --product or --node-selector"
+            "failed", "a node does not fit (exit code 3)", f"{logs}; another --product or --node-selector"
         )
     deaths = Counter(_death(one) for one in seen if _counts(one))
     why = "; ".join(f"{number} times {death}" for death, number in deaths.items()) or f"{reason}: {message}"
-    return Standing("failed", f"given up: {why}", _remedy(deaths) or LOGS)
+    return Standing("failed", f"given up: {why}", _remedy(deaths) or logs)
 
 
 def _see(pod: Object) -> _Seen:
