@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,7 +13,9 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from worker.cli.launch import command
 from worker.errors import UsageError, WorkerError
 from worker.hardware import gpus
 from worker.launch.kubernetes import products
@@ -200,9 +205,14 @@ def test_keys_come_from_a_secret_and_stand_nowhere() -> None:
     launch = launched(settings={"secret": ["queue", "hub"]})
     assert worker_of(launch)["envFrom"] == [{"secretRef": {"name": name}} for name in ("queue", "hub")]
     assert "envFrom" not in worker_of(launched())
-    with pytest.raises(UsageError, match="put it into a Secret") as refused:
-        Kubernetes().check(launched(queue="az://container/queue?sv=1&sig=very-secret"))
-    assert "very-secret" not in str(refused.value)
+    for said in (
+        {"queue": "az://container/queue?sv=1&sig=very-secret"},
+        {"inputs": ["az://container/films?sig=very-secret"]},
+        {"queue": "s3://me:very-secret@bucket/queue"},
+    ):
+        with pytest.raises(UsageError, match="put it into a Secret") as refused:
+            Kubernetes().check(launched(**said))
+        assert "very-secret" not in str(refused.value)
     (text,) = Kubernetes().render(launch).values()
     assert redact(text) == text
     assert HIDDEN not in text
@@ -305,7 +315,7 @@ def test_render_needs_neither_a_cluster_nor_its_library() -> None:
         "import sys; from worker.__main__ import main\n"
         "try: main()\n"
         "finally: print(sorted(m for m in sys.modules if m.partition('.')[0] in "
-        "('kubernetes', 'urllib3', 'torch', 'numpy', 'obstore')), file=sys.stderr)"
+        "('kubernetes', 'urllib3', 'pydantic', 'torch', 'numpy', 'obstore')), file=sys.stderr)"
     )
     words = ["launch", "kubernetes", "render", "--hw", "t4", "--queue", "s3://b/q", "--image", "r/w:1"]
     ran = subprocess.run(
@@ -314,3 +324,18 @@ def test_render_needs_neither_a_cluster_nor_its_library() -> None:
     assert ran.returncode == 0, ran.stderr
     assert yaml.safe_load(ran.stdout)["metadata"]["name"] == "q-1"
     assert ran.stderr.splitlines()[-1] == "[]"
+
+
+def test_what_the_page_says_to_type_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [one for one in os.environ if one.startswith("WORKER_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    typed = re.findall(
+        r"^worker launch kubernetes submit (.*)$", (ROOT / "docs/kubernetes.md").read_text(), re.M
+    )
+    assert len(typed) == 2
+    for line in typed:
+        ran = CliRunner().invoke(
+            command, ["kubernetes", "render", *shlex.split(line)], catch_exceptions=False
+        )
+        assert yaml.safe_load(ran.stdout)["kind"] == "Job"

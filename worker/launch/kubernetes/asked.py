@@ -11,8 +11,6 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from worker.errors import UsageError
-from worker.gpus.kube import tolerations
-from worker.gpus.kube.tolerations import Toleration
 from worker.launch.kubernetes import products
 
 if TYPE_CHECKING:
@@ -50,7 +48,8 @@ class Asked:
     nodes: Mapping[str, Sequence[str]]
     """label → values, and a node has to have one of them; empty: any node that has the resource"""
     selectors: Mapping[str, str]
-    tolerations: Sequence[Toleration]
+    tolerations: Sequence[Mapping[str, str]]
+    """as a pod writes them"""
     cpu: str
     memory: str
     memory_limit: str
@@ -118,15 +117,12 @@ def _refuse_unreachable(launch: Launch, claims: Mapping[str, str]) -> None:
     where = "az://container/prefix, s3://bucket/prefix, gs://bucket/prefix, or a folder with --claim NAME:DIR"
     if not launch.queue:
         raise UsageError(f"--queue is needed, where the pods reach it: {where}")
+    for url in (launch.queue, *launch.inputs):
+        _refuse_key(url)
     if is_url(launch.queue):
-        scheme, _, rest = launch.queue.partition("://")
+        scheme = launch.queue.partition("://")[0]
         if scheme not in IDENTITIES:
             raise UsageError(f"--queue {scheme}://…: the pods do not reach it; name {where}")
-        if "?" in rest or "@" in rest.partition("/")[0]:
-            raise UsageError(
-                "--queue has a key in it, which everybody could read in the cluster: "
-                "put it into a Secret (AZURE_STORAGE_SAS_TOKEN …) and name that with --secret"
-            )
         return
     for path in (launch.queue, *(one for one in launch.inputs if not is_url(one))):
         if not any(_is_below(_whole(path), folder) for folder in claims):
@@ -135,6 +131,15 @@ def _refuse_unreachable(launch: Launch, claims: Mapping[str, str]) -> None:
                 "--claim NAME:DIR says which PersistentVolumeClaim it is on, and where that lies here; "
                 "or take a queue in a blob store"
             )
+
+
+def _refuse_key(url: str) -> None:
+    scheme, _, rest = url.partition("://")
+    if rest and ("?" in rest or "@" in rest.partition("/")[0]):
+        raise UsageError(
+            f"{scheme}://… has a key in it, which everybody could read in the cluster: put it into a Secret "
+            "(AZURE_STORAGE_SAS_TOKEN …), name that with --secret, and set it in this machine's environment"
+        )
 
 
 def _claim(said: str) -> tuple[str, str]:
@@ -168,10 +173,14 @@ def _nodes(launch: Launch, resource: str) -> Mapping[str, Sequence[str]]:
     return products.labels_of(launch.profile.hw) if resource == "nvidia.com/gpu" else {}
 
 
-def _tolerations(launch: Launch, resource: str) -> list[Toleration]:
-    said = [tolerations.parse(one) for one in launch.setting("tolerated", ())]
-    own = Toleration(resource)
-    return [own, *(one for one in said if one != own)] if launch.gpus else said
+def _tolerations(launch: Launch, resource: str) -> list[Mapping[str, str]]:
+    own: Mapping[str, str] = {"key": resource, "operator": "Exists"}
+    found = [own] if launch.gpus else []
+    if said := launch.setting("tolerated", ()):
+        from worker.gpus.kube.tolerations import parse  # late: with all of the GPU manager
+
+        found += [told for one in said if (told := parse(one).told()) != own]
+    return found
 
 
 def _selector(said: str) -> tuple[str, str]:

@@ -116,7 +116,7 @@ def _fill_pod(pod: Object, launch: Launch, asked: Asked) -> None:
     _put(spec, "serviceAccountName", account or spec.get("serviceAccountName"))
     _put(spec, "nodeSelector", {**(spec.get("nodeSelector") or {}), **asked.selectors})
     others = [one for one in spec.get("tolerations") or () if one.get("key") != CARD]
-    _put(spec, "tolerations", [*(one.told() for one in asked.tolerations), *others])
+    _put(spec, "tolerations", [*asked.tolerations, *others])
     affinity = spec.get("affinity") or {}
     node = dict(affinity.get("nodeAffinity") or {})
     terms = [
