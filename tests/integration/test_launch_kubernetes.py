@@ -22,6 +22,7 @@ from tests.queues import TASKS
 from tests.servers import free_port
 from tests.workers import run
 from worker import cli
+from worker.gpus.kube.api import ApiServer, Away
 from worker.launch import watching
 from worker.launch.kubernetes.launcher import Kubernetes
 from worker.launch.launch import Receipts
@@ -178,7 +179,9 @@ def test_from_files_to_answers_and_submitted_twice(cluster: Cluster, verb: Verb,
     code, said = verb("submit", *asked(tmp_path, workers="2"))
     assert code == 0, said
     assert "3 new items" in said
-    assert "this cluster knows no completionMode" in said  # it is of 1.20
+    assert (
+        "leaves out spec.completionMode, spec.backoffLimitPerIndex, spec.podFailurePolicy" in said
+    )  # it is of 1.20
     assert jobs(cluster) == ["films-1"]
     assert stands() == "no pod yet"
     code, said = verb("submit", *asked(tmp_path, workers="2"))
@@ -253,6 +256,52 @@ def test_it_is_started_once_more_on_the_same_queue(cluster: Cluster, verb: Verb,
     receipt = Kubernetes().again(Receipts("kubernetes").need("films"), print)
     assert (jobs(cluster), list(receipt.jobs)) == (["films-1", "films-2"], ["films-1", "films-2"])
     assert Kubernetes().again(receipt, print) == receipt  # that one works
+
+
+def test_what_keeps_the_cluster_from_making_pods_is_told(
+    cluster: Cluster, verb: Verb, tmp_path: Path
+) -> None:
+    assert verb("submit", *asked(tmp_path))[0] == 0
+    why = 'pods "films-1-0" is forbidden: exceeded quota: cards'
+    about = {"kind": "Job", "name": "films-1", "namespace": "default"}
+    event = {"apiVersion": "v1", "kind": "Event", "metadata": {"name": "films"}, "involvedObject": about}
+    told = {**event, "type": "Warning", "reason": "FailedCreate", "message": why}
+    cluster.ask("POST", f"{SPACE}/events", told)
+    assert stands() == f"no pod yet ({why})"
+
+
+@pytest.mark.parametrize("sent", [False, True])
+def test_a_submission_that_the_cluster_leaves_at_any_moment_goes_on(
+    cluster: Cluster, verb: Verb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: bool
+) -> None:
+    """`sent`: the question was heard, and its answer lost."""
+    plain, left = ApiServer._ask, 0
+
+    def ask(api: ApiServer, *words: Any, **more: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left == 0 and not sent:
+            raise Away("nobody answers")
+        answer = plain(api, *words, **more)
+        if left == 0:
+            raise Away("the answer was lost")
+        return answer
+
+    monkeypatch.setattr(ApiServer, "_ask", ask)
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig()))  # of somebody whom nothing is refused
+    words = asked(tmp_path, service_account="launcher")
+    for moment in range(1, 20):
+        left = moment
+        code, said = verb("submit", *words, "--name", f"films{moment}")
+        if code == 0:
+            break
+        assert code == 75, said
+        left = 0
+        assert verb("submit", *words, "--name", f"films{moment}")[0] == 0
+        receipt = Receipts("kubernetes").need(f"films{moment}")
+        assert (list(receipt.jobs), list(receipt.made)) == ([f"films{moment}-1"], [f"job/films{moment}-1"])
+    assert moment == 5  # which Jobs there are, the claim, the account, the Job; and then nothing went wrong
+    assert len(jobs(cluster)) == moment
 
 
 def test_a_submission_that_forgot_what_it_made_finds_it_again(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from worker.errors import UnfinishedError, UsageError
@@ -27,8 +27,6 @@ KINDS = {
     "pod": ("/api/v1", "pods"),
     "event": ("/api/v1", "events"),
 }
-NEWER = ("completionMode", "backoffLimitPerIndex", "podFailurePolicy")
-"""of a Job's spec, in the order in which Kubernetes learnt them"""
 
 
 class Cluster:
@@ -163,6 +161,15 @@ def generation(job: Object) -> int:
     return int(found[1]) if found else 0
 
 
-def unknown(sent: Object, made: Object) -> Sequence[str]:
-    """What the cluster is too old for, and has left out."""
-    return [name for name in NEWER if name in sent["spec"] and name not in made["spec"]]
+def left_out(sent: Any, made: Any, at: str = "") -> Iterator[str]:
+    """What was sent and is not there: the cluster is too old for it, or it is misspelt."""
+    if isinstance(sent, dict) and isinstance(made, dict):
+        for name, value in sent.items():
+            here = f"{at}.{name}" if at else name
+            if name in made:
+                yield from left_out(value, made[name], here)
+            elif value:  # what is empty may be left away
+                yield here
+    elif isinstance(sent, list) and isinstance(made, list) and len(sent) == len(made):
+        for one, other in zip(sent, made, strict=True):  # else somebody has added to it
+            yield from left_out(one, other, at)

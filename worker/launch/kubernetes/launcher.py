@@ -118,7 +118,7 @@ def _cluster(receipt: Receipt) -> Cluster:
 
 def _start(receipt: Receipt, cluster: Cluster, jobs: list[Object], say: Say, keep: Keep) -> Receipt:
     """A Job cannot be changed, so each start is one of its own; the ended ones stay to be looked at."""
-    from worker.launch.kubernetes.cluster import generation, unknown
+    from worker.launch.kubernetes.cluster import generation, left_out
     from worker.launch.kubernetes.standing import ended
 
     if jobs and not ended(jobs[-1]):
@@ -133,10 +133,10 @@ def _start(receipt: Receipt, cluster: Cluster, jobs: list[Object], say: Say, kee
         receipt = receipt.also(jobs=new, made=[named])
         keep(receipt)  # first: what is made and then forgotten would never be deleted
         made = cluster.make(one)
-        if is_job and made and (left_out := unknown(one, made)):
+        if made and (lost := list(dict.fromkeys(left_out(one, made)))):
+            fields = ", ".join(lost)
             say(
-                f"this cluster knows no {', '.join(left_out)} (1.29 does): a worker that is stopped "
-                "counts as failed there, and after a few the Job gives up; the same submit goes on"
+                f"{named}: this cluster leaves out {fields}: too old for it (docs/kubernetes.md), or misspelt"
             )
     return receipt
 
