@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import warnings
 from collections.abc import Mapping
 from itertools import islice
@@ -28,8 +29,8 @@ def connect(environment: Mapping[str, str]) -> Workspace:
             f"{', '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not set: they name the workspace"
         )
     warnings.filterwarnings("ignore", module=r"azure\.ai\.ml.*")
-    for name in ("azure", "msrest", "marshmallow"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    # it would write the checkout's remote address into each job
+    os.environ.setdefault("AZUREML_GIT_REPOSITORY_URI", NAME)
     try:
         client = _client(*(environment[name] for name in SETTINGS))
     except ImportError as error:
@@ -37,6 +38,8 @@ def connect(environment: Mapping[str, str]) -> Workspace:
             f"worker launch azureml needs azure-ai-ml ({error}): in an environment of its own, "
             "python -m pip install --no-deps -r env/locks/azureml.txt"
         ) from None
+    for name in ("azure", "azure.ai.ml", "azure.identity"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters is raised
     return Workspace(client)
 
 
