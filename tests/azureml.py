@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import ssl
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -34,9 +31,9 @@ class Stub:
         self.resources: dict[str, dict[str, Any]] = {}
         self.why: dict[str, str] = {}
         """job → what the history of runs says of its failure"""
-        self.refuse: Callable[[str, str], tuple[int, str, str] | None] = lambda method, path: None
+        self.refuse: Callable[[str, str], tuple[int, str, str] | None] = lambda *_: None
         """→ status, code, message"""
-        self.run: Callable[[str, dict[str, Any]], None] = lambda name, job: None
+        self.run: Callable[[str, dict[str, Any]], None] = lambda *_: None
         self.asked: list[tuple[str, str]] = []
         self.certificate = folder / "stub.pem"
         _self_signed(self.certificate)
