@@ -208,7 +208,9 @@ def _cancel(launcher: str, name: str) -> None:
     """End the workers. Queue and answers stay: the same submit goes on."""
     from worker.launch.launch import Receipts
 
-    find(launcher).cancel(Receipts(launcher).need(name), _say)
+    receipts = Receipts(launcher)
+    if after := find(launcher).cancel(receipts.need(name), _say):
+        receipts.keep(after)
 
 
 def _delete(launcher: str, name: str, yes: bool) -> None:
