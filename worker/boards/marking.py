@@ -25,6 +25,11 @@ def marked(copper: Mask, defects: Sequence[Defect]) -> bytes:
     return _jpeg(_drawn(copper, defects))
 
 
+def beside(copper: Mask, labelled: Sequence[Defect], found: Sequence[Defect]) -> bytes:
+    """The same board twice, as JPEG: on the left what is true."""
+    return _jpeg(np.hstack([_drawn(copper, labelled), _drawn(copper, found)]))
+
+
 def sheet(boards: Sequence[tuple[Mask, Sequence[Defect]]]) -> bytes:
     """Several on one page, each as wide as the others, as JPEG."""
     cells = [cv2.resize(_drawn(*board), (_CELL, _CELL), interpolation=cv2.INTER_AREA) for board in boards]
