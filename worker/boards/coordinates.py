@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from worker.boards.defect import Box
-from worker.engines.resizing import Resizing
+from worker.engines.resizing import PUBLISHED, Resizing
 
 Family = Literal["qwen3-vl", "qwen2.5-vl"]
 FAMILIES: tuple[Family, ...] = ("qwen3-vl", "qwen2.5-vl")
-RESIZING: dict[Family, Resizing] = {
-    "qwen3-vl": Resizing(32, 65_536, 16_777_216),
-    "qwen2.5-vl": Resizing(28, 3_136, 12_845_056),
-}
+RESIZING: dict[Family, Resizing] = {family: PUBLISHED[family] for family in FAMILIES}
 """as the processors of the published models have it"""
 _WHOLE = 1000
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from worker.items import Json
 
@@ -13,6 +14,11 @@ _FENCED = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
 
 class UnreadableError(Exception):
     """It is not in the form that was asked for; the message says why."""
+
+    def __init__(self, why: str, partly: Any = None) -> None:
+        """`partly`: what can be read of it all the same."""
+        super().__init__(why)
+        self.partly = partly
 
 
 def json_of(text: str) -> Json:
