@@ -12,9 +12,12 @@ import pytest
 
 from tests import board_lessons, tiny_models
 from worker.boards import prompt, reading
+from worker.boards.asking import question
 from worker.boards.coordinates import Coordinates
 from worker.boards.defect import Box, Defect
 from worker.engines.device import Device
+from worker.engines.qwen_prompt import read_pictures
+from worker.engines.qwen_sight import NAMES
 from worker.errors import ItemError, UnfitError
 from worker.inspector import room, samples, settings, verdict
 from worker.inspector.asking import ASKED, Asker, chosen
@@ -43,14 +46,17 @@ def lesson(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def rows(lesson: Path, reader: Reader) -> list[Sample]:
-    return samples.read(lesson / "train.jsonl", lesson / "boards", reader.family)
+    return samples.read(lesson / "train.jsonl", lesson / "boards", reader.sight)
 
 
 def paired(row: Sample) -> Sample:
     """The template is shown before it."""
     files = [row.files[-1].with_name(row.files[-1].name.replace("test", "temp")), *row.files]
-    text = {"type": "text", "text": prompt.ask("en", row.where.family, pair=True)}
-    return replace(row, files=files, content=[{"type": "image"}, {"type": "image"}, text])
+    return replace(row, files=files, prompt=prompt.ask("en", row.where.family, pair=True))
+
+
+def content(row: Sample) -> list[dict[str, str]]:
+    return [*[{"type": "image"}] * len(row.files), {"type": "text", "text": row.prompt}]
 
 
 def test_loss_is_of_the_answers_tokens_alone_and_what_the_model_itself_says_it_is(lesson: Path) -> None:
@@ -73,7 +79,8 @@ def test_loss_is_of_the_answers_tokens_alone_and_what_the_model_itself_says_it_i
         plain = dict(reader.ask([one]))
         ids = torch.tensor([row.ids])
         told = torch.tensor([[IGNORED] * (len(row.ids) - row.answer) + row.ids[-row.answer :]])
-        kinds = torch.from_numpy(row.pictures.astype(int))[None]
+        kinds = torch.zeros_like(ids)
+        kinds[0, row.pictures] = 1
         plain |= {"input_ids": ids, "mm_token_type_ids": kinds, "attention_mask": torch.ones_like(ids)}
         with torch.no_grad():
             alone = float(model(**plain, labels=told).loss)
@@ -83,13 +90,27 @@ def test_loss_is_of_the_answers_tokens_alone_and_what_the_model_itself_says_it_i
 
 def test_it_is_asked_with_the_tokens_that_it_was_trained_with(lesson: Path) -> None:
     reader = Reader.of(lesson / "base")
-    for row in (rows(lesson, reader)[0], paired(rows(lesson, reader)[0])):
-        one = shown(row)
+    single = rows(lesson, reader)[0]
+    for row in (single, paired(single)):
+        one, where = shown(row), row.where
+        inspected = question(
+            row.files[-1],
+            row.files[0] if len(row.files) > 1 else None,
+            role="board",
+            family=where.family,
+            resizing=reader.sight.resizing,
+            lang="en",
+            max_tokens=9,
+            second=None,
+        ).request
+        grids = [reader.sight.grid(1, frame.shape[1], frame.shape[0]) for frame in inspected.frames]
+        theirs = read_pictures(reader.tokenizer, reader.sight, inspected.prompt, grids)
         asked, learnt = reader.row(one, answered=False), reader.row(one)
-        assert learnt.ids[: len(asked.ids)] == asked.ids
+        assert learnt.ids[: len(asked.ids)] == asked.ids == theirs.ids
+        assert all(map(np.array_equal, one.frames, inspected.frames))
         assert np.array_equal(learnt.positions[:, : len(asked.ids)], asked.positions)
         assert reader.ask([one])["input_ids"].tolist() == [asked.ids]
-        user = {"role": "user", "content": [dict(part) for part in one.content]}
+        user = {"role": "user", "content": content(row)}
         answered = {"role": "assistant", "content": [{"type": "text", "text": one.answer}]}
         whole = reader.tokenizer.apply_chat_template([user, answered], tokenize=False)
         marks = [token for token in learnt.ids if token != tiny_models.id_of("<|image_pad|>")]
@@ -112,7 +133,7 @@ def test_pictures_and_tokens_are_those_of_the_processor(lesson: Path) -> None:
     processor.image_processor.size = {"shortest_edge": least, "longest_edge": 12_845_056}
     processor.image_processor.patch_size = reader.sight.patch
     chat = reader.tokenizer.apply_chat_template(
-        [{"role": "user", "content": [*row.content]}], tokenize=False, add_generation_prompt=True
+        [{"role": "user", "content": content(row)}], tokenize=False, add_generation_prompt=True
     )
     found = processor(text=[chat], images=[Image.open(row.files[0]).convert("RGB")], return_tensors="pt")
     mine = reader.ask([shown(row)])
@@ -139,7 +160,8 @@ def test_boards_are_turned_by_seed_epoch_and_number_and_their_boxes_with_them(le
 def brightness(one: Shown, reader: Reader) -> dict[str, float]:
     """Of what lies in the box of each defect."""
     frame = one.frames[0]
-    found = reading.read(one.answer, Coordinates(reader.family, frame.shape[1], frame.shape[0])).defects
+    where = Coordinates(NAMES[reader.sight.family], frame.shape[1], frame.shape[0], reader.sight.resizing)
+    found = reading.read(one.answer, where).defects
     return {
         each.type: float(
             frame[
@@ -165,7 +187,7 @@ def test_answers_are_generated_in_batches_of_unequal_length_as_alone(lesson: Pat
 
 def test_what_cannot_be_read_is_counted_and_the_rest_of_an_answer_too() -> None:
     where = Coordinates("qwen3-vl", 100, 100)
-    row = Sample([], "", [], "a_test.jpg", where, LABELLED)
+    row = Sample("", "", [], "a_test.jpg", where, LABELLED)
     right = prompt.answer(LABELLED, where)
     partly = right[:-1] + ',["open",1,1,1,1]]'
     answers = verdict.judge([row, row, row], [right, partly, "[["])
@@ -188,7 +210,7 @@ def test_the_best_has_the_highest_f_and_of_those_the_smallest_loss() -> None:
 
 
 def test_always_the_same_boards_are_asked_about() -> None:
-    some = [Sample([], "", [], str(at), Coordinates("qwen3-vl", 9, 9), []) for at in range(40)]
+    some = [Sample("", "", [], str(at), Coordinates("qwen3-vl", 9, 9), []) for at in range(40)]
     assert chosen(some, 10) == chosen(some, 10) != some[:10]
     assert len(chosen(some, 10)) == 10
     assert chosen(some, 99) == some
@@ -212,13 +234,13 @@ def test_a_sample_that_is_none_is_told_with_its_line(lesson: Path, changed: dict
     if "image" in changed:
         asked["content"][0]["image"] = changed["image"]
     if "asked" in changed:
-        other = next(one for one in board_lessons.FAMILIES.values() if one != reader.family)
+        other = next(one for name, one in board_lessons.FAMILIES.items() if name != reader.sight.family)
         asked["content"][1]["text"] = prompt.ask("zh", other)
     answered["content"] = changed.get("answer", answered["content"])
     file = lesson / "changed.jsonl"
     file.write_text(json.dumps({"messages": changed.get("messages", [asked, answered])}))
     with pytest.raises(ItemError, match=why):
-        samples.read(file, lesson / "boards", reader.family)
+        samples.read(file, lesson / "boards", reader.sight)
 
 
 def told(folder: Path, text: str) -> settings.Inspection:

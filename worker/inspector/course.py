@@ -100,8 +100,7 @@ def flops(
     """Of a sample of the mean length. The head, frozen, goes forward and backward for answers alone."""
     tokens = round(sum(one for one, _ in lengths) / len(lengths))
     first = rows[0]
-    wide, high = first.where.resized
-    _, down, across = reader.sight.grid(1, wide, high)
+    _, down, across = reader.sight.grid(1, *first.where.resized)
     text = config.get_text_config()
     answers = sum(len(reader.tokenizer(one.answer).input_ids) + 1 for one in rows) / len(rows)
     said = 2.0 * 2 * answers * text.hidden_size * text.vocab_size

@@ -35,6 +35,8 @@ def new(folder: Path, device: str, training: Training) -> Any:
         wanted_kernels="auto" if training.memory_efficient_attention else "eager",
         computed=computed,
     ).model
+    for config in (made.config, made.config.get_text_config()):
+        config.use_cache = False  # of keys and values, which only an answer needs, and asks for
     return adapters.attach(made, training.lora)
 
 

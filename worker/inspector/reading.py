@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from worker.boards.coordinates import Family
-from worker.engines import qwen_stills
+from worker.engines.qwen_prompt import read_pictures
 from worker.engines.qwen_sight import Sight
-from worker.engines.qwen_stills import Cells
+from worker.engines.qwen_tower import Grid
 from worker.errors import UsageError
 from worker.inspector.samples import Sample, Shown
 from worker.media.rgb import Rgb
@@ -22,15 +21,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 IGNORED = -100
-FAMILIES: dict[str, Family] = {"qwen3_vl": "qwen3-vl", "qwen2_5_vl": "qwen2.5-vl"}
-"""as configurations call them"""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     ids: list[int]
     positions: npt.NDArray[np.int64]
-    pictures: npt.NDArray[np.bool_]
+    pictures: npt.NDArray[np.int64]
+    """which tokens are of them"""
     answer: int
     """so many tokens at its end, the one that ends it among them"""
 
@@ -51,19 +49,14 @@ class Reader:
             raise UsageError(f"{folder} has no template of a chat, or no token that ends one: copy it again")
         return cls(Sight.of(folder), tokenizer, int(tokenizer.eos_token_id))
 
-    @property
-    def family(self) -> Family:
-        return FAMILIES[self.sight.family]
-
     def row(self, one: Shown, *, answered: bool = True) -> Row:
-        return self._row(one, [self._cells(*frame.shape[:2]) for frame in one.frames], answered=answered)
+        return self._row(one, [self._grid(frame) for frame in one.frames], answered=answered)
 
     def length(self, one: Sample) -> tuple[int, int]:
         """How many tokens and patches a sample is; its pictures are alike."""
-        wide, high = one.where.resized
-        cells = [self._cells(high, wide)] * len(one.files)
-        row = self._row(Shown(one.content, [], one.answer), cells, answered=True)
-        return len(row.ids), sum(down * across for down, across in cells) * self.sight.merge**2
+        grids = [self.sight.grid(1, *one.where.resized)] * len(one.files)
+        row = self._row(Shown(one.prompt, [], one.answer), grids, answered=True)
+        return len(row.ids), sum(down * across for _, down, across in grids)
 
     def learn(self, shown: Sequence[Shown]) -> Mapping[str, Tensor]:
         """A batch: of unequal rows the shorter begin later, so that all answers stand at the end, and what
@@ -90,21 +83,20 @@ class Reader:
         ids, width = inputs["input_ids"], inputs["input_ids"].shape[1]
         kinds = torch.zeros_like(ids)
         for at, row in enumerate(rows):
-            kinds[at, width - len(row.ids) :] = torch.from_numpy(row.pictures.astype(np.int64))
+            kinds[at, width - len(row.ids) + torch.from_numpy(row.pictures)] = 1
         inputs.setdefault("attention_mask", torch.ones_like(ids))
         return {**inputs, "mm_token_type_ids": kinds}
 
-    def _row(self, one: Shown, cells: Sequence[Cells], *, answered: bool) -> Row:
-        stills = qwen_stills.read(self.tokenizer, one.content, cells)
+    def _row(self, one: Shown, grids: Sequence[Grid], *, answered: bool) -> Row:
+        asked = read_pictures(self.tokenizer, self.sight, one.prompt, grids)
         answer: list[int] = []
         if answered:
             answer = [*self.tokenizer(one.answer, add_special_tokens=False).input_ids, self.end]
-        pictures = np.concatenate([stills.pictures, np.zeros(len(answer), bool)])
-        places = qwen_stills.positions(pictures, cells)
-        return Row([*stills.ids, *answer], places, pictures, len(answer))
-
-    def _cells(self, high: int, wide: int) -> Cells:
-        return high // self.sight.side, wide // self.sight.side
+        # an answer is words, and they count on by one
+        begin = asked.positions.max() + 1
+        behind = np.tile(np.arange(begin, begin + len(answer)), (3, 1))
+        places = np.concatenate([asked.positions, behind], 1)
+        return Row([*asked.ids, *answer], places, asked.clip, len(answer))
 
     def _inputs(self, rows: Sequence[Row], shown: Sequence[Shown]) -> Mapping[str, Tensor]:
         import torch
@@ -128,7 +120,7 @@ class Reader:
         # without a mask the fast kernels of attention are open
         return found if bool(mask.all()) else {**found, "attention_mask": mask}
 
-    def _grid(self, frame: Rgb) -> tuple[int, int, int]:
+    def _grid(self, frame: Rgb) -> Grid:
         return self.sight.grid(1, frame.shape[1], frame.shape[0])
 
     def _patches(self, frame: Rgb) -> Tensor:

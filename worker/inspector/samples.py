@@ -4,32 +4,30 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import cast, get_args
 
 import numpy as np
 from PIL import Image
 
-from worker.boards import prompt, reading
+from worker.boards import asking, prompt, reading
 from worker.boards.coordinates import FAMILIES, Coordinates, Family
 from worker.boards.defect import Defect, Lang
 from worker.boards.turn import TURNS, Turn
+from worker.engines.qwen_sight import NAMES, Sight
 from worker.engines.reply import UnreadableError
 from worker.errors import ItemError
 from worker.items import Json
-from worker.media.picture import opened, rgb
 from worker.media.rgb import Rgb
 from worker.training.settings import WRONG
-
-Content = Sequence[Mapping[str, str]]
-"""of a question, as templates of chats want it"""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    content: Content
+    prompt: str
+    """behind its pictures"""
     answer: str
     files: Sequence[Path]
     """its pictures, the last of which is the board"""
@@ -45,19 +43,19 @@ class Sample:
 class Shown:
     """A sample as it goes to the model."""
 
-    content: Content
+    prompt: str
     frames: Sequence[Rgb]
     answer: str
 
 
-def read(file: Path, root: Path, family: Family) -> list[Sample]:
-    """`root`: of the pictures, none of which may lie elsewhere."""
+def read(file: Path, root: Path, sight: Sight) -> list[Sample]:
+    """`root`: of the pictures, none of which may lie elsewhere. `sight`: of the model that will learn."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
         raise ItemError(WRONG, f"{file} cannot be read: {error}; pcb-convert writes such files") from None
     found = [
-        _sample(f"{file.name}, line {number}", line, root.resolve(), family)
+        _sample(f"{file.name}, line {number}", line, root.resolve(), sight)
         for number, line in enumerate(lines, 1)
         if line.strip()
     ]
@@ -66,34 +64,39 @@ def read(file: Path, root: Path, family: Family) -> list[Sample]:
     return found
 
 
-def _sample(where: str, line: str, root: Path, family: Family) -> Sample:
+def _sample(where: str, line: str, root: Path, sight: Sight) -> Sample:
+    family = cast(Family, NAMES[sight.family])
     try:
         asked, answered = json.loads(line)["messages"]
         if (asked["role"], answered["role"]) != ("user", "assistant"):
             raise ValueError("it needs a question of the user and an answer of the assistant")
-        content, answer = [dict(one) for one in asked["content"]], answered["content"]
-        names = [str(one["image"]) for one in content if one["type"] == "image"]
-        words = [str(one["text"]) for one in content if one["type"] == "text"]
-        if not names or len(names) + len(words) != len(content) or not isinstance(answer, str):
-            raise ValueError("it needs pictures and words, and words for an answer")
+        *pictures, words = asked["content"]
+        names = [str(one["image"]) for one in pictures if one["type"] == "image"]
+        asking_for, answer = words["text"], answered["content"]
+        if not names or len(names) != len(pictures) or not isinstance(answer, str):
+            raise ValueError("a question is pictures and then a text, and its answer a text")
     except (ValueError, KeyError, TypeError) as error:
         why = f"{type(error).__name__}: {error}"
         raise ItemError(WRONG, f"{where} is no chat sample of pcb-convert ({why})") from None
-    if (other := _meant_for(words, pair=len(names) > 1)) not in (None, family):
+    if (other := _meant_for(asking_for, pair=len(names) > 1)) not in (None, family):
         raise ItemError(
             WRONG, f"{where} is for {other}, and the model is {family}: convert with --set family={family}"
         )
     files = [(root / name).resolve() for name in names]
     if outside := [name for name, one in zip(names, files, strict=True) if not one.is_relative_to(root)]:
         raise ItemError(WRONG, f"{where} names {outside[0]}, which is not below {root}")
-    coordinates = Coordinates(family, *_size(where, files[-1]))
-    return Sample(content, answer, files, names[-1], coordinates, _defects(where, answer, coordinates))
+    size = _size(where, files[-1])
+    usual, own = Coordinates(family, *size), Coordinates(family, *size, sight.resizing)
+    defects = _defects(where, answer, usual)
+    if own.size != usual.size:
+        answer = prompt.answer(defects, own)
+    return Sample(asking_for, answer, files, names[-1], own, defects)
 
 
-def _meant_for(words: Sequence[str], *, pair: bool) -> Family | None:
+def _meant_for(asked: str, *, pair: bool) -> Family | None:
     """Each family is asked in words of its own."""
-    asked = {prompt.ask(lang, one, pair=pair): one for one in FAMILIES for lang in get_args(Lang)}
-    return next((asked[one] for one in words if one in asked), None)
+    known = {prompt.ask(lang, one, pair=pair): one for one in FAMILIES for lang in get_args(Lang)}
+    return known.get(asked)
 
 
 def _size(where: str, file: Path) -> tuple[int, int]:
@@ -142,19 +145,20 @@ class Samples:
 
 
 def shown(row: Sample, turn: Turn = TURNS[0]) -> Shown:
-    frames = [_frame(file, row.where.family, turn) for file in row.files]
+    frames = [_frame(file, row.where, turn) for file in row.files]
     if turn == TURNS[0]:
-        return Shown(row.content, frames, row.answer)
+        return Shown(row.prompt, frames, row.answer)
     size = row.where.width, row.where.height
     turned = (turn.defect(one, *size) for one in row.defects)
-    where = Coordinates(row.where.family, *turn.size(*size))
-    return Shown(row.content, frames, prompt.answer(turned, where))
+    where = Coordinates(row.where.family, *turn.size(*size), row.where.resizing)
+    return Shown(row.prompt, frames, prompt.answer(turned, where))
 
 
-def _frame(file: Path, family: Family, turn: Turn) -> Rgb:
-    picture = rgb(opened(file))
-    resized = picture.resize(Coordinates(family, *picture.size).resized, Image.Resampling.BICUBIC)
-    return turn.picture(np.array(resized))
+def _frame(file: Path, where: Coordinates, turn: Turn) -> Rgb:
+    """As inspection shows it."""
+    picture = asking.opened(file)
+    size = Coordinates(where.family, *picture.size, where.resizing).resized
+    return turn.picture(np.array(asking.resized(picture, size)))
 
 
 def document(defects: Sequence[Defect]) -> list[Json]:

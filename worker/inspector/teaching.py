@@ -56,7 +56,7 @@ class Teaching:
         root = beside / settings.data.pictures if settings.data.pictures else train.parent
         lies = base.find(settings.model.name, beside)
         reader = Reader.of(lies)
-        rows, held = (samples.read(one, root, reader.family) for one in (train, val))
+        rows, held = (samples.read(one, root, reader.sight) for one in (train, val))
         return cls(settings, lies, reader, rows, held, root, device)
 
     def require_room(self, folder: Path, keep: int) -> None:
