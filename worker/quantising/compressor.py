@@ -41,14 +41,16 @@ def quantise(
             f"quantising needs {error.name}, in an environment of its own: make setup TARGET=quantise, or "
             "the image of that target"
         ) from None
-    from torch.utils.data import DataLoader
+    from datasets import Dataset
 
     inputs = [*samples]
-    with _alive(alive), _unpinned():
+    with _alive(alive), _unpinned(), _restored():
         oneshot(
             model=model,
             processor=tokenizer,  # else it makes one of its own, and needs more packages for that
-            dataset=DataLoader(inputs, batch_size=None),  # type: ignore[arg-type]
+            # of numbers alone: it would write the pictures to the disk, and read them as lists
+            dataset=Dataset.from_dict({"input_ids": [[number] for number in range(len(inputs))]}),
+            data_collator=lambda rows: inputs[int(rows[0]["input_ids"][0])],
             recipe=_recipe(group),
             num_calibration_samples=len(inputs),
             sequential_targets=[type(model.model.language_model.layers[0]).__name__],
@@ -117,3 +119,29 @@ def _unpinned() -> Iterator[None]:
         yield
     finally:
         IntermediatesCache._pin_intermediate = pin
+
+
+@contextmanager
+def _restored() -> Iterator[None]:
+    """0.9 keeps what it restores after each trial as `.cpu()`: of a weight that lies in RAM that is no copy, and
+    each trial stays in it."""
+    try:
+        from llmcompressor.modifiers.awq.base import AWQModifier
+    except ImportError:
+        yield
+        return
+    best = AWQModifier._compute_best_scale
+
+    def copied(self: Any, mapping: Any, outputs: Any) -> Any:
+        state = mapping.parent.state_dict
+        mapping.parent.state_dict = lambda: {name: one.to("cpu", copy=True) for name, one in state().items()}
+        try:
+            return best(self, mapping, outputs)
+        finally:
+            del mapping.parent.state_dict
+
+    AWQModifier._compute_best_scale = copied
+    try:
+        yield
+    finally:
+        AWQModifier._compute_best_scale = best
