@@ -45,7 +45,7 @@ def work(merged: Path, chats: Path, into: Path, **changed: Any) -> Quantisation:
 
 
 def run(one: Quantisation, tool: Any, saved: Callable[[], None] = lambda: None) -> dict[str, Any]:
-    return one.run(tool, "a tool", lambda: None, saved)
+    return one.run(tool, lambda: None, saved)
 
 
 def plainly(model: Any, _: Any, into: Path, samples: list[Any], group: int, *__: Any) -> None:

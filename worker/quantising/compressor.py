@@ -123,8 +123,8 @@ def _unpinned() -> Iterator[None]:
 
 @contextmanager
 def _restored() -> Iterator[None]:
-    """0.9 keeps what it restores after each trial as `.cpu()`: of a weight that lies in RAM that is no copy, and
-    each trial stays in it."""
+    """0.9 keeps what it restores after each trial as `.cpu()`: of a weight that lies in RAM that is no copy,
+    and each trial stays in it."""
     try:
         from llmcompressor.modifiers.awq.base import AWQModifier
     except ImportError:

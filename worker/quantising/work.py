@@ -43,12 +43,10 @@ class Quantisation:
     """cosine"""
     device: str
 
-    def run(
-        self, tool: Tool, name: str, alive: Callable[[], None], saved: Callable[[], None]
-    ) -> dict[str, Json]:
+    def run(self, tool: Tool, alive: Callable[[], None], saved: Callable[[], None]) -> dict[str, Json]:
         """`saved`: once what takes hours is done. What falls too far is kept beside, under another name."""
         self._require_fit()
-        made_of = {**self._made_of, "tool": name}
+        made_of = self._made_of
         if told := self._told(self.into, made_of):
             return told
         if self.into.exists() and any(self.into.iterdir()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -29,7 +29,6 @@ class QuantiseParams(Params):
     """the folder that the samples' pictures lie below: that of DeepPCB's list"""
     validation: str = ""
     """chat samples to compare with: a val.jsonl. Empty: some of those for calibration, which are left out"""
-    tool: Literal["llm-compressor"] = "llm-compressor"
     samples: int = Field(default=256, ge=1)
     """to calibrate with"""
     held_out: int = Field(default=16, ge=1)
@@ -87,7 +86,7 @@ class Quantise(JobTask[QuantiseParams]):
             params.cosine,
             self._device,
         )
-        told = work.run(compressor.quantise, params.tool, alive, saved)
+        told = work.run(compressor.quantise, alive, saved)
         for name in _PUBLISHED:
             workspace.publish(name, work.into / name)
         return Answer({"merged": told["merged"], "group": told["group"], **told["verdict"]})
