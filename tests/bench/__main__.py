@@ -30,6 +30,7 @@ MEASUREMENTS = {
     "ghosts": (),
     "openai": (),
     "pcb": (),
+    "merge": (),
     "cifar10": (),
     "vlm": (),
     "plans": (),

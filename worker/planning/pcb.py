@@ -246,7 +246,7 @@ def _damage(hw: str) -> list[str]:
     writes = stacks.stack_of(hw).quantise.get("llmcompressor", "")
     if not writes.startswith("0.9."):
         return []
-    return [f"llm-compressor {writes} damages weights that lie in RAM without a word: compare answers"]
+    return [f"llm-compressor {writes} damages weights that lie in RAM: the task copies them, and compares"]
 
 
 class PcbInspect(Board[InspectParams]):
