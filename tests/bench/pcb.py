@@ -15,14 +15,18 @@ from pathlib import Path
 from tests.bench.table import Figure, not_here, show
 from worker.boards.baseline import inspect
 from worker.boards.copper import read as read_copper
+from worker.boards.copper import smoothed
 from worker.boards.deeppcb import Pair, read
-from worker.boards.learning import held_out, lesson
+from worker.boards.defect import TYPES
+from worker.boards.learning import Lesson, compared, held_out, lesson
 from worker.evaluation.boxes import Score, coco, deeppcb
 from worker.evaluation.counts import Interval
 
 CORES = 2
 _EACH = 5
 """one board of so many is timed"""
+_REACH = 6
+"""pixels: of 4 to 7, what did best on every tenth board"""
 
 
 def figures(folder: Path) -> Iterator[Figure]:
@@ -37,12 +41,30 @@ def figures(folder: Path) -> Iterator[Figure]:
     yield Figure("precision and recall", f"{score.precision:.1%}, {score.recall:.1%}")
     yield Figure("AP, pooled", told(score.ap, score.ap_interval), "98.6 %")
     yield Figure("COCO mAP 50, and 50-95", f"{beside['map50']:.1%}, {beside['map50_95']:.1%}")
+    with Pool(CORES) as processes:
+        alone = held_out(pairs, processes.map(without_template, pairs, chunksize=8))
+    score = deeppcb(alone)
+    yield Figure(
+        "without templates, each board beside itself smoothed: F, precision, recall",
+        f"{told(score.f1, score.f1_interval)}, {score.precision:.1%}, {score.recall:.1%}",
+    )
+    yield Figure("without templates: AP, pooled", told(score.ap, score.ap_interval))
+    yield Figure(
+        "without templates: F of each type",
+        ", ".join(f"{kind} {deeppcb(alone, kind).f1:.0%}" for kind in TYPES),
+    )
     for group in sorted({pair.group for pair in pairs}):
         names = {pair.tested.name for pair in pairs if pair.group == group}
         yield Figure(
             f"F and AP, group {group} ({len(names)} boards)",
             both(deeppcb([b for b in boards if b.name in names])),
         )
+
+
+def without_template(pair: Pair) -> Lesson:
+    """A board's own copper, smoothed, is all that says what it should be; networks learn from that anew."""
+    tested = read_copper(pair.tested)
+    return compared(smoothed(tested, _REACH), tested, pair.defects)
 
 
 def both(score: Score) -> str:

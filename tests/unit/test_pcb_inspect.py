@@ -184,6 +184,15 @@ def test_a_second_opinion_is_told_beside_the_first(folder: Path, tmp_path: Path)
     assert "second" not in keys(inspected(without, "[]", second="baseline"))
 
 
+def test_a_template_comes_along_if_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    for params in ({"pair": True}, {"second": "baseline"}):
+        assert task_of(**params).beside("x/00_test.jpg") == ["x/00_temp.jpg"]
+        assert task_of(**params).beside("x/00_temp.jpg") == task_of(**params).beside("a.jpg") == []
+    assert task_of().beside("x/00_test.jpg") == []
+    monkeypatch.undo()
+    assert PcbInspect(PcbInspectParams()).beside("x/00_test.jpg") == ["x/00_temp.jpg"]
+
+
 def test_two_boxes_that_share_most_are_one_defect() -> None:
     one, near, far = (Box(at, 0, at + 10, 10) for at in (0, 3, 50))
     there, alone = beside(

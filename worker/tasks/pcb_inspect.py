@@ -89,6 +89,12 @@ class PcbInspect(VisionTask[PcbInspectParams, Shown]):
     seconds_per_item = 0.05
     batch = 64
 
+    def beside(self, input: str) -> Sequence[str]:
+        """Its template, if that is looked at."""
+        board = Path(input)
+        wanted = self._vision is None or self.params.pair or self.params.second != "none"
+        return [template_of(board).as_posix()] if wanted and TESTED in board.stem else []
+
     def prepare(self, item: Item) -> Answer | Shown:
         """All of the baseline's work; or what a model is asked."""
         if item.file is None:
