@@ -30,6 +30,7 @@ MEASUREMENTS = {
     "ghosts": (),
     "openai": (),
     "pcb": (),
+    "pcb_inspect": (),
     "cifar10": (),
     "vlm": (),
     "plans": (),

@@ -95,7 +95,7 @@ def test_a_model_is_shown_the_picture_as_it_was_taken(folder: Path) -> None:
     (frame,) = only.frames
     assert frame.shape == (640, 640, 3)
     assert np.abs(frame[..., ::-1].astype(int) - taken).max() <= 2
-    assert (list(only.times), only.max_tokens) == ([], 640)
+    assert (list(only.times), only.max_tokens) == ([], 512)
     assert only.prompt == prompt.ask("en", "qwen3-vl")
     assert only.schema == prompt.schema(WHERE)
 
