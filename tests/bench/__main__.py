@@ -31,6 +31,7 @@ MEASUREMENTS = {
     "openai": (),
     "pcb": (),
     "merge": (),
+    "pcb_inspect": (),
     "cifar10": (),
     "vlm": (),
     "plans": (),

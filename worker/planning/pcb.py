@@ -68,9 +68,9 @@ class TrainParams(BoardParams):
 
 class InspectParams(BoardParams):
     quantise: Literal["none", "nf4", "awq"] = "awq"
-    said_low: int = Field(default=24, ge=1)
-    said_high: int = Field(default=96, ge=1)
-    """tokens of an answer"""
+    said_low: int = Field(default=60, ge=1)
+    said_high: int = Field(default=240, ge=1)
+    """tokens of an answer: of three boxes, of twelve"""
 
 
 class QuantiseParams(BoardParams):

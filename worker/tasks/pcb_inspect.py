@@ -41,7 +41,7 @@ class PcbInspectParams(Params):
     """baseline: where there is a template, what it sees is told beside what a model says"""
     family: Literal["qwen3-vl", "qwen2.5-vl"] = "qwen3-vl"
     """of engine openai: boxes in thousandths, or in pixels. Engine qwen sees to that itself"""
-    max_tokens: int = Field(default=640, ge=16)
+    max_tokens: int = Field(default=512, ge=16)
     """the longest reply of a language model; a box takes about 20"""
     quantise: Literal["none", "nf4"] = "none"
     """nf4: a language model's weights in 4 bits, where 16 do not fit"""
@@ -88,6 +88,12 @@ class PcbInspect(VisionTask[PcbInspectParams, Shown]):
     paretos: ClassVar = {"types": ("defects by type", "按类型统计的缺陷")}
     seconds_per_item = 0.05
     batch = 64
+
+    def beside(self, input: str) -> Sequence[str]:
+        """Its template, if that is looked at."""
+        board = Path(input)
+        wanted = self._vision is None or self.params.pair or self.params.second != "none"
+        return [template_of(board).as_posix()] if wanted and TESTED in board.stem else []
 
     def prepare(self, item: Item) -> Answer | Shown:
         """All of the baseline's work; or what a model is asked."""
