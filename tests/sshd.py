@@ -20,17 +20,17 @@ NAME = "over-there"
 
 BREAKER = """#!/bin/bash
 # {name}, after or instead of which the connection dies, once
-{run}
-code=$?
 if rm {flag} 2>/dev/null; then
+    {run}
+    code=$?
     up=$$
     while [ "$up" -gt 1 ] && [ "$(cat /proc/$up/comm)" != sshd ]; do
         up=$(sed 's/.*) //' /proc/$up/stat | cut -d' ' -f2)
     done
     kill -9 "$up"
-    sleep 0.5
+    exit $code
 fi
-exit $code
+exec {real} "$@"
 """
 
 
@@ -70,7 +70,7 @@ class Sshd:
         flag.touch()
         real = shutil.which(name, path=PATHS)
         run = f'{real} "$@"' if runs else "true"
-        _program(self.bin / name, BREAKER.format(name=name, run=run, flag=flag))
+        _program(self.bin / name, BREAKER.format(name=name, run=run, real=real, flag=flag))
 
     def lacks(self, name: str) -> None:
         _program(

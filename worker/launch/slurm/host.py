@@ -78,7 +78,7 @@ class Host:
         said = _run([*self._ssh(self._to), "--", self._to.host, inner], stdin, limit_s)
         before, mark, out = said.out.partition(f"{MARK}\n")
         if said.code == BROKEN:
-            raise MachineError(refusal(said.err or before, self.name))
+            raise MachineError(refusal(said.err or "connection closed", self.name))
         return Said(said.code, out if mark else before, said.err)
 
     def need(self, script: str, *, stdin: str = "", limit_s: float | None = LIMIT_S) -> str:

@@ -22,13 +22,13 @@ KNOWN: Sequence[tuple[str, str]] = (
         r"connection (?:refused|timed out)|no route to host|network is unreachable|operation timed out",
         "it cannot be reached: is it on, and is the port right (--host user@server:port)?",
     ),
-    (
-        r"client_loop|broken pipe|connection (?:to .* |unexpectedly )?(?:closed|reset)|lost connection",
-        "the connection broke; nothing is lost: the same command goes on",
-    ),
     (r"rsync: (?:command )?not found|rsync: command not found", "rsync is not installed there, or here"),
     (r"sbatch: (?:command )?not found", "there is no SLURM in PATH"),
     (r"no space left on device|disk quota exceeded", "its disk is full, or your quota: name another --dir"),
+    (
+        r"client_loop|broken pipe|connection (?:to .* |unexpectedly )?(?:closed|reset)|\(code 255\)",
+        "the connection broke; nothing is lost: the same command goes on",
+    ),
     (r"read-only file system", "that folder cannot be written: name another --dir"),
     (r"invalid partition", "`sinfo` lists the partitions: --partition"),
     (
@@ -46,7 +46,7 @@ KNOWN: Sequence[tuple[str, str]] = (
     ),
     (
         r"requested node configuration is not available|more processors requested|memory specification",
-        "no node has so much: less of --gpus, --cpus or --memory, or another --partition",
+        "no node is so large, or has such cards: less of --gpus, --cpus, --memory; --gpu-type, --partition",
     ),
     (r"node count specification invalid|nodes? .*not available", "fewer --nodes, or another --partition"),
     (

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from worker.launch.launch import Launch
 from worker.launch.slurm.host import quoted
+from worker.launch.slurm.inputs import THERE
 from worker.launch.slurm.place import Place
 
 FILE = "worker.sbatch"
@@ -43,9 +44,18 @@ def settings(launch: Launch, where: Place) -> dict[str, str]:
     }
     if launch.image:
         told["WORKER_IMAGE"] = launch.image
+        told["WORKER_BINDS"] = ",".join(_folders(launch, where))
     if launch.time_limit_s:
         told["WORKER_STOP_AFTER"] = f"{stop_after(launch):.0f}s"
     return told | dict(launch.environment)
+
+
+def _folders(launch: Launch, where: Place) -> Sequence[str]:
+    """That hold the inputs: an image sees no others."""
+    if launch.setting("host"):
+        there = [path.removeprefix(THERE) for path in launch.inputs if path.startswith(THERE)]
+        return [where.inputs, *there]
+    return [str(Path(path).absolute()) for path in launch.inputs if "://" not in path]
 
 
 def stop_after(launch: Launch) -> float:
