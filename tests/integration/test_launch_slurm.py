@@ -194,7 +194,7 @@ def test_a_queue_and_inputs_that_lie_there_are_used_and_never_deleted(desk: Desk
     assert not (server.home / "gpu-batch-worker").exists()
 
 
-def test_what_another_machine_refuses_is_one_line(desk: Desk, server: sshd.Sshd) -> None:
+def test_what_another_machine_refuses_is_one_line(desk: Desk) -> None:
     def refused(*words: str, code: int = 3) -> str:
         said = desk.submit(*words, "--task", "shout", "--name", "words", "my words.txt", code=code)
         lines = [line for line in said.splitlines() if line.startswith("worker: ")]
