@@ -36,6 +36,8 @@ MEASUREMENTS = {
     "training": (),
     "gpus": (),
     "gpu_kills": (),
+    "upload": (),
+    "launch": (),
     "million": ("1000000",),
 }
 """each is a module here that prints Markdown, with what it is given"""

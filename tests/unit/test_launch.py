@@ -48,8 +48,9 @@ def run(order: Order, machine: Machine = HOST) -> tuple[str, ...]:
 
 
 def test_what_starts_first_needs_nothing_but_an_old_python() -> None:
+    rooms = ("here", "container", "native", "machine", "order", "__init__")
     files = [
-        *(ROOT / "worker" / "launch").glob("*.py"),
+        *(ROOT / "worker/launch" / f"{room}.py" for room in rooms),
         ROOT / "worker/errors.py",
         ROOT / "worker/__init__.py",
     ]

@@ -16,7 +16,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import AzureStore, GCSStore, MemoryStore, S3Store
 
 from worker.errors import StoreAwayError, StoreDeniedError, StoreFullError, UsageError
-from worker.queue.store import CHUNK, Entry
+from worker.queue.store import CHUNK, Entry, Told, pieces
 
 NO_RETRIES: Any = {"max_retries": 0, "retry_timeout": timedelta(0)}  # the store tries again, nobody else
 # ... but for the parts of an upload: to it the whole file is one attempt, and that may be 100 GB.
@@ -77,11 +77,15 @@ class Bucket:
         with self._overwriting(name):
             obstore.put(self._store, name, data, use_multipart=False)
 
-    def upload(self, name: str, file: Path) -> None:
-        # S3 takes 10,000 parts at most.
-        chunk = max(CHUNK, file.stat().st_size // 9000)
-        with self._overwriting(name):
-            obstore.put(self._uploads, name, file, chunk_size=chunk, max_concurrency=2)
+    def upload(self, name: str, file: Path, told: Told) -> None:
+        size = file.stat().st_size
+        chunk = max(CHUNK, size // 9000)  # S3 takes 10,000 parts at most
+        with file.open("rb") as source, self._overwriting(name):
+            read = pieces(source, chunk, told)
+            if size <= chunk:
+                obstore.put(self._uploads, name, b"".join(read), use_multipart=False)
+            else:
+                obstore.put(self._uploads, name, read, chunk_size=chunk, max_concurrency=2)
 
     def get(self, name: str) -> bytes:
         with self._asking(name):

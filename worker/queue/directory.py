@@ -6,7 +6,6 @@ import ctypes
 import errno
 import os
 import re
-import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from typing import BinaryIO
 from uuid import uuid4
 
 from worker.errors import StoreAwayError, StoreDeniedError, StoreFullError, UsageError
-from worker.queue.store import Entry
+from worker.queue.store import Entry, Told, pieces
 
 TEMP = ".tmp-"
 OURS = re.compile(re.escape(TEMP) + "[0-9a-f]{32}")
@@ -68,9 +67,9 @@ class Directory:
     def put(self, name: str, data: bytes, *, durable: bool = True) -> None:
         self._write(name, lambda out: _write_all(out, data), os.replace, durable)
 
-    def upload(self, name: str, file: Path) -> None:
+    def upload(self, name: str, file: Path, told: Told) -> None:
         with file.open("rb") as source:
-            self._write(name, lambda out: shutil.copyfileobj(source, out, 1 << 20), os.replace, True)
+            self._write(name, lambda out: _write_pieces(out, source, told), os.replace, True)
 
     def get(self, name: str) -> bytes:
         with self._reading():
@@ -243,6 +242,11 @@ def _write_all(out: BinaryIO, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[out.write(view) :]
+
+
+def _write_pieces(out: BinaryIO, source: BinaryIO, told: Told) -> None:
+    for piece in pieces(source, 1 << 20, told):
+        _write_all(out, piece)
 
 
 def _place_new(temp: Path, target: Path) -> None:

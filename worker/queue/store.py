@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import BinaryIO, Protocol, TypeVar
 from urllib.parse import unquote
 from uuid import uuid4
 
@@ -35,6 +35,10 @@ FULL_PATIENCE = 30.0
 """seconds in which another process may free room"""
 TELL_EVERY = 30.0
 SCHEMES = "a folder, file://, memory://NAME, az://container/prefix, s3://bucket/prefix, gs://bucket/prefix"
+
+
+Told = Callable[[int], None]
+"""hears how many bytes of a file were read, at each attempt from none; what it raises ends them"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ class Backend(Protocol):
     def list(self, prefix: str) -> list[Entry]: ...
     def discard(self, name: str) -> None: ...
     def sweep(self, prefix: str, older_than: float) -> None: ...
-    def upload(self, name: str, file: Path) -> None: ...
+    def upload(self, name: str, file: Path, told: Told) -> None: ...
 
 
 class Patience:
@@ -173,9 +177,9 @@ class Store:
         folder = prefix.rstrip("/")
         self._ask(folder, lambda: self._backend.sweep(folder, older_than))
 
-    def upload(self, name: str, file: Path) -> None:
+    def upload(self, name: str, file: Path, told: Told = lambda _: None) -> None:
         file.stat()  # a missing file is the caller's mistake, not the store's
-        self._ask(name, lambda: self._backend.upload(name, file))
+        self._ask(name, lambda: self._backend.upload(name, file, told))
 
     def download(self, name: str, file: Path, admit: Callable[[int], None] | None = None) -> None:
         """The object as a file, whole or not at all; FileNotFoundError if it is absent. `admit` is told its
@@ -273,6 +277,15 @@ def in_order(call: Callable[[T], R], values: Iterable[T]) -> Iterator[R]:
                 yield running.popleft().result()
         while running:
             yield running.popleft().result()
+
+
+def pieces(source: BinaryIO, size: int, told: Told) -> Iterator[bytes]:
+    at = 0
+    told(at)
+    while piece := source.read(size):
+        yield piece
+        at += len(piece)
+        told(at)
 
 
 def _check(name: str) -> None:
