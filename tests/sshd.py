@@ -70,10 +70,15 @@ class Sshd:
         flag.touch()
         real = shutil.which(name, path=PATHS)
         run = f'{real} "$@"' if runs else "true"
-        _program(self.bin / name, BREAKER.format(name=name, run=run, real=real, flag=flag))
+        self.program(self.bin / name, BREAKER.format(name=name, run=run, real=real, flag=flag))
+
+    @staticmethod
+    def program(file: Path, text: str) -> None:
+        file.write_text(text)
+        file.chmod(0o755)
 
     def lacks(self, name: str) -> None:
-        _program(
+        self.program(
             self.bin / name, f"#!/bin/sh\necho 'bash: line 1: {name}: command not found' >&2\nexit 127\n"
         )
 
@@ -103,7 +108,9 @@ def sshd(folder: Path, environment: Mapping[str, str]) -> Iterator[Sshd]:
         f"Host *\n    IdentityFile {folder}/client\n    IdentitiesOnly yes\n"
         f"    UserKnownHostsFile {folder}/known\n"
     )
-    _program(folder / "here/ssh", f'#!/bin/sh\nexec {shutil.which("ssh")} -F {folder}/ssh_config "$@"\n')
+    server.program(
+        folder / "here/ssh", f'#!/bin/sh\nexec {shutil.which("ssh")} -F {folder}/ssh_config "$@"\n'
+    )
     if os.getuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)  # where it locks itself in
     command = [str(shutil.which("sshd", path=PATHS)), "-D", "-e", "-f", str(folder / "sshd_config")]
@@ -139,8 +146,3 @@ def _free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
-
-
-def _program(file: Path, text: str) -> None:
-    file.write_text(text)
-    file.chmod(0o755)

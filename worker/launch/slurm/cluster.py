@@ -20,28 +20,27 @@ class Cluster:
     def __init__(self, host: Host) -> None:
         self._host = host
 
-    def start(self, launch: Launch, where: Place) -> tuple[list[str], bool]:
+    def start(self, launch: Launch, where: Place) -> tuple[list[str], bool]:  # noqa: ARG002
         """Its jobs; False: they were there already. One asks and starts at a time, and whoever asks again
         after a broken connection finds what was started."""
         room = quoted(where.room)
-        found = self._live(launch, where)
+        found = self._live(where)
         said = self._host.need(
             f"cd {room} && exec 9>.starting && {{ command -v flock >/dev/null && flock 9; "
-            f'live=$({found}); if [ -n "$live" ]; then echo live; echo "$live"; '
+            f'live=$({found}) || exit 1; if [ -n "$live" ]; then echo live; echo "$live"; '
             f"else echo new; sbatch --parsable {FILE}; fi; }} </dev/null"
         )
         word, *jobs = said.split("\n")
         return _first(jobs), word == "new"
 
-    def live(self, launch: Launch, where: Place) -> list[str]:
-        return _first(self._host.need(f"{self._live(launch, where)}").split("\n"))
+    def live(self, where: Place) -> list[str]:
+        return _first(self._host.need(self._live(where)).split("\n"))
 
-    def standing(self, jobs: Sequence[str], launch: Launch, where: Place) -> Standing:
-        del launch, where
+    def standing(self, jobs: Sequence[str], where: Place) -> Standing:  # noqa: ARG002
         return states.standing(self._tasks(jobs[-1]) if jobs else [])
 
-    def cancel(self, jobs: Sequence[str], launch: Launch, where: Place) -> str:
-        live = self.live(launch, where)
+    def cancel(self, jobs: Sequence[str], where: Place) -> str:
+        live = self.live(where)
         if ours := [*dict.fromkeys([*live, *jobs])]:
             self._host.need(f"scancel --quiet {quoted(*ours)}; true")
         return (
@@ -50,14 +49,15 @@ class Cluster:
             else "no job of it runs"
         )
 
-    def _live(self, launch: Launch, where: Place) -> str:
+    def _live(self, where: Place) -> str:
         """A line for a shell: the jobs of this name that were submitted from this folder."""
-        asked = f'--user "$(id -un)" --name {quoted(launch.name)} --states {LIVE}'
-        ours = "grep -F -x -e " + '"$room"' + " >/dev/null"
+        asked = f'--user "$(id -un)" --name {quoted(where.name)} --states {LIVE}'
         return (
             f"room=$(cd {quoted(where.room)} 2>/dev/null && pwd -P); "
-            f"squeue --noheader {asked} --format '%F %Z' | sort -u | while read -r job folder; do "
-            f'(cd "$folder" 2>/dev/null && pwd -P) | {ours} && echo "$job"; done; true'
+            # who did not answer has not said that there is none
+            f"told=$(squeue --noheader {asked} --format '%F %Z') || exit 1; "
+            "printf '%s\\n' \"$told\" | sort -u | while read -r job folder; do "
+            '[ "$(cd "$folder" 2>/dev/null && pwd -P)" = "$room" ] && echo "$job"; done; true'
         )
 
     def _tasks(self, job: str) -> list[states.Task]:

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Workers on a machine without a scheduler, in the folder of a launch.
 #   detached.sh start ROOM CARDS…   one worker for each list of cards ("-": none), unless it runs already
-#   detached.sh look ROOM COUNT     "2 running 4711", "2 ended 75", "2 cancelled", "2 lost"
-#   detached.sh stop ROOM COUNT SECONDS
+#   detached.sh look ROOM           "2 running 4711", "2 ended 75", "2 cancelled", "2 lost"
+#   detached.sh stop ROOM SECONDS
 #   detached.sh keep ROOM NUMBER    the process that starts a worker again while it says that work is left
 set -u
 left=75 # work is left: run me again
@@ -25,28 +25,41 @@ running() { # NUMBER → its process
 }
 
 start() {
-    local number=0 cards pid tries
+    local number cards pid tries
     mkdir -p "$room/log"
     rm -f "$room/cancelled"
+    for number in $(numbers); do
+        running "$number" >/dev/null || rm -f "$room/worker-$number".{pid,ended}
+    done
+    number=0
     for cards in "$@"; do
         number=$((number + 1))
         running "$number" >/dev/null && continue
-        rm -f "$room/worker-$number.ended" "$room/worker-$number.pid"
+        echo none yet >"$room/worker-$number.pid"
         if [ "$cards" = - ]; then unset CUDA_VISIBLE_DEVICES; else export CUDA_VISIBLE_DEVICES=$cards; fi
         setsid nohup bash "$0" keep "$room" "$number" </dev/null >>"$room/log/worker-$number.log" 2>&1 9>&- &
         pid=$!
         for tries in {1..100}; do
-            [ -s "$room/worker-$number.pid" ] || [ -e "$room/worker-$number.ended" ] && break
+            running "$number" >/dev/null || [ -e "$room/worker-$number.ended" ] && break
             kill -0 "$pid" 2>/dev/null || break
             sleep 0.1
         done
     done
-    look "$number"
+    look
+}
+
+# all that were ever started here
+numbers() {
+    local file
+    for file in "$room"/worker-*.pid; do
+        file=${file##*/worker-}
+        [ "$file" = '*.pid' ] || echo "${file%.pid}"
+    done | sort -n
 }
 
 look() {
     local number pid
-    for ((number = 1; number <= $1; number++)); do
+    for number in $(numbers); do
         if pid=$(running "$number"); then
             echo "$number running $pid"
         elif [ -e "$room/cancelled" ]; then
@@ -60,13 +73,13 @@ look() {
 }
 
 stop() {
-    local number pid ends=$((SECONDS + $2))
+    local number pid ends=$((SECONDS + $1))
     : >"$room/cancelled"
-    for ((number = 1; number <= $1; number++)); do
+    for number in $(numbers); do
         pid=$(running "$number") && kill -TERM "$pid"
     done
-    while look "$1" | grep -q ' running ' && [ "$SECONDS" -lt "$ends" ]; do sleep 0.2; done
-    look "$1"
+    while look | grep -q ' running ' && [ "$SECONDS" -lt "$ends" ]; do sleep 0.2; done
+    look
 }
 
 keep() {

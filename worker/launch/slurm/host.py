@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.errors import MachineError, UsageError
-from worker.launch.slurm.refusals import refusal
+from worker.errors import MachineError, UnfinishedError, UsageError
+from worker.launch.slurm.refusals import refused
 
 MARK = "worker-launch-begins-here"
 LIMIT_S = 120.0
@@ -78,14 +78,14 @@ class Host:
         said = _run([*self._ssh(self._to), "--", self._to.host, inner], stdin, limit_s)
         before, mark, out = said.out.partition(f"{MARK}\n")
         if said.code == BROKEN:
-            raise MachineError(refusal(said.err or "connection closed", self.name))
+            raise refused(said.err or "connection closed", self.name)
         return Said(said.code, out if mark else before, said.err)
 
     def need(self, script: str, *, stdin: str = "", limit_s: float | None = LIMIT_S) -> str:
         """What it prints; what went wrong is said in one line."""
         said = self.run(script, stdin=stdin, limit_s=limit_s)
         if said.code:
-            raise MachineError(refusal(said.err or said.out, self.name or "this machine"))
+            raise refused(said.err or said.out, self.name)
         return said.out
 
     def bring(self, sources: Sequence[str], folder: str, *, options: Sequence[str] = (), cwd: Path) -> None:
@@ -94,7 +94,7 @@ class Host:
 
     def fetch(self, folder: str, to: Path) -> None:
         to.mkdir(parents=True, exist_ok=True)
-        self._rsync(["--", f"{self._there(folder)}/", f"{to}/"], Path.cwd())
+        self._rsync(["--", f"{self._there(folder)}/", f"{to.absolute()}/"], Path.cwd())
 
     def _there(self, folder: str) -> str:
         assert self._to
@@ -106,7 +106,7 @@ class Host:
         command = ["rsync", "-rlt", "--partial", "--protect-args", "-e", shlex.join(self._ssh(self._to))]
         said = _run([*command, *words], "", None, cwd)
         if said.code:
-            raise MachineError(refusal(said.err, self.name))
+            raise refused(said.err, self.name)
 
     def _ssh(self, to: Address) -> list[str]:
         options = ["BatchMode=yes", "ConnectTimeout=15", *ALIVE]
@@ -146,9 +146,9 @@ def _run(words: Sequence[str], stdin: str, limit_s: float | None, cwd: Path | No
                 cwd=cwd,
             )
         except FileNotFoundError:
-            raise MachineError(refusal(f"{words[0]}: command not found", "this machine")) from None
+            raise refused(f"{words[0]}: command not found") from None
         except subprocess.TimeoutExpired:
-            raise MachineError(f"{words[0]} has said nothing for {limit_s:g} s: try again") from None
+            raise UnfinishedError(f"{words[0]} has said nothing for {limit_s:g} s: try again") from None
         err.seek(0)
         return Said(
             ended.returncode, ended.stdout.decode(errors="replace"), err.read().decode(errors="replace")

@@ -58,14 +58,3 @@ def _found(path: str) -> list[str]:
     if not found:
         raise UsageError(f"{path} is not there")
     return found
-
-
-def count(paths: Sequence[str]) -> int | None:
-    """Of files that lie here; None: nobody can say so quickly."""
-    if not paths or any(is_there(path) or path.endswith((".txt", ".jsonl")) for path in paths):
-        return None
-    total = 0
-    for path in paths:
-        for found in _found(path):
-            total += sum(len(files) for _, _, files in os.walk(found)) if Path(found).is_dir() else 1
-    return total

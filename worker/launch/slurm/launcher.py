@@ -18,7 +18,7 @@ from worker.launch.slurm import inputs, place, script
 from worker.launch.slurm.cluster import Cluster
 from worker.launch.slurm.host import Address, Host, quoted
 from worker.launch.slurm.place import Place
-from worker.launch.slurm.refusals import refusal
+from worker.launch.slurm.refusals import refusal, refused
 from worker.launch.slurm.server import Server
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Slurm(Launcher):
         from worker.launch import cost
 
         machines = launch.workers * int(launch.setting("nodes", 1))
-        return cost.of(replace(launch, workers=machines), inputs.count(launch.inputs))
+        return cost.of(replace(launch, workers=machines))
 
     def submit(
         self, launch: Launch, known: Receipt | None, say: Say, keep: Callable[[Receipt], None]
@@ -67,7 +67,7 @@ class Slurm(Launcher):
         where = place.place(launch, facts)
         receipt = _receipt(launch, known, facts, where)
         starter = _starter(receipt, host)
-        live = starter.live(launch, where) if known else []
+        live = starter.live(where) if known else []
         made = host.need(place.make(where)).splitlines()
         receipt = receipt.also(made=made)
         keep(receipt)
@@ -82,7 +82,7 @@ class Slurm(Launcher):
 
     def standing(self, receipt: Receipt) -> Standing:
         host, where = _at(receipt)
-        return _starter(receipt, host).standing(receipt.jobs, receipt.launch, where)
+        return _starter(receipt, host).standing(receipt.jobs, where)
 
     def look(self, receipt: Receipt) -> Look:
         from worker.cli.screen import lines
@@ -109,12 +109,12 @@ class Slurm(Launcher):
 
     def cancel(self, receipt: Receipt, say: Say) -> None:
         host, where = _at(receipt)
-        told = _starter(receipt, host).cancel(receipt.jobs, receipt.launch, where)
+        told = _starter(receipt, host).cancel(receipt.jobs, where)
         say(f"{receipt.name}: {told}; queue and answers stay")
 
     def delete(self, receipt: Receipt, say: Say) -> None:
         host, where = _at(receipt)
-        if live := _starter(receipt, host).live(receipt.launch, where):
+        if live := _starter(receipt, host).live(where):
             raise UsageError(
                 f"{', '.join(live)} still run: worker launch slurm cancel {receipt.name} ends them first"
             )
@@ -179,7 +179,7 @@ def _bring_worker(host: Host, launch: Launch, where: Place, say: Say) -> None:
         said = host.run(f"{where.worker} --version")
         if said.code:
             raise MachineError(
-                refusal(said.err, host.name or "this machine")
+                refusal(said.err, host.name)
                 + f"; --venv {launch.setting('venv')} cannot run the worker: leave it out, and one is made"
             )
         return
@@ -205,6 +205,6 @@ def _bring_inputs(host: Host, launch: Launch, where: Place, say: Say) -> None:
     words = quoted("enqueue", where.queue, *launch.recipe_words, *root)
     said = host.run(f"{where.worker} {words} -- {quoted(*named)}", limit_s=None)
     if said.code not in (0, 1):
-        raise MachineError(refusal(said.err or said.out, host.name or "this machine"))
+        raise refused(said.err or said.out, host.name)
     for line in said.err.splitlines():
         say(line)

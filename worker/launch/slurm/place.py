@@ -20,7 +20,7 @@ FACTS = (
     'echo "home=$HOME"; [ -w /root/autodl-tmp ] && echo disk=/root/autodl-tmp; '
     "sbatch --version >/dev/null 2>&1 && echo slurm=yes; "
     'command -v nvidia-smi >/dev/null && echo "cards=$(nvidia-smi -L 2>/dev/null | grep -c ^GPU)"; '
-    'echo "cores=$(nproc 2>/dev/null)"; echo "hub=${HF_HOME:+yes}"'
+    'echo "hub=${HF_HOME:+yes}"'
 )
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from worker.errors import MachineError, UnfinishedError, WorkerError
 from worker.harmless import harmless
 from worker.redact import redact
 
+HERE = "this machine"
 KNOWN: Sequence[tuple[str, str]] = (
     (
         r"host key verification failed|remote host identification has changed",
@@ -62,11 +64,20 @@ KNOWN: Sequence[tuple[str, str]] = (
         "it needs python 3.11 or newer: `module load python`, conda, or --venv DIR of one that is there",
     ),
 )
+AWAY = re.compile(r"cannot be reached|no such server|the connection broke|does not answer")
+"""of a remedy: to wait may be enough"""
 NOISE = re.compile(r"^(?:\s*$|warning: permanently added|rsync error: .*code 1?2\b|make: )", re.IGNORECASE)
 
 
-def refusal(said: str, host: str) -> str:
+def refused(said: str, host: str = "") -> WorkerError:
+    """What is to be raised: who watches waits for a machine that is away."""
+    line = refusal(said, host)
+    return (UnfinishedError if AWAY.search(line) else MachineError)(line)
+
+
+def refusal(said: str, host: str = "") -> str:
     """One line: the machine's own, and what to do."""
+    host = host or HERE
     for words, remedy in KNOWN:
         for line in said.splitlines():
             if re.search(words, line, re.IGNORECASE):

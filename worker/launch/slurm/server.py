@@ -27,7 +27,7 @@ class Server:
 
     def start(self, launch: Launch, where: Place) -> tuple[list[str], bool]:
         lists = cards(launch, self._cards, self._host.name or "this machine")
-        before = self.live(launch, where)
+        before = self.live(where)
         limit = f"WORKER_LAUNCH_LIMIT={stop_after(launch):.0f} " if launch.time_limit_s else ""
         said = self._host.need(
             f"cd {quoted(where.room)} && exec 9>.starting && {{ command -v flock >/dev/null && flock 9; "
@@ -38,18 +38,16 @@ class Server:
             raise MachineError(f"worker {lost[0]} did not start: see {where.log}/worker-{lost[0]}.log")
         return [f"worker-{words[0]}" for words in _lines(said)], len(before) < launch.workers
 
-    def live(self, launch: Launch, where: Place) -> list[str]:
-        said = self._host.run(self._call("look", where, str(launch.workers)))
+    def live(self, where: Place) -> list[str]:
+        said = self._host.run(self._call("look", where))
         return [f"worker-{words[0]}" for words in _lines(said.out) if words[1] == "running"]
 
-    def standing(self, jobs: Sequence[str], launch: Launch, where: Place) -> Standing:
-        del jobs
-        return standing(self._host.need(self._call("look", where, str(launch.workers))))
+    def standing(self, jobs: Sequence[str], where: Place) -> Standing:  # noqa: ARG002
+        return standing(self._host.need(self._call("look", where)))
 
-    def cancel(self, jobs: Sequence[str], launch: Launch, where: Place) -> str:
-        del jobs
-        live = self.live(launch, where)
-        call = self._call("stop", where, str(launch.workers), str(WAIT_S))
+    def cancel(self, jobs: Sequence[str], where: Place) -> str:  # noqa: ARG002
+        live = self.live(where)
+        call = self._call("stop", where, str(WAIT_S))
         left = [words for words in _lines(self._host.need(call, limit_s=None)) if words[1] == "running"]
         if left:
             raise MachineError(
