@@ -36,6 +36,7 @@ MEASUREMENTS = {
     "training": (),
     "gpus": (),
     "gpu_kills": (),
+    "slurm": (),
     "million": ("1000000",),
 }
 """each is a module here that prints Markdown, with what it is given"""
