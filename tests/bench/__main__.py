@@ -40,6 +40,7 @@ MEASUREMENTS = {
     "gpu_kills": (),
     "upload": (),
     "launch": (),
+    "slurm": (),
     "million": ("1000000",),
 }
 """each is a module here that prints Markdown, with what it is given"""
