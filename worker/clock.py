@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 
+LOOK_EVERY_S = 2.0
+"""between two looks at a queue that a person watches"""
+
 
 class Clock:
     """Seconds that only go forward, through suspends too, alike for all processes of this machine."""

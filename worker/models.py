@@ -42,7 +42,7 @@ def choose(task: type[AnyTask], engine: str | None, model: str | None, revision:
         if engine or model or revision:
             raise UsageError(f"task {task.name} uses no model: leave --engine, --model and --revision out")
         return None
-    name = engine or (_that_takes(task, model) if model else next(iter(task.engines)))
+    name = engine_of(task, engine, model)
     if name not in task.engines:
         known = ", ".join(task.engines)
         raise UsageError(f"task {task.name} has no engine '{name}'; it has {known}")
@@ -61,6 +61,11 @@ def choose(task: type[AnyTask], engine: str | None, model: str | None, revision:
     if revision not in (None, found):
         raise UsageError(f"--model {model} is {found}, and not --revision {revision}")
     return Choice(name, Path(model).name, found)
+
+
+def engine_of(task: type[AnyTask], engine: str | None, model: str | None) -> str:
+    """Of a task that has some."""
+    return engine or (_that_takes(task, model) if model else next(iter(task.engines)))
 
 
 _MEANS = {

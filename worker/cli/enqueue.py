@@ -48,6 +48,10 @@ def command(
 def tell(enqueued: Enqueued, queue: str) -> None:
     for one in enqueued.refused:
         tell_error(f"line {one.line} {one.why}" if one.line else f"an input was refused: it {one.why}")
+    click.echo(told(enqueued, queue), err=True)
+
+
+def told(enqueued: Enqueued, queue: str) -> str:
     added = enqueued.added
     known = f", {added.known} were there already" if added.known else ""
     refused = f", {len(enqueued.refused)} refused" if enqueued.refused else ""
@@ -55,7 +59,7 @@ def tell(enqueued: Enqueued, queue: str) -> None:
     again = f", {enqueued.again} asked for again" if enqueued.again else ""
     skipped = f"; {_skipped(enqueued.skipped)}" if enqueued.skipped else ""
     new = f"{added.new} new items in {len(added.shards)} shards"
-    click.echo(f"{queue}: {new}{known}{superseded}{again}{refused}{skipped}", err=True)
+    return f"{queue}: {new}{known}{superseded}{again}{refused}{skipped}"
 
 
 def _skipped(counts: Mapping[str, int]) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import os
-import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +12,15 @@ import click
 
 from worker.cli import STOPPED, tell_error
 from worker.cli.options import Duration, recipe_options
+from worker.harmless import harmless
 from worker.launch.launcher import LAUNCHERS, find
+from worker.redact import redact
 
 if TYPE_CHECKING:
-    from worker.launch.launch import Launch, Receipt
+    from worker.cli.screen import Screen
+    from worker.launch.launch import Launch
     from worker.launch.launcher import Look, Standing
 
-NAMELESS = "work"
 DEFAULTS = {"auto_envvar_prefix": "WORKER_LAUNCH", "help_option_names": ["-h", "--help"]}
 TRIES = 10
 
@@ -140,58 +141,74 @@ def _render(launcher: str, own: Mapping[str, Any], to: Path | None, **said: Any)
         if to is None:
             click.echo(f"# {name}\n{text}" if len(files) > 1 else text, nl=False)
         else:
-            to.mkdir(parents=True, exist_ok=True)
-            (to / name).write_text(text)
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            (to / name).write_text(text, encoding="utf-8")
             click.echo(to / name)
 
 
 def _cost(launcher: str, own: Mapping[str, Any], json: bool, **said: Any) -> None:
     """What it will cost, before anything is spent."""
+    from worker.cli.screen import json_line
     from worker.launch import cost
-    from worker.queue.text import dumps
 
     launch = _launch(own, **said)
     found = find(launcher)
     found.check(launch)
     priced = found.cost(launch)
-    click.echo(dumps(priced.as_json()) if json else "\n".join(cost.lines(priced)))
+    click.echo(json_line(priced.as_json()) if json else "\n".join(cost.lines(priced)))
 
 
 def _submit(launcher: str, own: Mapping[str, Any], yes: bool, **said: Any) -> None:
     """Bring the inputs, enqueue them, start the workers. Again: goes on where it stands."""
-    from worker.errors import UsageError
     from worker.launch import cost
+    from worker.launch.asked import refuse_other
     from worker.launch.launch import Receipts
 
     launch = _launch(own, **said)
-    found = find(launcher)
+    receipts, found = Receipts(launcher), find(launcher)
+    known = receipts.find(launch.name)
+    refuse_other(launch, known, is_named=bool(said["name"]))
     found.check(launch)
     click.echo("\n".join(cost.lines(found.cost(launch))), err=True)
-    if not yes and not click.confirm(f"Start {launch.name}?", err=True):
-        raise UsageError("nothing was made, nothing is spent")
-    receipts = Receipts(launcher)
-    receipt = found.submit(launch, receipts.find(launch.name), _say, receipts.keep)
+    _agree(f"Start {launch.name}?", yes, "nothing was made, nothing is spent")
+    receipt = found.submit(launch, known, _say, receipts.keep)
     receipts.keep(receipt)
     jobs = ", ".join(receipt.jobs)
     _say(f"{launch.name}: submitted as {jobs}; see `worker launch {launcher} watch {launch.name}`")
 
 
 def _watch(launcher: str, name: str, fetch: bool, tries: int, json: bool) -> int:
-    """How far the work is and who works on it, until all is done. What was preempted is submitted again."""
+    """How far the work is and who works on it, until all is done. What was preempted is submitted again.
+
+    Exit codes: 0 all done, 1 some items failed or the job did, 75 work is left: submit or watch again."""
+    from worker.cli.screen import Screen
     from worker.clock import Clock
     from worker.launch.launch import Receipts
     from worker.launch.watching import watch
 
     receipts, found = Receipts(launcher), find(launcher)
     receipt = receipts.need(name)
-    show = _shown(receipt, json)
-    after, seen, standing = watch(found, receipt, tries, Clock(), show, _say, receipts.keep)
-    if not seen.is_over:
-        tell_error(
-            f"{after.name}: {standing.said}, and work is left"
-            f"; {standing.remedy or f'see worker launch {launcher} submit'}"
+    screen = Screen(sys.stdout, in_place=not json)
+
+    def say(line: str) -> None:
+        screen.leave()
+        _say(line)
+
+    try:
+        after, seen, standing = watch(
+            found, receipt, tries, Clock(), _shown(receipt.name, screen, json), say, receipts.keep
         )
-        return STOPPED if standing.state == "again" else 1
+    except KeyboardInterrupt:
+        these = f"worker launch {launcher}"
+        tell_error(
+            f"the workers of {receipt.name} go on; `{these} watch {receipt.name}` looks again, "
+            f"`{these} cancel {receipt.name}` ends them"
+        )
+        return STOPPED
+    if not seen.is_over:
+        remedy = standing.remedy or f"the same `worker launch {launcher} submit` goes on"
+        tell_error(f"{after.name}: {standing.said}, and work is left; {remedy}")
+        return 1 if standing.state == "failed" else STOPPED
     return _fetch(launcher, after.name, "") if fetch else int(bool(seen.failed))
 
 
@@ -215,86 +232,48 @@ def _cancel(launcher: str, name: str) -> None:
 
 def _delete(launcher: str, name: str, yes: bool) -> None:
     """Remove what this launch made, and nothing else."""
-    from worker.errors import UsageError
     from worker.launch.launch import Receipts
 
     receipts = Receipts(launcher)
     receipt = receipts.need(name)
     made = ", ".join(receipt.made) or "nothing"
-    if not yes and not click.confirm(f"Delete {made}?", err=True):
-        raise UsageError("nothing was deleted")
+    _agree(f"Delete {made}?", yes, f"nothing was deleted ({made} would be)")
     find(launcher).delete(receipt, _say)
     receipts.drop(receipt.name)
 
 
 def _launch(own: Mapping[str, Any], **said: Any) -> Launch:
-    from worker.errors import UsageError
+    from worker.launch.asked import launch_of
     from worker.launch.here import CHECKOUT
-    from worker.launch.launch import Launch, is_name
-    from worker.launch.order import read_profile
 
-    profile = read_profile(CHECKOUT, said["hw"], os.environ)
-    environment = dict(_assigned(one) for one in said["environment"])
-    name = said["name"] or _name_of(said["queue"] or next(iter(said["paths"]), ""))
-    if not is_name(name):
-        raise UsageError(
-            f"--name '{name}': lower case letters, digits and hyphens, a letter first, 40 at most"
-        )
-    recipe = {
-        option: said[option.replace("-", "_")] or ""
-        for option in ("engine", "model", "revision", "screen", "screen-model")
-    }
-    params = [*said["settings"], *([f"lang={said['lang']}"] if said["lang"] else [])]
-    gpus = said["gpus"]
-    return Launch(
-        name,
-        profile,
-        queue=said["queue"],
-        out=said["out"],
-        inputs=list(said["paths"]),
-        task=said["task"] or "",
-        recipe={option: value for option, value in recipe.items() if value},
-        params=params,
-        environment=environment,
-        workers=said["workers"],
-        gpus=(1 if profile.has_gpu else 0) if gpus is None else gpus,
-        time_limit_s=said["time_limit"] or 0,
-        image=said["image"],
-        price=said["price"],
-        settings=dict(own),
-    )
+    return launch_of(CHECKOUT, said, own)
 
 
-def _assigned(said: str) -> tuple[str, str]:
-    name, equals, value = said.partition("=")
-    if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-        raise click.UsageError(f"--env {name}: write NAME=VALUE")
-    return name, value
+def _agree(question: str, yes: bool, without: str) -> None:
+    """By --yes, or by a person who is there to be asked."""
+    from worker.errors import UsageError
+
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"{without}: nobody is here to be asked, so say --yes")
+    if not click.confirm(question, err=True):
+        raise UsageError(without)
 
 
-def _name_of(path: str) -> str:
-    """clips from az://bucket/My clips/"""
-    last = next((part for part in reversed(path.split("/")) if part), NAMELESS)
-    return re.sub(r"[^a-z0-9]+", "-", last.lower()).strip("-0123456789")[:40].strip("-") or NAMELESS
-
-
-def _shown(receipt: Receipt, json: bool) -> Callable[[Look, Standing], None]:
-    import sys
-
-    from worker.cli.screen import Screen
-    from worker.queue.text import dumps
-
-    screen = Screen(sys.stdout, in_place=not json)
+def _shown(name: str, screen: Screen, json: bool) -> Callable[[Look, Standing], None]:
+    from worker.cli.screen import json_line
 
     def show(look: Look, standing: Standing) -> None:
         if json:
             state = {"state": standing.state, "said": standing.said}
-            screen.show([dumps({**look.json, "launch": receipt.name, "scheduler": state})])
+            screen.show([json_line({**look.json, "launch": name, "scheduler": state})])
         else:
-            screen.show([f"{receipt.name}  {standing.said}", *look.lines])
+            screen.show([f"{name}  {harmless(redact(standing.said))}", *look.lines])
 
     return show
 
 
-def _say(line: str) -> None:
-    click.echo(line, err=True)
+def _say(text: str) -> None:
+    for line in text.splitlines():
+        click.echo(harmless(redact(line)), err=True)

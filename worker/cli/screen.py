@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TextIO
 
@@ -11,7 +13,8 @@ from worker.duration import spoken
 from worker.harmless import harmless
 from worker.items import Json
 from worker.queue.progress import Progress
-from worker.redact import redact
+from worker.queue.text import dumps
+from worker.redact import redact, redact_json
 
 UP_AND_CLEAR = "\x1b[{}A\x1b[J"
 
@@ -32,6 +35,21 @@ class Screen:
             self._shown = len(lines)
         self._out.write("".join(line + "\n" for line in lines))
         self._out.flush()
+
+    def leave(self) -> None:
+        """What stands there stays: somebody else writes below it."""
+        self._shown = 0
+
+
+def json_line(value: Json) -> str:
+    """Without secrets. Where stdout has fewer letters it is escaped: Python's own way to say an emoji is no
+    JSON."""
+    line = dumps(redact_json(value))
+    try:
+        line.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(json.loads(line))
+    return line
 
 
 def lines(progress: Progress) -> list[str]:

@@ -113,7 +113,7 @@ class Receipts:
         return self._read(self._file(names[0])) if names else None
 
     def names(self) -> list[str]:
-        return sorted(file.stem for file in self._folder.glob("*.json"))
+        return sorted(file.stem for file in self._folder.glob("*.json") if is_name(file.stem))
 
     def need(self, name: str = "") -> Receipt:
         if (found := self.find(name)) is None:
@@ -134,11 +134,17 @@ class Receipts:
             told = json.loads(file.read_bytes())
             launch = told.pop("launch")
             profile = Profile(**launch.pop("profile"))
-            return Receipt(launch=Launch(profile=profile, **launch), **told)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            found = Receipt(launch=Launch(profile=profile, **launch), **told)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UsageError(
-                f"{file} cannot be read ({' '.join(str(error).split())}): submit again"
+                f"{file} is no receipt of ours ({' '.join(str(error).split())}): restore it; or remove it, "
+                "and submit again, but what was made before is then yours to delete"
             ) from None
+        if (found.launcher, found.name) != (self._launcher, file.stem):
+            raise UsageError(
+                f"{file} is the receipt of {found.launcher} {found.name}: put it back under that name"
+            )
+        return found
 
 
 def is_name(name: str) -> bool:

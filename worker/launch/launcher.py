@@ -15,6 +15,7 @@ from worker.items import Json
 if TYPE_CHECKING:
     from worker.launch.cost import Cost
     from worker.launch.launch import Launch, Receipt
+    from worker.launch.queue import Looking
 
     Say = Callable[[str], None]
     """a line for a person who waits"""
@@ -55,9 +56,12 @@ class Look:
 
 
 class Launcher(ABC):
-    """`render` and `check` touch nothing and import no cloud."""
+    """`render` and `check` touch nothing and import no cloud.
+
+    A scheduler that does not answer just now is an UnfinishedError: `watch` waits for it."""
 
     name: ClassVar[str]
+    _looking: Looking | None = None
 
     @abstractmethod
     def check(self, launch: Launch) -> None:
@@ -88,9 +92,11 @@ class Launcher(ABC):
 
     def look(self, receipt: Receipt) -> Look:
         """Where its queue can be seen from here."""
-        from worker.launch.queue import look
+        from worker.launch.queue import Looking
 
-        return look(receipt.queue)
+        if self._looking is None or self._looking.queue != receipt.queue:
+            self._looking = Looking(receipt.queue)
+        return self._looking.look()
 
     @abstractmethod
     def fetch(self, receipt: Receipt, out: Path, say: Say) -> bool:

@@ -83,7 +83,7 @@ class Step:
 def read_profile(checkout: Path, hw: str, environment: Mapping[str, str]) -> Profile:
     """What a person says counts more: an H100 with an old driver takes WORKER_STACK=ampere."""
     file = checkout / "env" / f"{hw}.env"
-    if not file.is_file():
+    if "/" in hw or not file.is_file():
         raise UsageError(f"HW={hw} is unknown; choose one of: {_names(file.parent, '*.env')}")
     lines = (line.partition("=") for line in file.read_text().splitlines() if not line.startswith("#"))
     values = {key: value for key, equals, value in lines if equals}

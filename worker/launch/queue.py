@@ -12,31 +12,52 @@ if TYPE_CHECKING:
 
     from worker.launch.launch import Launch
     from worker.launch.launcher import Say
+    from worker.queue.progress import Watcher
 
 
 def enqueue(launch: Launch, queue: str, inputs: Sequence[str], root: str | None, say: Say) -> int:
     """How many items are new. What was enqueued already is so no second time."""
+    from worker.cli.enqueue import told
     from worker.enqueue import Wanted
     from worker.enqueue import enqueue as put
+    from worker.queue.recipe import require
     from worker.queue.store import open_store
 
+    store = open_store(queue, make=bool(launch.task and inputs), named=True)
+    if not inputs:
+        require(store)
+        return 0
     recipe = {name.replace("-", "_"): value for name, value in launch.recipe.items()}
     wanted = Wanted(launch.task or None, settings=launch.params, **recipe)
-    added = put(open_store(queue, make=bool(launch.task), named=True), wanted, inputs, root)
+    added = put(store, wanted, inputs, root)
     for one in added.refused:
         say(f"line {one.line} {one.why}" if one.line else f"an input was refused: it {one.why}")
-    say(f"{queue}: {added.added.new} new items, {added.added.known} were there already")
+    say(told(added, store.url))
     return added.added.new
 
 
 def look(queue: str) -> Look:
-    from worker.cli.screen import lines
-    from worker.clock import Clock
-    from worker.queue.progress import Watcher
-    from worker.queue.store import open_store
+    return Looking(queue).look()
 
-    progress = Watcher(open_store(queue, named=True), Clock()).look()
-    return Look(lines(progress), progress.as_json(), progress.is_over, progress.failed)
+
+class Looking:
+    """At one queue, again and again: what cannot change is read once."""
+
+    def __init__(self, queue: str) -> None:
+        self.queue = queue
+        self._watcher: Watcher | None = None
+
+    def look(self) -> Look:
+        from worker.cli.screen import lines
+        from worker.clock import Clock
+        from worker.queue.progress import Watcher
+        from worker.queue.store import open_store
+
+        watcher = self._watcher or Watcher(open_store(self.queue, named=True), Clock())
+        self._watcher = None  # what failed in the middle of a look is not looked with again
+        progress = watcher.look()
+        self._watcher = watcher
+        return Look(lines(progress), progress.as_json(), progress.is_over, progress.failed)
 
 
 def fetch(queue: str, out: Path, say: Say) -> bool:

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from functools import partial
+from math import inf
+from typing import TYPE_CHECKING, TypeVar
+
+from worker.clock import LOOK_EVERY_S
+from worker.errors import UnfinishedError
+from worker.launch.launcher import Standing
 
 if TYPE_CHECKING:
     from worker.clock import Clock
     from worker.launch.launch import Receipt
-    from worker.launch.launcher import Launcher, Look, Say, Standing
+    from worker.launch.launcher import Launcher, Look, Say
 
     Show = Callable[[Look, Standing], None]
 
-EVERY_S = 5.0
+T = TypeVar("T")
+
+ASK_EVERY_S = 10.0
+"""of a scheduler, which many ask"""
+LONGEST_S = 300.0
+"""before it is submitted again, where the last time brought no answers"""
 OVER = {"done", "failed", "cancelled", "gone"}
+UNHEARD = Standing("waiting", "the scheduler has not answered yet")
 
 
 def watch(
@@ -26,17 +38,65 @@ def watch(
     keep: Callable[[Receipt], None],
 ) -> tuple[Receipt, Look, Standing]:
     """Until the queue is done, or nobody works on it any more. What was preempted is submitted again, `tries`
-    times at most."""
+    times at most. A store or a scheduler that is away is waited for."""
+    away, pause = _Away(say), _Pause()
+    standing, asked = UNHEARD, -inf
     while True:
-        seen, standing = launcher.look(receipt), launcher.standing(receipt)
-        show(seen, standing)
-        if seen.is_over:
+        # first who works and then what is left: the other way round an end between both looks like a failure
+        if clock.now() - asked >= ASK_EVERY_S:
+            heard = away.ask("the scheduler", partial(launcher.standing, receipt))
+            standing, asked = heard or standing, clock.now()
+        seen = away.ask("the queue", partial(launcher.look, receipt))
+        if seen:
+            show(seen, standing)
+        if seen and seen.is_over:
             return receipt, seen, standing
-        if standing.state == "again" and tries > 0:
+        if seen and standing.state == "again" and tries > 0:
             tries -= 1
-            say(f"{standing.said}; submitted again, {tries} more times at most")
-            receipt = launcher.again(receipt, say)
-            keep(receipt)
-        elif standing.state == "again" or standing.state in OVER:
+            wait = pause.after(int(seen.json.get("items", {}).get("answered", 0)))
+            soon = f" in {wait:.0f} s" if wait else ""
+            say(f"{standing.said}: submitting it again{soon}, {tries} more times at most")
+            clock.sleep(wait)
+            if after := away.ask("the scheduler", partial(launcher.again, receipt, say)):
+                receipt = after
+                keep(receipt)
+            asked = -inf
+        elif seen and (standing.state == "again" or standing.state in OVER):
             return receipt, seen, standing
-        clock.sleep(EVERY_S)
+        clock.sleep(LOOK_EVERY_S)
+
+
+class _Away:
+    """Says once that somebody does not answer, and once that he does again."""
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+        self._silent: set[str] = set()
+
+    def ask(self, whom: str, question: Callable[[], T]) -> T | None:
+        try:
+            answer = question()
+        except UnfinishedError as error:
+            if whom not in self._silent:
+                self._say(f"{whom} does not answer, the workers may well go on; trying again ({error})")
+            self._silent.add(whom)
+            return None
+        if whom in self._silent:
+            self._say(f"{whom} answers again")
+            self._silent.remove(whom)
+        return answer
+
+
+class _Pause:
+    """None before the first submission and after answers; twice as long each time that there were none."""
+
+    def __init__(self) -> None:
+        self._answered = -1
+        self._next = 0.0
+
+    def after(self, answered: int) -> float:
+        if answered > self._answered:
+            self._answered, self._next = answered, 0.0
+        wait = self._next
+        self._next = min(max(2 * wait, ASK_EVERY_S), LONGEST_S)
+        return wait
