@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from worker.launch.launcher import Say
 
 
+ROLE = (
+    'az role assignment create --role "Storage Blob Data Contributor" --scope "$(az storage account show '
+    '--name {} --query id --output tsv)" --assignee-principal-type ServicePrincipal --assignee-object-id {}'
+)
+
+
 class AzureMl(Launcher):
     name: ClassVar[str] = "azureml"
 
@@ -78,9 +84,9 @@ class AzureMl(Launcher):
             say(other)
         if is_new and launch.setting("identity", "managed") == "managed":
             say(
-                f"its identity needs the role Storage Blob Data Contributor on {account}"
-                "; with --identity user the workers are you"
+                "its identity has to be let in to the blobs, once (with --identity user the workers are you):"
             )
+            say(ROLE.format(account, workspace.principal_of(files.compute_of(launch))))
         environment = ":".join(files.environment_of(launch))
         made(f"environment {environment}", workspace.make_environment(files.environment(launch)))
         containers.let_in(account)

@@ -82,6 +82,11 @@ class Workspace:
                 )
         return True, ""
 
+    def principal_of(self, name: str) -> str:
+        """Of a cluster's identity, as roles are given to it."""
+        identity = getattr(self._compute(name), "identity", None)
+        return str(getattr(identity, "principal_id", None) or "…")
+
     def _compared(self, wanted: Any, there: Any) -> str:
         """Another machine or price than was agreed to is refused; what is of less weight is said."""
         found = {"size": str(there.size or there.type), "tier": str(there.tier or "dedicated")}
