@@ -294,6 +294,21 @@ def test_what_azure_refuses_is_said_in_one_line_before_anything_is_sent(
         open_store(QUEUE).list()
 
 
+def test_a_queue_without_items_needs_inputs(azure: Stub, azurite: Server) -> None:
+    launch("submit", "--hw", "cpu", *IMAGE, "--yes", "--queue", f"{azurite.fresh()}/q", code=2)
+    assert azure.names("computes") == azure.names("jobs") == []
+
+
+def test_a_queue_that_holds_its_items_is_worked_on_where_it_is(azure: Stub, azurite: Server) -> None:
+    queue = f"{azurite.fresh()}/here/q"
+    works(azure)
+    submit("--task", "shout", "--queue", queue, "a")
+    launch("watch")
+    submit("--queue", queue)
+    assert "container" not in launch("delete", "--yes")  # it was there before
+    assert [*workers.answers(queue)] == ["a"]
+
+
 def test_settings_that_lack_are_named(azure: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AZURE_RESOURCE_GROUP")
     monkeypatch.setenv("AZURE_WORKSPACE_NAME", "")

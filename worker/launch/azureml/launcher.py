@@ -67,6 +67,9 @@ class AzureMl(Launcher):
         workspace = self._workspace()
         account = files.account_of(launch) or workspace.account
         launch = replace(launch, settings={**launch.settings, "account": account})
+        containers.let_in(account)
+        if not brought.named:  # then the queue has to hold its items already
+            queue.enqueue(launch, url, [], None, say)
         receipt = Receipt(
             self.name, launch, url, known.jobs if known else (), known.made if known else (), notes={}
         )
@@ -89,11 +92,10 @@ class AzureMl(Launcher):
             say(ROLE.format(account, workspace.principal_of(files.compute_of(launch))))
         environment = ":".join(files.environment_of(launch))
         made(f"environment {environment}", workspace.make_environment(files.environment(launch)))
-        containers.let_in(account)
-        container = files.container_of(url)
-        made(f"container {container}", containers.make(account, container, launch.name))
-        inputs.upload(brought, say)
         if brought.named:
+            container = files.container_of(url)
+            made(f"container {container}", containers.make(account, container, launch.name))
+            inputs.upload(brought, say)
             queue.enqueue(launch, url, brought.named, brought.root, say)
         return self._start(receipt, say, keep)
 
