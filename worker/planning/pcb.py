@@ -186,7 +186,7 @@ class PcbTrain(Board[TrainParams]):
 
 
 class PcbMerge(Board[BoardParams]):
-    name = "pcb-merge"
+    name = "merge"
     about = "merge the adapters into the full-precision base, file by file"
     params_type = BoardParams
     most = 1
@@ -204,7 +204,7 @@ class PcbMerge(Board[BoardParams]):
 
 
 class PcbQuantise(Board[QuantiseParams]):
-    name = "pcb-quantise"
+    name = "quantise"
     about = "make the merged model 4 bits by AWQ, layer by layer"
     params_type = QuantiseParams
     most = 1
