@@ -220,11 +220,15 @@ def test_delete_leaves_what_others_made_or_use(azure: Stub) -> None:
     submit("--task", "shout", "a")
     open_store("az://worker-clips/theirs").create("film.mp4", b"precious")
     azure.resources["/jobs/theirs"] = json.loads(json.dumps(azure.resources["/jobs/clips-1"]))
-    said = launch("delete", "--yes")
-    assert f"cluster {CLUSTER}: stays, for theirs works on it" in said
-    assert "container worker-clips: stays, for it holds theirs/film.mp4" in said
+    said = launch("delete", "--yes", code=2)
+    assert f"cluster {CLUSTER} stays, for theirs works on it" in said
+    assert "container worker-clips stays, for it holds theirs/film.mp4" in said
     assert azure.names("computes") == [CLUSTER]
     assert open_store("az://worker-clips/theirs").get("film.mp4") == b"precious"
+    azure.job("theirs")["status"] = "Completed"
+    open_store("az://worker-clips/theirs").discard("film.mp4")
+    launch("delete", "--yes")
+    assert azure.names("computes") == []
 
 
 def test_a_cluster_that_is_there_is_never_changed(azure: Stub) -> None:

@@ -118,9 +118,14 @@ class AzureMl(Launcher):
 
     def delete(self, receipt: Receipt, say: Say) -> None:
         self.cancel(receipt, say)
+        left = []
         for what in receipt.made:
-            why = self._remove(receipt, *what.split(" ", 1))
-            say(f"{what}: stays, for {why}" if why else f"{what}: removed")
+            if why := self._remove(receipt, *what.split(" ", 1)):
+                left.append(f"{what} stays, for {why}")
+            else:
+                say(f"{what}: removed")
+        if left:
+            raise UsageError(f"{'; '.join(left)}: delete it once more when that is no longer so")
 
     def _remove(self, receipt: Receipt, kind: str, name: str) -> str:
         if kind == "cluster":
