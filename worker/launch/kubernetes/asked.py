@@ -117,8 +117,6 @@ def _refuse_unreachable(launch: Launch, claims: Mapping[str, str]) -> None:
     where = "az://container/prefix, s3://bucket/prefix, gs://bucket/prefix, or a folder with --claim NAME:DIR"
     if not launch.queue:
         raise UsageError(f"--queue is needed, where the pods reach it: {where}")
-    for url in (launch.queue, *launch.inputs):
-        _refuse_key(url)
     if is_url(launch.queue):
         scheme = launch.queue.partition("://")[0]
         if scheme not in IDENTITIES:
@@ -131,15 +129,6 @@ def _refuse_unreachable(launch: Launch, claims: Mapping[str, str]) -> None:
                 "--claim NAME:DIR says which PersistentVolumeClaim it is on, and where that lies here; "
                 "or take a queue in a blob store"
             )
-
-
-def _refuse_key(url: str) -> None:
-    scheme, _, rest = url.partition("://")
-    if rest and ("?" in rest or "@" in rest.partition("/")[0]):
-        raise UsageError(
-            f"{scheme}://… has a key in it, which everybody could read in the cluster: put it into a Secret "
-            "(AZURE_STORAGE_SAS_TOKEN …), name that with --secret, and set it in this machine's environment"
-        )
 
 
 def _claim(said: str) -> tuple[str, str]:
