@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from worker.boards.asking import Question
     from worker.boards.reading import Said
     from worker.engines.asking import Asked
-    from worker.engines.latency import Latencies
 
 
 class PcbInspectParams(Params):
@@ -88,6 +86,12 @@ class PcbInspect(VisionTask[PcbInspectParams, Shown]):
     paretos: ClassVar = {"types": ("defects by type", "按类型统计的缺陷")}
     seconds_per_item = 0.05
     batch = 64
+
+    def open(self, device: str) -> None:
+        from worker.engines.latency import Latencies
+
+        self._latencies = Latencies()
+        super().open(device)
 
     def beside(self, input: str) -> Sequence[str]:
         """Its template, if that is looked at."""
@@ -192,12 +196,6 @@ class PcbInspect(VisionTask[PcbInspectParams, Shown]):
         hints = "; ".join(HINTS[kind][lang] for kind in TYPES if types[kind])
         values = (str(len(defects)), told or _WORDS[lang].none, hints)
         return dict(zip(_WORDS[lang].columns, values, strict=True))
-
-    @cached_property
-    def _latencies(self) -> Latencies:
-        from worker.engines.latency import Latencies
-
-        return Latencies()
 
     def _question(self, file: Path, role: str, params: PcbInspectParams) -> Question:
         from worker.boards.asking import question
