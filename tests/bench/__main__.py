@@ -30,6 +30,7 @@ MEASUREMENTS = {
     "ghosts": (),
     "openai": (),
     "pcb": (),
+    "pcb_train": (),
     "cifar10": (),
     "vlm": (),
     "plans": (),
