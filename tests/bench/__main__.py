@@ -32,6 +32,7 @@ MEASUREMENTS = {
     "pcb": (),
     "merge": (),
     "pcb_inspect": (),
+    "pcb_train": (),
     "cifar10": (),
     "vlm": (),
     "plans": (),
