@@ -121,8 +121,11 @@ def test_from_a_desk_to_the_answers_and_nothing_is_left_there(desk: Desk, server
     (made / "core.stamp").touch()
     os.utime(made / "core.stamp", (2**32, 2**32))
     (made.parents[1] / ".made-by-worker-launch").write_text("all\n")
-    asked = ("--yes", "--hw", "cpu", *desk.place, "--task", "shout", "--name", "words", "my words.txt")
-    desk.launch("submit", *asked)
+    asked = ("--yes", "--hw", "cpu", *desk.place, "--task", "shout", "--name", "words")
+    for n, half in enumerate((ITEMS[::2], ITEMS[1::2])):
+        (desk.folder / f"it's {n}.txt").write_text("".join(f"{item}\n" for item in half))
+    (desk.folder / "linked.txt").symlink_to("it's 1.txt")
+    desk.launch("submit", *asked, "it's 0.txt", "linked.txt")
     said = desk.launch("watch", "words", "--fetch")
     assert "24 of 24 items" in said
     assert desk.answers("words") == sorted(ITEMS)
@@ -144,7 +147,7 @@ def test_submitted_twice_it_runs_once_and_goes_on_after_a_cancel(desk: Desk, ser
     assert "runs already, nothing is started twice" in desk.submit(*asked)
     assert _processes(room) == before
     assert "still run" in desk.launch("delete", "words", "--yes", code=2)
-    assert "1 workers ended" in desk.launch("cancel", "words")
+    assert "worker-1 ended" in desk.launch("cancel", "words")
     assert not _processes(room)
     assert "cancelled" in desk.launch("watch", "words", code=75)
     desk.submit(*asked[:4], "--name", "words", "my words.txt")

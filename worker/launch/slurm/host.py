@@ -85,12 +85,17 @@ class Host:
         """What it prints; what went wrong is said in one line."""
         said = self.run(script, stdin=stdin, limit_s=limit_s)
         if said.code:
-            raise refused(said.err or said.out, self.name)
+            raise refused(said.err or said.out, self.name, said.code)
         return said.out
 
     def bring(self, sources: Sequence[str], folder: str, *, options: Sequence[str] = (), cwd: Path) -> None:
         """What is there already, whole or in part, is not sent again."""
         self._rsync([*options, "--", *sources, self._there(folder)], cwd)
+
+    def bring_these(self, names: Sequence[str], folder: str, *, cwd: Path) -> None:
+        """Files and folders below CWD, however many; links as what they lead to."""
+        options = ("-L", "--files-from=-", "--from0")
+        self._rsync([*options, "--", ".", self._there(folder)], cwd, "\0".join(names))
 
     def fetch(self, folder: str, to: Path) -> None:
         to.mkdir(parents=True, exist_ok=True)
@@ -100,11 +105,11 @@ class Host:
         assert self._to
         return f"{self._to.host}:{folder}"
 
-    def _rsync(self, words: Sequence[str], cwd: Path) -> None:
+    def _rsync(self, words: Sequence[str], cwd: Path, stdin: str = "") -> None:
         assert self._to
         # paths reach the other rsync as they are, no shell between
         command = ["rsync", "-rlt", "--partial", "--protect-args", "-e", shlex.join(self._ssh(self._to))]
-        said = _run([*command, *words], "", None, cwd)
+        said = _run([*command, *words], stdin, None, cwd)
         if said.code:
             raise refused(said.err, self.name)
 
