@@ -26,7 +26,7 @@ endif
 # as text in a recipe, a quote in them would be the shell's
 export IN QUEUE OUT ENGINE MODEL
 
-.PHONY: help setup run doctor image push weights test test-image test-tensorflow check chaos bench bench-video bench-train bench-gpu format clean
+.PHONY: help setup run doctor image push weights test test-image test-tensorflow test-azureml check chaos bench bench-video bench-train bench-gpu format clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets and variables
@@ -79,13 +79,18 @@ test-tensorflow: .venv-tensorflow/stamp ## the tests that need TensorFlow, in an
 	.venv-tensorflow/bin/python -c "import tensorflow"
 	.venv-tensorflow/bin/python -m pytest tests/unit/test_gpu_tensorflow.py
 
+test-azureml: .venv-azureml/stamp ## the tests that need Azure's library, in an environment of its own
+	@tests/servers.sh
+	.venv-azureml/bin/python -c "import azure.ai.ml"
+	.venv-azureml/bin/python -m pytest tests/unit/test_launch_azureml_files.py tests/integration/test_launch_azureml.py
+
 check: .venv/dev.stamp ## what CI runs: format, lint, types, tests
 	@tests/servers.sh
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy --strict
 	$(PYTEST)
-	@echo "Not tried here: make test-image builds the CPU image, in minutes and as root; make test-tensorflow"
+	@echo "Not tried here: make test-image builds the CPU image, in minutes and as root; make test-tensorflow; make test-azureml"
 
 chaos: .venv/dev.stamp ## kill, freeze and cheat real workers on each store, then count the answers
 	@tests/servers.sh
@@ -102,7 +107,7 @@ bench-train: ## those of training: small on a CPU, of full size on a GPU
 	@$(MAKE) --no-print-directory bench OF=training
 
 bench-gpu: ## those of video language models, of plans and of training, on a GPU
-	@$(MAKE) --no-print-directory bench OF="vlm plans training"
+	@$(MAKE) --no-print-directory bench OF="vlm pcb_inspect plans training"
 
 format: .venv/dev.stamp ## put the code into its form
 	.venv/bin/ruff format .
@@ -119,6 +124,12 @@ clean: ## remove what setup and the tests made; answers stay
 	@echo "Making .venv-tensorflow, of 2 GB"
 	@python3 -m venv .venv-tensorflow
 	@.venv-tensorflow/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
+
+.venv-azureml/stamp: env/locks/azureml.txt
+	@echo "Making .venv-azureml, with Azure's library"
+	@python3 -m venv .venv-azureml
+	@.venv-azureml/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	@touch $@
 
 .venv/bench.stamp: env/locks/bench.txt .venv/dev.stamp

@@ -28,8 +28,8 @@ PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "sque
 SBIN = "/usr/sbin:/usr/local/sbin:/sbin"
 KILL_WAIT_S = 5
 HERE = socket.gethostname().partition(".")[0]
-NODES = (HERE, "two")
-"""the first by a name at which others find it, as the nodes of a training do"""
+NODES = (HERE, f"{HERE}-other")
+"""in SLURM's order: the nodes of a training look for the first one by its name"""
 GPUS = 4
 """of each node: terminals, which SLURM gives away like any device"""
 BECOME_REAPER = 36

@@ -15,6 +15,8 @@ HEAD = "# written by python -m env.locks, from worker/hardware/stacks.py and pyp
 SAME = ("-c core.txt", "-c detector.txt", "-c openai.txt")
 TENSORFLOW = "tensorflow"
 """an environment of its own, with what its tests need: `make test-tensorflow`"""
+AZUREML = "azureml"
+"""alike, for its telemetry wants another release than the tools of developers: `make test-azureml`"""
 
 
 def texts() -> dict[str, str]:
@@ -25,11 +27,12 @@ def texts() -> dict[str, str]:
             # its libraries hold back numpy and pillow, so it is not as a .venv is
             found[f"quantise-{stack.name}"] = _text([*_project(), *_torch(stack), *_pins(stack.quantise)], ())
     found[TENSORFLOW] = _text(_tensorflow(), (*SAME, "-c gpus.txt", "-c dev.txt"))
+    found[AZUREML] = _text([*_project(), *_extra(AZUREML), *_tests()], SAME)
     return found
 
 
 def stack_of(lock: str) -> Stack:
-    return CPU if lock == TENSORFLOW else STACKS[lock.removeprefix("quantise-")]
+    return CPU if lock in (TENSORFLOW, AZUREML) else STACKS[lock.removeprefix("quantise-")]
 
 
 def _worker(stack: Stack) -> list[str]:
@@ -48,8 +51,11 @@ def _worker(stack: Stack) -> list[str]:
 def _tensorflow() -> list[str]:
     # without the kernels of GPUs, which are most of its bytes
     framework = [one.replace("tensorflow", "tensorflow-cpu") for one in _extra(TENSORFLOW)]
-    tests = [one for one in _told()["dev"] if one.startswith(("hypothesis", "pytest"))]
-    return [*_project(), *_extra("gpus"), *framework, *tests]
+    return [*_project(), *_extra("gpus"), *framework, *_tests()]
+
+
+def _tests() -> list[str]:
+    return [one for one in _told()["dev"] if one.startswith(("hypothesis", "pytest"))]
 
 
 def _torch(stack: Stack) -> list[str]:

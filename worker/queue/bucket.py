@@ -16,6 +16,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import AzureStore, GCSStore, MemoryStore, S3Store
 
 from worker.errors import StoreAwayError, StoreDeniedError, StoreFullError, UsageError
+from worker.queue import azure_identity
 from worker.queue.store import CHUNK, Entry, Told, pieces
 
 NO_RETRIES: Any = {"max_retries": 0, "retry_timeout": timedelta(0)}  # the store tries again, nobody else
@@ -187,7 +188,14 @@ def _azure(container: str, prefix: str | None, sas: str, retries: Any) -> AzureS
         config["use_emulator"] = True
     endpoint = emulator or os.environ.get("AZURE_STORAGE_ENDPOINT") or os.environ.get("AZURE_ENDPOINT")
     options = _options(endpoint)
-    return AzureStore(container, prefix=prefix, config=config, client_options=options, retry_config=retries)
+    return AzureStore(
+        container,
+        prefix=prefix,
+        config=config,
+        client_options=options,
+        retry_config=retries,
+        credential_provider=None if sas or emulator else azure_identity.of_this_job(os.environ),
+    )
 
 
 def _s3(bucket: str, prefix: str | None, _: str, retries: Any) -> S3Store:
@@ -219,7 +227,7 @@ def _classify(said: str, *, is_known: bool) -> Exception:
         return StoreAwayError(COMPLETED)
     if number == 416 or "Wanted range starting" in said:
         return _BeyondEndError()
-    about_token = re.search(r"token request|169\.254\.169\.254|metadata\.google", said)
+    about_token = re.search(r"token request|get-access-token|169\.254\.169\.254|metadata\.google", said)
     # A machine without an identity never gets a token; one that was let in before will be again.
     if about_token and not is_known:
         return StoreDeniedError("no credentials")

@@ -16,6 +16,7 @@ Object = dict[str, Any]
 
 CONNECT_S, ANSWER_S = 5.0, 10.0
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+RIGHTS = "env/kubernetes/gpus.yaml"
 METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 
@@ -29,6 +30,10 @@ class Absent(Exception):
 
 class Gone(Exception):
     """What happened since is no longer kept: list anew."""
+
+
+class Forbidden(MachineError):
+    """The account lacks a right."""
 
 
 class Away(Exception):
@@ -50,8 +55,10 @@ class Api(Protocol):
 
 
 class ApiServer:
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, rights: str = RIGHTS) -> None:
+        """`rights`: where it stands which ones are needed."""
         self._client = client
+        self._rights = rights
 
     def get(
         self, path: str, query: Mapping[str, object] | None = None, metadata_only: bool = False
@@ -65,6 +72,13 @@ class ApiServer:
 
     def put(self, path: str, body: Object) -> Object:
         return self._answer("PUT", path, body=body)
+
+    def patch(self, path: str, body: Object) -> Object:
+        """Only what BODY names."""
+        return self._answer("PATCH", path, body=body, kind="application/merge-patch+json")
+
+    def delete(self, path: str, body: Object) -> Object:
+        return self._answer("DELETE", path, body=body)
 
     def watch(self, path: str, query: Mapping[str, object], silence_s: float) -> Iterator[Object]:
         answer = self._ask("GET", path, query={**query, "watch": "true"}, answer_s=silence_s)
@@ -86,19 +100,20 @@ class ApiServer:
         query: Mapping[str, object] | None = None,
         body: Object | None = None,
         accept: str = "application/json",
+        kind: str = "application/json",
         answer_s: float = ANSWER_S,
     ) -> Any:
         import urllib3
 
         official = import_module("kubernetes.client")
-        headers = {"Accept": accept, "Content-Type": "application/json"}
+        headers = {"Accept": accept, "Content-Type": kind}
         asked = self._client.param_serialize(
             method, path, {}, list((query or {}).items()), headers, body, auth_settings=["BearerToken"]
         )
         try:
             answer = self._client.call_api(*asked, _request_timeout=(CONNECT_S, answer_s)).response
             if answer.status >= 300:
-                raise _refused(method, path, answer.status, answer.data)
+                raise _refused(method, path, answer.status, answer.data, self._rights)
         except urllib3.exceptions.HTTPError as error:
             raise Away(f"the API server does not answer: {_root(error)}") from error
         except official.ApiException as error:  # no secure connection
@@ -106,7 +121,7 @@ class ApiServer:
         return answer
 
 
-def connect(context: str, namespace: str) -> tuple[ApiServer, str]:
+def connect(context: str, namespace: str, rights: str = RIGHTS) -> tuple[ApiServer, str]:
     """The cluster that kubeconfig names, or else the one around this pod; and the namespace."""
     try:
         client, config = import_module("kubernetes.client"), import_module("kubernetes.config")
@@ -128,7 +143,7 @@ def connect(context: str, namespace: str) -> tuple[ApiServer, str]:
             here = chosen["context"].get("namespace", "")
     except config.ConfigException as error:
         raise UsageError(f"no way to a Kubernetes cluster: {error}; see KUBECONFIG and --context") from error
-    return ApiServer(client.ApiClient(settings)), namespace or here or "default"
+    return ApiServer(client.ApiClient(settings), rights), namespace or here or "default"
 
 
 def _lines(answer: Any) -> Iterator[Object]:
@@ -147,7 +162,7 @@ def _lines(answer: Any) -> Iterator[Object]:
         answer.close()
 
 
-def _refused(method: str, path: str, status: int, data: bytes) -> Exception:
+def _refused(method: str, path: str, status: int, data: bytes, rights: str) -> Exception:
     try:
         said = str(json.loads(data).get("message", ""))
     except ValueError:
@@ -156,7 +171,7 @@ def _refused(method: str, path: str, status: int, data: bytes) -> Exception:
     if status in plain:
         return plain[status](said)
     if status in (401, 403):
-        return MachineError(f"the API server forbids it: {said or status}; see env/kubernetes/gpus.yaml")
+        return Forbidden(f"the API server forbids it: {said or status}; see {rights}")
     if status in (408, 429) or status >= 500:
         return Away(f"the API server answers {status}: {said}")
     return MachineError(f"the API server refuses {method} {path}: {status} {said}")

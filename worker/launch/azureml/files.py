@@ -1,0 +1,160 @@
+"""The files of a launch: the cluster, the image, and a job for each worker."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from worker.errors import UsageError
+from worker.launch.azureml import template
+from worker.launch.azureml.sizes import size_of
+from worker.launch.here import CHECKOUT
+from worker.launch.launch import Launch
+from worker.launch.order import NAME
+
+FOLDER = CHECKOUT / "env/azureml"
+TIME_LIMIT_S = 12 * 3600
+GRACE_S = 600
+"""of the time limit is left to hand the work back: pulling the image counts too"""
+IDENTITIES = {"managed": "managed", "user": "user_identity"}
+WORKSPACES_OWN = "account-of-the-workspace"
+"""`render` asks nobody which one that is"""
+QUEUE = re.compile(r"az://(?P<container>[a-z0-9](?:-?[a-z0-9]){2,62})(?:/[\w.~-]+)+/?")
+COMPUTE = re.compile(r"[a-zA-Z][a-zA-Z0-9-]{0,30}[a-zA-Z0-9]")
+ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
+
+
+def check(launch: Launch) -> None:
+    hw = launch.profile.hw
+    if not launch.image:
+        raise UsageError(
+            f"--image is missing: the cluster pulls the worker's image from a registry"
+            f"; make push HW={hw} IMAGE=registry/name:tag brings it there"
+        )
+    size_of(launch.profile, launch.gpus, str(launch.setting("size", "")))
+    if not launch.inputs and not launch.queue:
+        raise UsageError("nothing to work on: name files or folders, or a --queue that holds its items")
+    if launch.inputs and not launch.task and not launch.queue:
+        raise UsageError("--task is missing: it says what is done with each input, see `worker tasks`")
+    if not QUEUE.fullmatch(queue_of(launch)):
+        raise UsageError(
+            f"--queue {queue_of(launch).partition('?')[0]}: write az://container/folder, without a key; the "
+            "workers are let in by their identity"
+        )
+    if not COMPUTE.fullmatch(compute_of(launch)):
+        raise UsageError(f"--compute {compute_of(launch)}: letters, digits and hyphens, 32 at most")
+    account = account_of(launch)
+    if account and not ACCOUNT.fullmatch(account):
+        raise UsageError(f"--account {account}: lower case letters and digits, 3 to 24")
+    if 0 < launch.time_limit_s < 60:
+        raise UsageError("--time-limit: a worker needs a minute at least")
+
+
+def render(launch: Launch) -> dict[str, str]:
+    return {
+        "compute.yml": compute(launch),
+        "environment.yml": environment(launch),
+        "job.yml": job(launch, 1),
+    }
+
+
+def compute(launch: Launch) -> str:
+    values = {
+        "name": compute_of(launch),
+        "size": size_of(launch.profile, launch.gpus, str(launch.setting("size", ""))),
+        "tier": "dedicated" if launch.setting("dedicated") else "low_priority",
+        "max_instances": launch.workers,
+    }
+    return template.fill(_template("compute.yml"), values)
+
+
+def environment(launch: Launch) -> str:
+    name, version = environment_of(launch)
+    return template.fill(
+        _template("environment.yml"), {"name": name, "version": version, "image": launch.image}
+    )
+
+
+def job(launch: Launch, number: int) -> str:
+    inputs = {"queue": queue_of(launch), "stop_after": f"{stop_after(launch):.0f}s"}
+    text = _template("job.yml")
+    command = re.search(r"^command: (.*)$", text, re.MULTILINE)
+    template.check_bindings(command[1] if command else "", inputs)
+    values = {
+        **inputs,
+        "name": job_name(launch, number),
+        "compute": f"azureml:{compute_of(launch)}",
+        "environment": "azureml:{}:{}".format(*environment_of(launch)),
+        "environment_variables": {
+            **launch.profile.environment,
+            "AZURE_STORAGE_ACCOUNT_NAME": account_of(launch) or WORKSPACES_OWN,
+            **launch.environment,
+        },
+        "timeout": round(time_limit(launch)),
+        "tags": tags(launch),
+    }
+    text = template.fill(text, values)
+    who = IDENTITIES[str(launch.setting("identity", "managed"))]
+    return text.replace("identity:\n  type: managed", f"identity:\n  type: {who}")
+
+
+def tags(launch: Launch) -> Mapping[str, str]:
+    """By these `submit`, again or on another machine, knows a job as its own."""
+    return {"made-by": NAME, "launch": launch.name, "queue": queue_of(launch)}
+
+
+def job_name(launch: Launch, number: int) -> str:
+    return f"{launch.name}-{number}"
+
+
+def compute_of(launch: Launch) -> str:
+    """Shared by all launches on such machines."""
+    gpus = f"-x{launch.gpus}" if launch.gpus > 1 else ""
+    tier = "-full" if launch.setting("dedicated") else ""
+    return (
+        str(launch.setting("compute"))
+        if launch.setting("compute")
+        else f"{NAME}-{launch.profile.hw}{gpus}{tier}"
+    )
+
+
+def environment_of(launch: Launch) -> tuple[str, str]:
+    """A version cannot be changed, so it is named by the image."""
+    return f"{NAME}-{launch.profile.stack}", hashlib.sha256(launch.image.encode()).hexdigest()[:12]
+
+
+def queue_of(launch: Launch) -> str:
+    return launch.queue.rstrip("/") or f"az://{re.sub('-+', '-', f'worker-{launch.name}')}/queue"
+
+
+def container_of(queue: str) -> str:
+    return queue.removeprefix("az://").partition("/")[0]
+
+
+def inputs_of(queue: str) -> str:
+    """Where the files of this machine go that are to be worked on."""
+    return f"{queue}-inputs"
+
+
+def account_of(launch: Launch) -> str:
+    """Empty: the workspace's own."""
+    return str(launch.setting("account") or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME", ""))
+
+
+def time_limit(launch: Launch) -> float:
+    return launch.time_limit_s or TIME_LIMIT_S
+
+
+def stop_after(launch: Launch) -> float:
+    limit = time_limit(launch)
+    return limit - min(GRACE_S, limit / 10)
+
+
+def _template(name: str) -> str:
+    try:
+        return Path(FOLDER, name).read_text("utf-8")
+    except OSError as error:
+        raise UsageError(f"{FOLDER / name}: {error.strerror}; launch from a checkout") from None

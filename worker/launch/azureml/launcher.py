@@ -1,0 +1,187 @@
+"""Workers as jobs of Azure ML, each on a machine of a low-priority cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from worker.errors import UsageError
+from worker.launch.azureml import containers, files
+from worker.launch.azureml.states import Job, judge
+from worker.launch.launch import Launch, Receipt
+from worker.launch.launcher import Launcher, Look, Standing
+
+if TYPE_CHECKING:
+    from worker.launch.azureml.workspace import Workspace
+    from worker.launch.cost import Cost
+    from worker.launch.launcher import Say
+
+
+ROLE = (
+    'az role assignment create --role "Storage Blob Data Contributor" --scope "$(az storage account show '
+    '--name {} --query id --output tsv)" --assignee-principal-type ServicePrincipal --assignee-object-id {}'
+)
+
+
+class AzureMl(Launcher):
+    name: ClassVar[str] = "azureml"
+
+    def __init__(self) -> None:
+        self._known: Workspace | None = None
+
+    def check(self, launch: Launch) -> None:
+        files.check(launch)
+
+    def render(self, launch: Launch) -> Mapping[str, str]:
+        return files.render(launch)
+
+    def cost(self, launch: Launch) -> Cost:
+        """At the tier's own price, where our table has Azure's."""
+        from worker.launch import cost
+        from worker.planning.money import Price
+        from worker.planning.span import exactly
+
+        priced = cost.of(replace(launch, time_limit_s=files.time_limit(launch)), None)
+        if launch.price is None and priced.price and priced.price.source.startswith("Azure"):
+            usd = priced.price.usd
+            tier = usd.high if launch.setting("dedicated") else usd.low
+            return replace(priced, price=Price(exactly(tier), priced.price.source))
+        return priced
+
+    def submit(
+        self, launch: Launch, known: Receipt | None, say: Say, keep: Callable[[Receipt], None]
+    ) -> Receipt:
+        from worker.launch import inputs, queue
+
+        url = files.queue_of(launch)
+        if known and known.queue != url:
+            raise UsageError(
+                f"{launch.name} was launched on {known.queue}: --name another one, or delete that first"
+            )
+        brought = inputs.place(launch, files.inputs_of(url))
+        workspace = self._workspace()
+        account = files.account_of(launch) or workspace.account
+        launch = replace(launch, settings={**launch.settings, "account": account})
+        containers.let_in(account)
+        if not brought.named:  # then the queue has to hold its items already
+            queue.enqueue(launch, url, [], None, say)
+        receipt = Receipt(
+            self.name, launch, url, known.jobs if known else (), known.made if known else (), notes={}
+        )
+
+        def made(what: str, is_new: bool) -> None:
+            nonlocal receipt
+            if is_new:
+                say(f"{what}: made")
+                receipt = receipt.also(made=[what])
+            keep(receipt)
+
+        is_new, other = workspace.make_compute(files.compute(launch))
+        made(f"cluster {files.compute_of(launch)}", is_new)
+        if other:
+            say(other)
+        if is_new and launch.setting("identity", "managed") == "managed":
+            say(
+                "its identity has to be let in to the blobs, once (with --identity user the workers are you):"
+            )
+            say(ROLE.format(account, workspace.principal_of(files.compute_of(launch))))
+        environment = ":".join(files.environment_of(launch))
+        made(f"environment {environment}", workspace.make_environment(files.environment(launch)))
+        if brought.named:
+            container = files.container_of(url)
+            made(f"container {container}", containers.make(account, container, launch.name))
+            inputs.upload(brought, say)
+            queue.enqueue(launch, url, brought.named, brought.root, say)
+        return self._start(receipt, say, keep)
+
+    def standing(self, receipt: Receipt) -> Standing:
+        jobs = self._jobs(receipt)
+        ended = bool(jobs) and not any(job.is_active for job in jobs)
+        is_over = self.look(receipt).is_over if ended else None
+        return judge(jobs, is_over, bool(receipt.notes.get("cancelled")))
+
+    def again(self, receipt: Receipt, say: Say) -> Receipt:
+        return self._start(receipt, say, lambda _: None)
+
+    def look(self, receipt: Receipt) -> Look:
+        containers.let_in(_account(receipt))
+        return super().look(receipt)
+
+    def fetch(self, receipt: Receipt, out: Path, say: Say) -> bool:
+        from worker.launch import queue
+
+        containers.let_in(_account(receipt))
+        return queue.fetch(receipt.queue, out, say)
+
+    def cancel(self, receipt: Receipt, say: Say) -> Receipt:
+        for job in self._jobs(receipt):
+            if job.is_active:
+                self._workspace().cancel(job.name)
+                say(f"{job.name}: cancelled")
+        return replace(receipt, notes={**receipt.notes, "cancelled": True})
+
+    def delete(self, receipt: Receipt, say: Say) -> None:
+        self.cancel(receipt, say)
+        left = []
+        for what in receipt.made:
+            if why := self._remove(receipt, *what.split(" ", 1)):
+                left.append(f"{what} stays, for {why}")
+            else:
+                say(f"{what}: removed")
+        if left:
+            raise UsageError(f"{'; '.join(left)}: delete it once more when that is no longer so")
+
+    def _remove(self, receipt: Receipt, kind: str, name: str) -> str:
+        if kind == "cluster":
+            return self._workspace().delete_compute(name)
+        if kind == "environment":
+            self._workspace().archive_environment(*name.split(":", 1))
+            return ""
+        below = receipt.queue.removeprefix(f"az://{name}/")
+        ours = (f"{below}/", f"{files.inputs_of(below)}/")
+        return containers.remove(_account(receipt), name, receipt.name, ours)
+
+    def _start(self, receipt: Receipt, say: Say, keep: Callable[[Receipt], None]) -> Receipt:
+        """As many jobs as are lacking. Their names count up, so that whoever submits the same finds them."""
+        launch, workspace = receipt.launch, self._workspace()
+        active: list[str] = []
+        for number in count(1):
+            name = files.job_name(launch, number)
+            there = workspace.job(name)
+            if there is None:
+                if len(active) >= launch.workers:
+                    break
+                workspace.start(files.job(launch, number))
+                active.append(name)
+                new = name not in receipt.jobs
+                receipt = replace(
+                    receipt.also(jobs=[name] if new else []),
+                    notes={"account": _account(receipt), "current": list(active)},
+                )
+                keep(receipt)
+            elif there.is_active and there.launch == launch.name:
+                if there.queue != receipt.queue:
+                    raise UsageError(f"{name} works on {there.queue} already: --name another launch")
+                say(f"{name} is {there.status.lower()} already")
+                active.append(name)
+        known = [name for name in active if name not in receipt.jobs]
+        return replace(receipt.also(jobs=known), notes={"account": _account(receipt), "current": active})
+
+    def _jobs(self, receipt: Receipt) -> Sequence[Job]:
+        current = receipt.notes.get("current") or list(receipt.jobs)
+        return [job for name in current if (job := self._workspace().job(str(name)))]
+
+    def _workspace(self) -> Workspace:
+        if self._known is None:
+            from worker.launch.azureml.workspace import connect
+
+            self._known = connect(os.environ)
+        return self._known
+
+
+def _account(receipt: Receipt) -> str:
+    return str(receipt.launch.setting("account"))
