@@ -25,6 +25,7 @@ ALIVE = ("ServerAliveInterval=15", "ServerAliveCountMax=4")
 """a connection that died is noticed after a minute"""
 KEPT_S = 60
 """a connection serves the next command, and the next `watch`"""
+SHORT = 32
 ADDRESS = re.compile(r"(?:[A-Za-z0-9_][\w.+-]*@)?[A-Za-z0-9_\[][\w.:\[\]-]*")
 
 
@@ -129,7 +130,8 @@ def _shares_already(to: Address) -> bool:
 
 def _sockets() -> Path:
     """Short, for a socket's path may have 100 letters; nobody else's, for who owns it owns the connection."""
-    folder = Path(tempfile.gettempdir(), f"worker-ssh-{os.getuid()}")
+    place = tempfile.gettempdir()
+    folder = Path(place if len(place) <= SHORT else "/tmp", f"worker-ssh-{os.getuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)
     about = folder.lstat()
     if about.st_uid != os.getuid() or about.st_mode & 0o077 or folder.is_symlink():
