@@ -21,7 +21,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.servers import free_port, missing
+import pytest
+
+from tests.servers import free_port
 from tests.workers import ROOT, TASKS, eventually
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue", "scancel", "sinfo")
@@ -206,7 +208,7 @@ def why_not() -> str:
 @contextmanager
 def cluster() -> Iterator[Slurm]:
     if why := why_not():
-        missing(why)
+        pytest.skip(why)
     # short, for the socket's name has 108 characters at most
     with tempfile.TemporaryDirectory(prefix="slurm-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
