@@ -338,6 +338,10 @@ def _daemon(command: list[str]) -> int:
 def _goes_on(folder: Path, pids: dict[str, int]) -> bool:
     import select
 
+    with suppress(ChildProcessError):
+        while ended := os.waitpid(-1, os.WNOHANG)[0]:
+            if ended in (pids["munge"], pids["slurmctld"]):
+                return False
     for node in NODES:
         wanted = folder / "wanted" / node
         if wanted.exists():
@@ -348,10 +352,6 @@ def _goes_on(folder: Path, pids: dict[str, int]) -> bool:
             (folder / "new").replace(folder / "pids")
             (folder / "started").touch()
     readable, _, _ = select.select([sys.stdin], [], [], 0.2)
-    with suppress(ChildProcessError):
-        while ended := os.waitpid(-1, os.WNOHANG)[0]:
-            if ended in (pids["munge"], pids["slurmctld"]):
-                return False
     return not (readable and not os.read(0, 1))
 
 
