@@ -21,7 +21,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.servers import free_port, missing
+import pytest
+
+from tests.servers import free_port
 from tests.workers import ROOT, TASKS, eventually
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue", "scancel", "sinfo")
@@ -206,7 +208,7 @@ def why_not() -> str:
 @contextmanager
 def cluster() -> Iterator[Slurm]:
     if why := why_not():
-        missing(why)
+        pytest.skip(why)
     # short, for the socket's name has 108 characters at most
     with tempfile.TemporaryDirectory(prefix="slurm-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
@@ -336,6 +338,10 @@ def _daemon(command: list[str]) -> int:
 def _goes_on(folder: Path, pids: dict[str, int]) -> bool:
     import select
 
+    with suppress(ChildProcessError):
+        while ended := os.waitpid(-1, os.WNOHANG)[0]:
+            if ended in (pids["munge"], pids["slurmctld"]):
+                return False
     for node in NODES:
         wanted = folder / "wanted" / node
         if wanted.exists():
@@ -346,10 +352,6 @@ def _goes_on(folder: Path, pids: dict[str, int]) -> bool:
             (folder / "new").replace(folder / "pids")
             (folder / "started").touch()
     readable, _, _ = select.select([sys.stdin], [], [], 0.2)
-    with suppress(ChildProcessError):
-        while ended := os.waitpid(-1, os.WNOHANG)[0]:
-            if ended in (pids["munge"], pids["slurmctld"]):
-                return False
     return not (readable and not os.read(0, 1))
 
 
