@@ -21,6 +21,7 @@ WORKSPACE = (
     f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"
     f"/providers/Microsoft.MachineLearningServices/workspaces/{NAME}"
 )
+PRINCIPAL = "00000000-0000-0000-0000-00000000000a"
 NOT_FOUND = 404
 
 
@@ -127,6 +128,8 @@ class Stub:
         properties = body["properties"]
         if kind == "computes":
             properties["provisioningState"] = "Succeeded"
+            if "identity" in body:
+                body["identity"] |= {"principalId": PRINCIPAL, "tenantId": SUBSCRIPTION}
         if kind == "jobs" and is_new:
             properties["status"] = "Queued"
             self.run(name, properties)

@@ -35,18 +35,22 @@ def said(qwen: Qwen, request: Request, model: Any) -> list[int]:
     asked: Any = qwen._read(request)
     ids = torch.tensor([asked.reading.ids])
     spaced = {"second_per_grid_ts": torch.tensor([2 * APART])} if qwen._sight.family == "qwen2_5_vl" else {}
-    video = ids == tiny_models.id_of(tiny_models.VIDEO)
-    patches = qwen._sight.patches(torch.from_numpy(np.stack(request.frames)))
+    grids = torch.tensor(asked.grids)
+    if request.times:
+        patches = qwen._sight.patches(torch.from_numpy(np.stack(request.frames)))
+        seen = {"pixel_values_videos": patches, "video_grid_thw": grids, **spaced}
+    else:
+        each = [qwen._sight.patches(torch.from_numpy(one[None])) for one in request.frames]
+        seen = {"pixel_values": torch.cat(each), "image_grid_thw": grids}
+    pad, kind = (tiny_models.VIDEO, 2) if request.times else ("<|image_pad|>", 1)
     with torch.no_grad():
         out = model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
-            mm_token_type_ids=video.int() * 2,
-            pixel_values_videos=patches,
-            video_grid_thw=torch.tensor([asked.grid]),
+            mm_token_type_ids=(ids == tiny_models.id_of(pad)).int() * kind,
             do_sample=False,
             max_new_tokens=request.max_tokens,
-            **spaced,
+            **seen,
         )
     tokens: list[int] = out[0, ids.shape[1] :].tolist()
     return tokens[:-1] if tokens[-1] in model.generation_config.eos_token_id else tokens

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests talk to, unless it is there: a blob store's emulator, and a browser.
+# Installs what the tests talk to, unless it is there: a blob store's emulator, a browser, and SLURM.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -22,5 +22,18 @@ browser() {
     echo "tests/servers.sh: no Chromium here, so the tests that open the report are skipped; install chromium" >&2
 }
 
+slurm() {
+    if [ -x /usr/sbin/slurmctld ] && [ -x /usr/sbin/slurmd ] && [ -x /usr/sbin/munged ] \
+        && command -v sbatch ssh sshd rsync >/dev/null; then return; fi
+    if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null && { apt-get -qq update \
+        && apt-get -qq install -y --no-install-recommends \
+            slurmctld slurmd slurm-client munge openssh-server openssh-client rsync; } >/dev/null 2>&1; then
+        return
+    fi
+    echo "tests/servers.sh: no SLURM here, so the tests that start one are skipped;" \
+        "install slurmctld slurmd slurm-client munge openssh-server rsync" >&2
+}
+
 azurite
 browser
+slurm

@@ -30,6 +30,8 @@ MEASUREMENTS = {
     "ghosts": (),
     "openai": (),
     "pcb": (),
+    "merge": (),
+    "pcb_inspect": (),
     "cifar10": (),
     "vlm": (),
     "plans": (),
@@ -38,6 +40,7 @@ MEASUREMENTS = {
     "gpu_kills": (),
     "upload": (),
     "launch": (),
+    "slurm": (),
     "million": ("1000000",),
 }
 """each is a module here that prints Markdown, with what it is given"""

@@ -105,4 +105,4 @@ def test_what_is_meant_is_compared_as_planned_without_torch() -> None:
         [sys.executable, "-c", code], cwd=ROOT, env=clean, capture_output=True, text=True, check=False
     )
     assert said.stdout.endswith("set()\n"), said.stderr
-    assert "pcb-merge takes 153 GB of a disk" in said.stdout
+    assert "merge takes 153 GB of a disk" in said.stdout

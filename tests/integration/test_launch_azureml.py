@@ -19,7 +19,7 @@ pytest.importorskip("azure.ai.ml", reason="azure-ai-ml is not installed: make te
 from tests import azureml, workers
 from tests.azureml import Stub, command_of
 from tests.servers import Server
-from tests.workers import TASKS, Worker, counts, eventually
+from tests.workers import TASKS, Worker, counts, eventually, heeds_signals
 from worker.cli import main
 from worker.queue.store import open_store
 
@@ -41,7 +41,8 @@ def azure(tmp_path: Path, azurite: Server, monkeypatch: pytest.MonkeyPatch) -> I
         monkeypatch.setenv("AZUREML_GIT_REPOSITORY_URI", "of the test")
         monkeypatch.setenv("WORKER_TASKS", str(TASKS))
         monkeypatch.setattr("worker.launch.azureml.workspace._client", stub.client)
-        monkeypatch.setattr("worker.launch.watching.EVERY_S", 0.1)
+        for name in ("ASK_EVERY_S", "LOOK_EVERY_S"):
+            monkeypatch.setattr(f"worker.launch.watching.{name}", 0.1)
         (tmp_path / "here").mkdir()
         monkeypatch.chdir(tmp_path / "here")
         yield stub
@@ -117,7 +118,7 @@ def test_a_folder_goes_in_and_a_folder_of_answers_comes_back(azure: Stub) -> Non
     works(azure)
     said = submit("--task", "read-text", "clips")
     assert "5 new items" in said
-    assert "Storage Blob Data Contributor" in said
+    assert f"--assignee-object-id {azureml.PRINCIPAL}" in said
     launch("watch", "--fetch")
     assert {name: one["text"] for name, one in results().items()} == {
         f"clip {number}.text": f"of clip {number}" for number in range(5)
@@ -132,7 +133,8 @@ def test_what_is_submitted_twice_is_there_once(azure: Stub) -> None:
     submit("--task", "read-text", "clips")
     again = submit("--task", "read-text", "clips")
     assert "clips-1 is queued already" in again
-    assert "0 new items, 5 were there already" in again
+    assert "5 were there already" in again.partition("queue-inputs:")[2]
+    assert "0 new" in again
     assert ": made" not in again
     Path("run/launches/azureml/clips.json").unlink()  # from another machine
     assert "clips-1 is queued already" in submit("--task", "read-text", "clips")
@@ -167,20 +169,20 @@ def test_a_cluster_that_was_taken_away_as_a_whole_is_asked_for_again(azure: Stub
     inputs = [f"nap {number}" for number in range(6)]
     submit("--task", "sleepy", "--set", "seconds=60", "--env", "WORKER_TTL=2", *inputs)
     done = launch("watch", "--fetch", "--tries", "2")
-    assert "clips-1 lost its machine; submitted again" in done
+    assert "clips-1 lost its machine: submitting it again" in done
     assert sorted(results()) == inputs
     assert azure.names("jobs") == ["clips-1", "clips-2"]
 
 
 def test_who_hands_work_back_is_asked_again_up_to_a_limit(azure: Stub) -> None:
     def stopped(process: Worker) -> None:
-        eventually(lambda: counts(QUEUE).get("claims"))
+        eventually(lambda: heeds_signals(process))
         process.send_signal(signal.SIGTERM)
 
     works(azure, stopped)
     submit("--task", "sleepy", "--set", "seconds=60", "--env", "WORKER_GRACE=1", "a nap")
     done = launch("watch", "--tries", "1", code=75)
-    assert "clips-1 handed its work back; submitted again" in done
+    assert "clips-1 handed its work back: submitting it again" in done
     assert "clips-2 handed its work back, and work is left" in done
     assert azure.names("jobs") == ["clips-1", "clips-2"]
 
@@ -197,7 +199,7 @@ def test_a_wrong_launch_fails_once_and_says_where_to_look(azure: Stub) -> None:
 def test_what_was_cancelled_is_not_asked_for_again(azure: Stub) -> None:
     submit("--task", "shout", "a")
     assert "clips-1: cancelled" in launch("cancel")
-    done = launch("watch", code=1)
+    done = launch("watch", code=75)
     assert "clips-1 was cancelled, and work is left" in done
     assert azure.names("jobs") == ["clips-1"]
     submit("--task", "shout", "a")  # and goes on when it is asked for
@@ -290,6 +292,21 @@ def test_what_azure_refuses_is_said_in_one_line_before_anything_is_sent(
     assert azure.names("jobs") == []
     with pytest.raises(Exception, match="container"):
         open_store(QUEUE).list()
+
+
+def test_a_queue_without_items_needs_inputs(azure: Stub, azurite: Server) -> None:
+    launch("submit", "--hw", "cpu", *IMAGE, "--yes", "--queue", f"{azurite.fresh()}/q", code=2)
+    assert azure.names("computes") == azure.names("jobs") == []
+
+
+def test_a_queue_that_holds_its_items_is_worked_on_where_it_is(azure: Stub, azurite: Server) -> None:
+    queue = f"{azurite.fresh()}/here/q"
+    works(azure)
+    submit("--task", "shout", "--queue", queue, "a")
+    launch("watch")
+    submit("--queue", queue)
+    assert "container" not in launch("delete", "--yes")  # it was there before
+    assert [*workers.answers(queue)] == ["a"]
 
 
 def test_settings_that_lack_are_named(azure: Stub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,10 +12,11 @@ import pytest
 
 from tests.servers import Server
 from tests.workers import ROOT
-from worker.errors import UsageError
+from worker.errors import StoreAwayError, StoreDeniedError, UsageError
 from worker.launch import transfer
 from worker.launch.transfer import NOTES, Note, Sent, upload, verdict
-from worker.queue.store import CHUNK, Entry, Store, open_store
+from worker.queue.directory import Directory
+from worker.queue.store import CHUNK, Entry, Store, Told, open_store
 
 NAMES = ["a.mp4", "b c/d e.mp4", "片/段 1.mp4", "100%/#?&=+.mp4"]
 
@@ -92,6 +93,39 @@ def test_who_is_cut_off_goes_on(any_store_url: str, clips: Path, monkeypatch: py
         4 - len(before), len(before), 60_000 * (4 - len(before))
     )
     assert contents(open_store(any_store_url)) == files(clips)
+
+
+def test_a_store_that_stumbles_at_each_file_gets_them_all(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent, stumbled = Directory.upload, set[str]()
+
+    def stumble(self: Directory, name: str, file: Path, told: Told) -> None:
+        sent(self, name, file, told)
+        if name not in stumbled:
+            stumbled.add(name)
+            raise StoreAwayError("no answer, and it was written")
+
+    monkeypatch.setattr(Directory, "upload", stumble)
+    assert upload(clips, str(tmp_path / "there"), quiet) == Sent(4, 0, 240_000)
+    assert stumbled == {*NAMES}
+    assert contents(open_store(str(tmp_path / "there"))) == files(clips)
+
+
+def test_a_store_that_refuses_us_ends_them_all(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def refuse(_: Directory, name: str, *__: object) -> None:
+        asked.append(name)
+        raise StoreDeniedError("403")
+
+    monkeypatch.setattr(transfer, "AT_ONCE", 1)
+    monkeypatch.setattr(Directory, "upload", refuse)
+    with pytest.raises(StoreDeniedError, match="store refuses us"):
+        upload(clips, str(tmp_path / "there"), quiet)
+    assert len(asked) == 1
 
 
 def test_a_file_that_changed_before_it_was_replaced_is_still_to_be_sent() -> None:

@@ -51,7 +51,7 @@ ENGINES = {"motion": Told, "detector": Told, "scripted": Scripted}
 @pytest.fixture(autouse=True)
 def engines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(GhostProbing, "engines", {name: name for name in ENGINES})
-    monkeypatch.setattr("worker.tasks.ghost_probing.engine_type", ENGINES.__getitem__)
+    monkeypatch.setattr("worker.tasks.vision.engine_type", ENGINES.__getitem__)
     monkeypatch.setattr(Scripted, "script", [])
     monkeypatch.setattr(Scripted, "asked", [])
     monkeypatch.setattr(Told, "found", [])

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from worker.boards import demo
 from worker.boards.alignment import align
 from worker.boards.baseline import inspect
-from worker.boards.copper import Mask
+from worker.boards.copper import Mask, smoothed
 from worker.boards.deeppcb import group, parse, read, split
 from worker.boards.defect import TYPES, Box
 from worker.boards.learning import learn, lesson
@@ -168,6 +168,20 @@ def test_a_template_is_no_board_and_a_board_needs_one(folder: Path, tmp_path: Pa
         prepared(broken)
 
 
+def test_what_is_smoothed_has_neither_holes_nor_spurs() -> None:
+    copper = np.zeros((120, 120), np.uint8)
+    copper[40:80] = 1
+    spoiled = copper.copy()
+    spoiled[50:54, 50:54] = 0  # a pin-hole
+    spoiled[80:100, 20:23] = 1  # a spur
+    spoiled[10:14, 10:14] = 1  # an island
+    found = smoothed(spoiled, 6)
+    assert found[40:80].all()
+    assert not found[:40].any()
+    assert not found[90:].any()  # what is left of the spur are the corners at its foot
+    assert np.array_equal(smoothed(copper, 6), copper)
+
+
 def test_evaluate_scores_boards_against_a_folder_of_labels(folder: Path, tmp_path: Path) -> None:
     lines = [
         {"input": name, "status": "ok", **prepared(folder / name).keys}
@@ -188,3 +202,28 @@ def test_evaluate_scores_boards_against_a_folder_of_labels(folder: Path, tmp_pat
     page = CliRunner().invoke(worker, arguments).output
     assert "3 boards with an answer and labels, 18 defects" in page
     assert "mousebite" in page
+    assert "--set templates=true" in page
+    assert document["pictures"] is None
+
+
+def test_evaluate_takes_templates_that_were_looked_at_as_negatives(folder: Path, tmp_path: Path) -> None:
+    at = "group00001/00001/0000100"
+    nothing: dict[str, object] = {"status": "ok", "defects": [], "candidates": []}
+    alarm = {**nothing, "defects": [{"type": "open", "box": [1, 2, 9, 9], "confidence": 1.0}]}
+    lines = [
+        {"input": f"{at}0_test.jpg", **nothing, "role": "board", "inspected": True},
+        {"input": f"{at}1_test.jpg", **alarm, "role": "board", "inspected": True},
+        {"input": f"{at}0_temp.jpg", **alarm, "role": "template", "inspected": True},
+        {"input": f"{at}1_temp.jpg", **nothing, "role": "template", "inspected": False},
+        {"input": "00002000_temp.jpg", "status": "failed", "failure": {"kind": "unreadable"}},
+    ]
+    (tmp_path / "final_results.json").write_text(json.dumps({"task": "pcb-inspect", "results": lines}))
+    arguments = ["evaluate", str(tmp_path), "--labels", str(folder)]
+    document = json.loads(CliRunner().invoke(worker, [*arguments, "--json"]).output)
+    pictures = document["pictures"]
+    assert (pictures["with_defects"], pictures["missed"]) == (2, 1)
+    assert (pictures["without"], pictures["false_alarms"]) == (1, 1)
+    assert document["boards"] == 2
+    assert document["failed"] == ["00002000_temp.jpg"]
+    page = CliRunner().invoke(worker, arguments).output
+    assert "2 pictures with defects, 1 of them missed; 1 without, 1 false alarms: precision 0.500" in page

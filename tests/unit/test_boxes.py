@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from worker.boards.defect import Box, Defect
-from worker.evaluation.boxes import Board, coco, deeppcb, document
+from worker.evaluation.boxes import Board, coco, deeppcb, document, told_apart
 
 HERE, THERE = Box(0, 0, 30, 30), Box(100, 100, 130, 130)
 
@@ -91,3 +91,19 @@ def test_without_a_box_there_is_nothing_to_score() -> None:
     score = document([Board("a", [], [])])
     assert score["coco"]["map50"] is None
     assert score["deeppcb"]["ap"]["value"] is None
+
+
+def test_pictures_are_told_apart_with_templates_as_negatives() -> None:
+    some = [Defect("open", Box(0, 0, 9, 9), 0.9)]
+    boards = [
+        Board(str(n), some, some if n < 3 else [Defect("open", Box(0, 0, 9, 9), 0.4)]) for n in range(4)
+    ]
+    assert told_apart(boards, []) is None
+    told = told_apart(boards, [Board(f"t{n}", (), some if n == 0 else ()) for n in range(6)])
+    assert told is not None
+    assert (told["with_defects"], told["missed"], told["without"], told["false_alarms"]) == (4, 1, 6, 1)
+    shares = {name: told[name]["value"] for name in ("precision", "recall", "specificity", "f1")}
+    assert shares == {"precision": 0.75, "recall": 0.75, "specificity": 0.8333, "f1": 0.75}
+    for name, value in shares.items():
+        low, high = told[name]["interval"]
+        assert low < value < high

@@ -228,6 +228,9 @@ def test_a_terminal_is_drawn_over_in_place() -> None:
     first, _, second = out.getvalue().partition("\x1b[2A\x1b[J")
     assert max(map(len, first.splitlines())) < 500
     assert second == "two\n"
+    screen.leave()
+    screen.show(["three"])  # below what somebody else wrote
+    assert out.getvalue().endswith("two\nthree\n")
 
 
 def test_retry_asks_again_for_what_failed(worker: Any, queue: QueueUnderTest) -> None:

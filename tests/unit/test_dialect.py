@@ -97,3 +97,13 @@ def test_limits_that_strict_schemas_do_not_know_stay_here() -> None:
         "type": "array",
         "items": {"type": "object", "properties": {"pattern": {"type": "string"}}},
     }
+
+
+def test_pictures_are_sent_without_times_and_an_array_is_asked_for_in_words_alone() -> None:
+    shown = [np.zeros((4, 6, 3), np.uint8)] * 2
+    found = json.loads(Dialect().body("gpt", question(Request(shown, (), "which?", {"type": "array"}))))
+    parts = found["messages"][0]["content"]
+    assert [part["type"] for part in parts] == ["image_url", "image_url", "text"]
+    assert [part["image_url"]["detail"] for part in parts[:2]] == ["high", "high"]
+    assert parts[2]["text"] == "which?"
+    assert "response_format" not in found

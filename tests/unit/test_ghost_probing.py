@@ -53,7 +53,7 @@ class Told(Finder):
 @pytest.fixture(autouse=True)
 def told(monkeypatch: pytest.MonkeyPatch) -> type[Told]:
     monkeypatch.setattr(GhostProbing, "engines", {"told": f"{__name__}:Told"})
-    monkeypatch.setattr("worker.tasks.ghost_probing.engine_type", lambda _: Told)
+    monkeypatch.setattr("worker.tasks.vision.engine_type", lambda _: Told)
     monkeypatch.setattr(Told, "found", [])
     return Told
 

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from worker.boards import demo
-from worker.boards.coordinates import FAMILIES, Coordinates, Family
-from worker.boards.defect import TYPES, Box
+from worker.boards.defect import TYPES
 from worker.errors import ItemError
 from worker.items import Answer, Item, Json
 from worker.tasks.pcb_convert import PcbConvert, PcbConvertParams
@@ -28,27 +27,6 @@ def listed(tmp_path: Path) -> Path:
 def convert(listed: Path, **params: Json) -> Answer:
     task = PcbConvert(PcbConvertParams.model_validate({"held_out": 0.4, **params}))
     return task.prepare(Item("id", listed.name, file=listed))
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_box_comes_back_from_what_a_model_writes(family: Family) -> None:
-    where = Coordinates(family, 640, 480)
-    box = Box(13, 201, 77, 480)
-    back = where.read(where.written(box))
-    assert all(
-        abs(one - other) <= 0.5
-        for one, other in zip(
-            (back.left, back.top, back.right, back.bottom),
-            (box.left, box.top, box.right, box.bottom),
-            strict=True,
-        )
-    )
-    assert where.written(Box(0, 0, 640, 480)) == [0, 0, *where.size]
-
-
-def test_each_family_counts_in_its_own_units() -> None:
-    assert Coordinates("qwen3-vl", 640, 640).written(Box(0, 64, 320, 640)) == [0, 100, 500, 1000]
-    assert Coordinates("qwen2.5-vl", 640, 640).size == (644, 644)
 
 
 def test_boards_and_templates_become_samples_split_by_group(listed: Path) -> None:
@@ -67,9 +45,19 @@ def test_boards_and_templates_become_samples_split_by_group(listed: Path) -> Non
     }
     assert said["group00002/00002/00002000_temp.jpg"] == []
     board = said["group00002/00002/00002000_test.jpg"]
-    assert [one["type"] for one in board] == list(TYPES)
-    first = (listed.parent / "group00002/00002_not/00002000.txt").read_text().splitlines()[0].split()
-    assert board[0]["box"] == [round(int(side) * 1000 / 640) for side in first[:4]]
+    assert sorted(one[0] for one in board) == sorted(TYPES)
+    lines = (listed.parent / "group00002/00002_not/00002000.txt").read_text().splitlines()
+    first = ["open", *(round(int(side) * 1000 / 640) for side in lines[0].split()[:4])]
+    assert first in board
+
+
+def test_templates_are_shown_before_their_boards_if_wanted(listed: Path) -> None:
+    samples = [json.loads(line) for line in convert(listed, pair=True).files["train.jsonl"].splitlines()]
+    for one in samples:
+        template, picture, asked = one["messages"][0]["content"]
+        assert template["image"] == picture["image"].replace("_test", "_temp")
+        assert "first picture is the template" in asked["text"]
+    assert sum(one["messages"][1]["content"] == "[]" for one in samples) == len(samples) / 2
 
 
 def test_coco_and_yolo_tell_the_same_boxes(listed: Path) -> None:

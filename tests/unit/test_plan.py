@@ -147,14 +147,14 @@ def test_a_card_without_a_price_says_so(plan: Any) -> None:
 
 
 def test_a_disk_of_200_gb_is_enough_as_long_as_the_base_goes_after_merging(told: Any) -> None:
-    merge = told("pcb-merge --hw a800 --ram 100 --disk 200")
+    merge = told("merge --hw a800 --ram 100 --disk 200")
     assert merge["fits"]
     steps, items = merge["disk_by_step_gb"], merge["disk_items_gb"]
     assert items["base, in the hub's cache"] == pytest.approx(66.7, abs=0.1)
     assert items["merged weights"] == items["base, in the hub's cache"]
     assert steps["merge"] == max(steps.values())
     assert steps["quantise"] < steps["merge"] - 40
-    assert not told("pcb-merge --hw a800 --disk 120")["fits"]
+    assert not told("merge --hw a800 --disk 120")["fits"]
 
 
 def test_a_disk_on_which_a_later_step_will_fail_is_noted(told: Any) -> None:
@@ -201,7 +201,7 @@ def test_work_that_the_worker_cannot_do_yet_says_so(plan: Any) -> None:
     assert said in plan("mlp-train --hw a800")[1]
     assert said not in plan("ghost-probing --hw a800")[1]
     rows = plan("")[1].splitlines()
-    can = ("classify-train", "ghost-probing", "pcb-inspect")
+    can = ("classify-train", "ghost-probing", "merge", "pcb-inspect", "pcb-train", "quantise")
     assert [row for row in rows if said not in row] == [row for row in rows if row.startswith(can)]
 
 
@@ -248,16 +248,16 @@ def test_a_detector_keeps_as_much_as_pictures_have_pixels(told: Any) -> None:
 
 
 def test_quantising_has_an_environment_of_its_own_and_says_what_is_wrong_with_it(told: Any) -> None:
-    ampere, hopper = told("pcb-quantise --hw a800"), told("pcb-quantise --hw h100")
+    ampere, hopper = told("quantise --hw a800"), told("quantise --hw h100")
     assert ampere["disk_items_gb"]["environment that quantises"] == 10
     assert "damages" in " ".join(ampere["notes"])
     assert "damages" not in " ".join(hopper["notes"])
 
 
 def test_ram_that_is_missing_is_said(told: Any) -> None:
-    (lack,) = told("pcb-quantise --hw a800 --ram 60")["lacks"]
+    (lack,) = told("quantise --hw a800 --ram 60")["lacks"]
     assert "GB of RAM, and there are 60" in lack
-    assert told("pcb-quantise --hw a800 --ram 100")["fits"]
+    assert told("quantise --hw a800 --ram 100")["fits"]
 
 
 def test_a_detectors_batch_follows_the_size_of_pictures(told: Any) -> None:

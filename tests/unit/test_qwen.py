@@ -77,6 +77,34 @@ def test_every_clip_is_answered_as_generate_answers_it_alone(
 
 
 @both
+def test_pictures_are_answered_as_generate_answers_them_alone(
+    folders: Mapping[str, Path], family: str
+) -> None:
+    """One, two of different sizes, and a clip beside them."""
+    qwen = engine(folders[family])
+    draw = np.random.default_rng(1)
+    shown: list[Any] = []
+    for width, height in ((300, 250), (260, 420), (300, 250)):
+        wide, high = qwen.resizing.of(width, height)
+        shown.append(draw.integers(0, 256, (high, wide, 3), dtype=np.uint8))
+    asked = [
+        Request(shown[:1], (), "What is wrong?", max_tokens=MOST),
+        Request(shown[:2], (), "What is wrong with the second?", max_tokens=MOST),
+        requests(qwen)[0],
+        Request(shown[2:], (), "What is wrong?", max_tokens=MOST),
+    ]
+    model = tiny_models.vision_language(family)
+    expected = [plain_loop.said(qwen, one, model) for one in asked]
+    assert len({tuple(one) for one in expected}) == len(asked)
+    said = [one for one in qwen.answer(asked) if isinstance(one, Reply)]
+    assert [one.text for one in said] == [
+        qwen._tokenizer.decode(one, skip_special_tokens=True) for one in expected
+    ]
+    spoiled = Request(shown[:1], (), "<|image_pad|>")
+    assert "2 tokens of pictures where 1 belong" in str(qwen.answer([spoiled])[0])
+
+
+@both
 @pytest.mark.parametrize("kind", ["fp16", "bf16"])
 def test_half_the_numbers_are_enough(
     folders: Mapping[str, Path], family: str, kind: str, monkeypatch: pytest.MonkeyPatch
@@ -134,7 +162,7 @@ def test_numbers_that_became_too_large_are_no_answer(folders: Mapping[str, Path]
     real = qwen._tower.see
     there = qwen._read(bad)
     qwen._tower.see = lambda patches, grid: (  # type: ignore[method-assign]
-        (real(patches, grid)[0] * float("inf"), []) if grid == there.grid else real(patches, grid)  # type: ignore[union-attr]
+        (real(patches, grid)[0] * float("inf"), []) if grid in there.grids else real(patches, grid)  # type: ignore[union-attr]
     )
     replies = qwen.answer([bad, good, bad])
     assert [type(one) for one in replies] == [Failure, Reply, Failure]

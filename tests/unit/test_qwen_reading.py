@@ -15,6 +15,7 @@ from tests import qwen_processor, tiny_models
 from tests.qwen_processor import FPS, GOLDEN, PROMPT
 from worker.engines.qwen_prompt import Reading, pairs, positions, read
 from worker.engines.qwen_sight import CELLS, Sight
+from worker.engines.resizing import PUBLISHED, Resizing
 from worker.errors import UsageError
 
 both = pytest.mark.parametrize("family", tiny_models.FAMILIES)
@@ -93,7 +94,7 @@ def test_an_odd_number_of_frames_ends_with_its_last_one_twice() -> None:
 
 @pytest.mark.parametrize(("step", "behind"), [(1, 4), (4, 6)])
 def test_words_behind_a_clip_stand_behind_its_width_and_its_end(step: int, behind: int) -> None:
-    found = positions([7, 9, 9, 9, 9, 9, 9, 7, 7], 9, (1, 3), [0, step])
+    found = positions([7, 9, 9, 9, 9, 9, 9, 7, 7], 9, [([0, step], 1, 3)])
     last = 1 + step
     assert found.tolist() == [
         [0, 1, 1, 1, last, last, last, behind, behind + 1],
@@ -170,3 +171,17 @@ def test_what_lies_beside_the_weights_says_how_pixels_are_normalised(
     assert Sight.of(tmp_path).std == sights["qwen3_vl"].std == (0.5, 0.5, 0.5)
     (tmp_path / "processor_config.json").write_text('{"video_processor": {"image_mean": [0.4, 0.4, 0.4]}}')
     assert Sight.of(tmp_path).mean == (0.4, 0.4, 0.4)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"min_pixels": 784, "max_pixels": 99_000}, {"size": {"shortest_edge": 784, "longest_edge": 99_000}}],
+)
+def test_what_lies_beside_the_weights_says_how_pictures_are_resized(
+    tmp_path: Path, sights: dict[str, Sight], said: dict[str, Any]
+) -> None:
+    tiny_models.config("qwen2_5_vl").save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))
+    assert Sight.of(tmp_path).resizing == Resizing(28, 784, 99_000)
+    assert sights["qwen2_5_vl"].resizing == PUBLISHED["qwen2.5-vl"]
+    assert sights["qwen3_vl"].resizing == PUBLISHED["qwen3-vl"]

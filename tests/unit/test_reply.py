@@ -7,8 +7,9 @@ import json
 
 import pytest
 
+from worker.engines.reply import UnreadableError
 from worker.ghosts import prompt
-from worker.ghosts.reply import Said, UnreadableError, read_reply
+from worker.ghosts.reply import Said, read_reply
 from worker.ghosts.words import Lang
 from worker.items import Json
 from worker.tasks.ghost_probing import GhostProbing

@@ -9,18 +9,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from worker.boards import prompt
 from worker.boards.coordinates import Coordinates, Family
 from worker.boards.deeppcb import Pair
 from worker.boards.defect import TYPES, Defect, Lang
 from worker.items import Json
 
-_TYPES = ", ".join(TYPES)
-PROMPTS: dict[Lang, str] = {
-    "en": 'List the defects of this printed circuit board as JSON: an array of {"type", "box"}, '
-    f"where type is one of {_TYPES} and box is [left, top, right, bottom]. Answer [] if there are none.",
-    "zh": '以 JSON 列出这块电路板的缺陷: 由 {"type", "box"} 组成的数组, type 取 '
-    f"{_TYPES} 之一, box 为 [左, 上, 右, 下]。没有缺陷时回答 []。",
-}
 _YEAR = (1980, 1, 1, 0, 0, 0)
 """of the files in an archive: it is the same archive always"""
 
@@ -34,12 +28,21 @@ class Picture:
     width: int
     height: int
     defects: Sequence[Defect]
+    template: str | None = None
+    """that is shown before it"""
 
 
-def pictures(pairs: Iterable[Pair], root: Path, sizes: dict[Path, tuple[int, int]]) -> list[Picture]:
+def pictures(
+    pairs: Iterable[Pair], root: Path, sizes: dict[Path, tuple[int, int]], *, paired: bool = False
+) -> list[Picture]:
     """Each board, and behind it its template: every board has defects, so nothing else says what none is."""
     return [
-        Picture(file.relative_to(root).as_posix(), *sizes[file], defects)
+        Picture(
+            file.relative_to(root).as_posix(),
+            *sizes[file],
+            defects,
+            pair.template.relative_to(root).as_posix() if paired else None,
+        )
         for pair in pairs
         for file, defects in ((pair.tested, pair.defects), (pair.template, ()))
     ]
@@ -54,12 +57,14 @@ def chat(found: Iterable[Picture], family: Family, lang: Lang) -> bytes:
 
 def _sample(one: Picture, family: Family, lang: Lang) -> Json:
     where = Coordinates(family, one.width, one.height)
-    answer = [{"type": each.type, "box": where.written(each.box)} for each in one.defects]
-    question = [{"type": "image", "image": one.path}, {"type": "text", "text": PROMPTS[lang]}]
+    question = [
+        *({"type": "image", "image": path} for path in (one.template, one.path) if path),
+        {"type": "text", "text": prompt.ask(lang, family, pair=bool(one.template))},
+    ]
     return {
         "messages": [
             {"role": "user", "content": question},
-            {"role": "assistant", "content": json.dumps(answer, separators=(",", ":"))},
+            {"role": "assistant", "content": prompt.answer(one.defects, where)},
         ]
     }
 

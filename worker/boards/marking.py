@@ -22,19 +22,34 @@ Pixels = NDArray[np.uint8]
 
 def marked(copper: Mask, defects: Sequence[Defect]) -> bytes:
     """As JPEG."""
-    return _jpeg(_drawn(copper, defects))
+    return marked_on(_coloured(copper), defects)
+
+
+def marked_on(picture: Pixels, defects: Sequence[Defect]) -> bytes:
+    """As it was taken, blue first."""
+    return _jpeg(_drawn(picture.copy(), defects))
+
+
+def beside(copper: Mask, labelled: Sequence[Defect], found: Sequence[Defect]) -> bytes:
+    """The same board twice, as JPEG: on the left what is true."""
+    return _jpeg(np.hstack([_drawn(copper, labelled), _drawn(copper, found)]))
 
 
 def sheet(boards: Sequence[tuple[Mask, Sequence[Defect]]]) -> bytes:
     """Several on one page, each as wide as the others, as JPEG."""
-    cells = [cv2.resize(_drawn(*board), (_CELL, _CELL), interpolation=cv2.INTER_AREA) for board in boards]
+    drawn = [_drawn(_coloured(copper), defects) for copper, defects in boards]
+    cells = [cv2.resize(one, (_CELL, _CELL), interpolation=cv2.INTER_AREA) for one in drawn]
     cells += [np.zeros_like(cells[0])] * (-len(cells) % _COLUMNS)
     rows = [np.hstack(cells[at : at + _COLUMNS]) for at in range(0, len(cells), _COLUMNS)]
     return _jpeg(np.vstack(rows))
 
 
-def _drawn(copper: Mask, defects: Sequence[Defect]) -> Pixels:
-    picture = np.array([_BARE, _COPPER], np.uint8)[copper]
+def _coloured(copper: Mask) -> Pixels:
+    return np.array([_BARE, _COPPER], np.uint8)[copper]
+
+
+def _drawn(picture: Pixels, defects: Sequence[Defect]) -> Pixels:
+    """Into the picture itself."""
     for one in defects:
         ink = _INK[TYPES.index(one.type)]
         left, top, right, bottom = (

@@ -22,6 +22,7 @@ def lines(document: Mapping[str, Json]) -> Iterator[str]:
     ]
     rows.append(["all", *_figures(whole), _number(coco["map50"]), _number(coco["map50_95"])])
     yield from table(rows)
+    yield from ("", _pictures(document["pictures"]))
     for name, what in (("failed", "have no answer"), ("missing", "are not in the results")):
         if document[name]:
             more = f" and {len(document[name]) - _SHOWN} more" if len(document[name]) > _SHOWN else ""
@@ -30,6 +31,19 @@ def lines(document: Mapping[str, Json]) -> Iterator[str]:
     for one in document["odd"]:
         where = f"{one['file']}, line {one['line']}" if one["line"] else one["file"]
         yield f"{harmless(where)} is not used: {harmless(one['why'])}"
+
+
+def _pictures(apart: Mapping[str, Json] | None) -> str:
+    if apart is None:
+        return "no template was looked at as a board: inspect with --set templates=true to see false alarms"
+    shares = (
+        f"{name} {_number(apart[name]['value'])} ({_span(apart[name]['interval'])})"
+        for name in ("precision", "recall", "specificity", "f1")
+    )
+    return (
+        f"{apart['with_defects']} pictures with defects, {apart['missed']} of them missed; "
+        f"{apart['without']} without, {apart['false_alarms']} false alarms: {', '.join(shares)}"
+    )
 
 
 _NONE: Mapping[str, None] = {"ap50": None, "ap50_95": None}

@@ -51,6 +51,16 @@ def code(folder: Path) -> list[str]:
     return sorted(name for name, file in _files(folder) if file.suffix in _CODE)
 
 
+def beside(folder: Path) -> list[str]:
+    """What loading may read besides weights, by its names below the folder; of a model that brings code, that
+    too."""
+    return sorted(
+        name
+        for name, file in _files(folder)
+        if file.suffix in _READ | {".py"} and file.suffix != weights.SUFFIX
+    )
+
+
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
     """With their names below the folder. What is hidden is a downloader's own; links are followed, as whoever
     reads the folder follows them."""

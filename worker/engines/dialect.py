@@ -90,10 +90,16 @@ class Question:
 
 def question(request: Request) -> Question:
     pictures: list[Json] = []
-    for time, frame in zip(request.times, request.frames, strict=True):
-        pictures += [{"type": "text", "text": f"{time:.1f} s"}, _picture(frame)]
+    if request.times:
+        for time, frame in zip(request.times, request.frames, strict=True):
+            pictures += [{"type": "text", "text": f"{time:.1f} s"}, _picture(frame, "low")]
+    else:
+        pictures = [_picture(frame, "high") for frame in request.frames]
     area = max((frame.shape[0] * frame.shape[1] for frame in request.frames), default=0)
-    return Question(pictures, request.prompt, request.schema, request.max_tokens, len(request.frames), area)
+    schema = request.schema
+    if isinstance(schema, dict) and schema.get("type") != "object":
+        schema = None  # OpenAI's know objects alone; the prompt says what is wanted
+    return Question(pictures, request.prompt, schema, request.max_tokens, len(request.frames), area)
 
 
 def strict(schema: Json) -> Json:
@@ -106,15 +112,15 @@ def strict(schema: Json) -> Json:
     return kept
 
 
-def _picture(frame: Rgb) -> Json:
+def _picture(frame: Rgb, detail: Literal["low", "high"]) -> Json:
+    """Frames are no larger than what "low" shows of them."""
     import cv2
 
     blue_first: Any = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
     good, jpeg = cv2.imencode(".jpg", blue_first, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     assert good
     url = f"data:image/jpeg;base64,{base64.b64encode(jpeg.tobytes()).decode()}"
-    # frames are no larger than what "low" shows of them
-    return {"type": "image_url", "image_url": {"url": url, "detail": "low"}}
+    return {"type": "image_url", "image_url": {"url": url, "detail": detail}}
 
 
 def _response_format(form: Form, schema: Json) -> Json:

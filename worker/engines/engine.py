@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from worker import signs
 from worker.engines.choice import Choice
+from worker.engines.resizing import Resizing
 from worker.ghosts.incident import Incident
 from worker.items import Failure, Json
 from worker.media.rgb import Rgb
@@ -69,9 +70,9 @@ class Request:
     """One question about some frames."""
 
     frames: Sequence[Rgb]
-    """as large as `frame_size` said"""
+    """as large as `frame_size` said; pictures as `resizing` makes them"""
     times: Sequence[float]
-    """seconds from the film's start"""
+    """seconds from the film's start; none: they are pictures, each for itself"""
     prompt: str
     """what is asked; the engine tells the frames' times in its model's own way"""
     schema: Json | None = None
@@ -102,6 +103,11 @@ class VisionEngine(Engine):
     """so many requests it waits for at a time, each asked from a thread of its own. 1: it computes here"""
     batch: int = 1
     """so many requests it likes at once: open() may find out what this card holds"""
+
+    family: str | None = None
+    """of the model, where it is known: how it tells places in a picture"""
+    resizing: Resizing | None = None
+    """what pictures it wants; None: any"""
 
     sharp: ClassVar[bool] = False
     """its frames are scaled as torch scales without antialiasing: so its makers did"""

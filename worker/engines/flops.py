@@ -7,9 +7,10 @@ from typing import Any
 from worker.engines.qwen_tower import Grid
 
 
-def prefill(config: Any, tokens: int, grid: Grid) -> float:
-    """Of a Qwen-VL. `tokens`: of the whole prompt, the clip's among them; `grid`: of the clip, in patches."""
-    return language(config.text_config, tokens) + vision(config.vision_config, grid)
+def prefill(config: Any, tokens: int, *grids: Grid) -> float:
+    """Of a Qwen-VL. `tokens`: of the whole prompt, what it sees among them; `grids`: of the clip, or of each
+    picture, in patches."""
+    return language(config.text_config, tokens) + sum(vision(config.vision_config, one) for one in grids)
 
 
 def language(text: Any, tokens: int) -> float:

@@ -1,4 +1,5 @@
-"""Qwen2.5-VL and Qwen3-VL: asked about the frames of clips, with their true times, several clips at once."""
+"""Qwen2.5-VL and Qwen3-VL: asked about clips, with the true times of their frames, or about pictures; several
+at once."""
 
 from __future__ import annotations
 
@@ -16,9 +17,10 @@ from worker.engines.decoding import Decoder, Prompt, Said, too_large
 from worker.engines.engine import Reply, Request, VisionEngine
 from worker.engines.grammar import grammar_of
 from worker.engines.loading import Loaded, load
-from worker.engines.qwen_prompt import Reading, read
-from worker.engines.qwen_sight import Sight
+from worker.engines.qwen_prompt import Reading, read, read_pictures
+from worker.engines.qwen_sight import CELLS, NAMES, Sight
 from worker.engines.qwen_tower import Grid, Tower, add_by_place
+from worker.engines.resizing import Resizing
 from worker.errors import UsageError
 from worker.items import UNANSWERED, Failure, Json
 
@@ -29,24 +31,35 @@ FRAMES, WORDS, ANSWER = 32, 1024, 512
 @dataclass(frozen=True, slots=True)
 class Asked:
     request: Request
-    grid: Grid
+    grids: Sequence[Grid]
+    """of the clip, or of each picture"""
     reading: Reading
 
 
 def _is_expected(asked: Asked) -> bool:
     """What runs out of memory tells of requests like it, and larger ones are not what was measured."""
-    words = len(asked.reading.ids) - len(asked.reading.clip)
-    return len(asked.request.frames) <= FRAMES and words <= WORDS and asked.request.max_tokens <= ANSWER
+    seen = len(asked.reading.clip)
+    words = len(asked.reading.ids) - seen
+    large = len(asked.request.frames) > FRAMES or 2 * seen > FRAMES * CELLS
+    return not large and words <= WORDS and asked.request.max_tokens <= ANSWER
 
 
 class Qwen(VisionEngine):
-    about = "Qwen2.5-VL or Qwen3-VL: a vision language model that --model names, asked about frames"
+    about = "Qwen2.5-VL or Qwen3-VL: a vision language model that --model names, asked about what it sees"
     model: ClassVar[Literal["none", "file", "folder", "name"]] = "folder"
     version: ClassVar[str] = "2"
     _stopped = False
 
     def frame_size(self, width: int, height: int) -> tuple[int, int]:
         return self._sight.frame_size(width, height)
+
+    @property
+    def family(self) -> str:  # type: ignore[override]
+        return NAMES[self._sight.family]
+
+    @property
+    def resizing(self) -> Resizing:  # type: ignore[override]
+        return self._sight.resizing
 
     @cached_property
     def _sight(self) -> Sight:
@@ -141,10 +154,15 @@ class Qwen(VisionEngine):
 
     def _read(self, request: Request) -> Asked | Failure:
         try:
+            if request.frames and not request.times:
+                grids = [self._sight.grid(1, one.shape[1], one.shape[0]) for one in request.frames]
+                return Asked(
+                    request, grids, read_pictures(self._tokenizer, self._sight, request.prompt, grids)
+                )
             shape = request.frames[0].shape if request.frames else (0, 0)
             grid = self._sight.grid(len(request.frames), shape[1], shape[0])
             return Asked(
-                request, grid, read(self._tokenizer, self._sight, request.prompt, request.times, grid)
+                request, [grid], read(self._tokenizer, self._sight, request.prompt, request.times, grid)
             )
         except ValueError as error:
             return Failure("error", f"engine qwen cannot ask this: {error}")
@@ -157,9 +175,11 @@ class Qwen(VisionEngine):
     def _inputs(self, asked: Asked) -> Mapping[str, Any]:
         """Bytes go to the device, all else is done there, and nothing is waited for."""
         bring = self._carrier.bring
-        pixels = self._sight.patches(bring(np.stack(asked.request.frames)))
-        tokens, deeper = self._tower.see(pixels, asked.grid)
-        reading = asked.reading
+        request, reading = asked.request, asked.reading
+        parts = [request.frames] if request.times else [[one] for one in request.frames]
+        tokens, deeper = self._tower.see_all(
+            [self._sight.patches(bring(np.stack(part))) for part in parts], asked.grids
+        )
         places = bring(reading.clip)
         embeds = self._embed(bring(reading.ids))
         inputs: dict[str, Any] = {
@@ -192,7 +212,7 @@ class Qwen(VisionEngine):
         self._generated_tokens += generated
         for one in asked:
             self._prompt_tokens += len(one.reading.ids)
-            self._flops += flops.prefill(self._config, len(one.reading.ids), one.grid)
+            self._flops += flops.prefill(self._config, len(one.reading.ids), *one.grids)
 
     def spent(self) -> Mapping[str, Json]:
         """`prefill_flops` / `prefill_flops_possible` is the share of the card's peak that prefill reached."""

@@ -1,8 +1,8 @@
-"""What a Qwen-VL reads: a chat with a clip in it, and where each of its tokens stands in time and space."""
+"""What a Qwen-VL reads: a chat that shows a clip or pictures, and where tokens stand in time and space."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from worker.engines.qwen_sight import Sight
 
-VIDEO = "<|video_pad|>"
+VIDEO, PICTURE = "<|video_pad|>", "<|image_pad|>"
 START, END = "<|vision_start|>", "<|vision_end|>"
 _SLACK = 1e-3
 """of a step in time: a second that arithmetic made a hair shorter is one all the same"""
@@ -24,7 +24,11 @@ class Reading:
     positions: npt.NDArray[np.int64]
     """[3, tokens]: in time, down, across"""
     clip: npt.NDArray[np.int64]
-    """which tokens are of the clip"""
+    """which tokens are of the clip, or of the pictures"""
+
+
+Block = tuple[Sequence[int], int, int]
+"""steps in time, cells down, cells across: of the tokens that stand for what is seen at one place"""
 
 
 def read(
@@ -32,25 +36,46 @@ def read(
 ) -> Reading:
     """`grid`: of the clip, in patches."""
     long, high, wide = grid[0], grid[1] // sight.merge, grid[2] // sight.merge
-    chat = tokenizer.apply_chat_template(
-        [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": prompt}]}],
-        tokenize=False,
-        add_generation_prompt=True,
-    )
+    chat = _chat(tokenizer, [{"type": "video"}], prompt)
     shown = pairs(times, sight.depth)
     if len(shown) != long:
         raise ValueError(f"{len(times)} times are not those of its frames")
     chat = _with_the_clip(chat, sight, shown)
+    if sight.family == "qwen3_vl":  # each pair is a clip of its own
+        return _told(tokenizer, chat, VIDEO, [([0], high, wide)] * long)
+    return _told(tokenizer, chat, VIDEO, [(_steps(sight, times), high, wide)])
+
+
+def read_pictures(
+    tokenizer: Any, sight: Sight, prompt: str, grids: Sequence[tuple[int, int, int]]
+) -> Reading:
+    """`grids`: of each picture, in patches."""
+    chat = _chat(tokenizer, [{"type": "image"}] * len(grids), prompt)
+    cells: list[Block] = [([0], high // sight.merge, wide // sight.merge) for _, high, wide in grids]
+    return _told(tokenizer, chat, PICTURE, cells)
+
+
+def _chat(tokenizer: Any, seen: Sequence[Mapping[str, str]], prompt: str) -> str:
+    chat: str = tokenizer.apply_chat_template(
+        [{"role": "user", "content": [*seen, {"type": "text", "text": prompt}]}],
+        tokenize=False,
+        add_generation_prompt=True,
+    )
+    return chat
+
+
+def _told(tokenizer: Any, chat: str, stands: str, blocks: Sequence[Block]) -> Reading:
+    """`stands`: for one block, in the chat."""
     ids = np.array(tokenizer(chat, add_special_tokens=False).input_ids)
-    video = tokenizer.convert_tokens_to_ids(VIDEO)
-    blocks = len(shown) if sight.family == "qwen3_vl" else 1
-    if (found := np.count_nonzero(ids == video)) != blocks:
-        raise ValueError(f"the prompt has {found} tokens of a clip where {blocks} belong")
-    each = long * high * wide // blocks
+    pad = tokenizer.convert_tokens_to_ids(stands)
+    if (found := np.count_nonzero(ids == pad)) != len(blocks):
+        what = "a clip" if stands == VIDEO else "pictures"
+        raise ValueError(f"the prompt has {found} tokens of {what} where {len(blocks)} belong")
     # told in words they would cost a tokenizer more than all else
-    whole = np.repeat(ids, np.where(ids == video, each, 1))
-    places = positions(whole, video, (high, wide), _steps(sight, times))
-    return Reading(whole.tolist(), places, np.flatnonzero(whole == video))
+    times = np.ones(len(ids), int)
+    times[ids == pad] = [len(steps) * high * wide for steps, high, wide in blocks]
+    whole = np.repeat(ids, times)
+    return Reading(whole.tolist(), positions(whole, pad, blocks), np.flatnonzero(whole == pad))
 
 
 def pairs(times: Sequence[float], depth: int) -> list[tuple[float, float]]:
@@ -71,24 +96,23 @@ def _with_the_clip(chat: str, sight: Sight, shown: Sequence[tuple[float, float]]
 
 def _steps(sight: Sight, times: Sequence[float]) -> list[int]:
     """Where each pair stands in time, from where the clip begins."""
-    if sight.family == "qwen3_vl":
-        return [0]  # each pair is a clip of its own
     begun = [first for first, _ in pairs(times, sight.depth)]
     return [int((one - begun[0]) * sight.tokens_per_second + _SLACK) for one in begun]
 
 
 def positions(
-    ids: Sequence[int] | npt.NDArray[np.int64], video: int, cells: tuple[int, int], steps: Sequence[int]
+    ids: Sequence[int] | npt.NDArray[np.int64], pad: int, blocks: Sequence[Block]
 ) -> npt.NDArray[np.int64]:
-    """Words count on by one; a clip is a block of `steps` x `cells`, and what follows stands behind it all.
+    """Words count on by one; what is seen is a block of steps x cells, and what follows stands behind it all.
 
     So it was trained; transformers since 5 looks at the sides alone: words stand within a long clip."""
-    at, found = 0, []
-    block = np.stack(np.meshgrid(steps, np.arange(cells[0]), np.arange(cells[1]), indexing="ij"))
-    for is_video, run in groupby(token == video for token in ids):
-        if is_video:
-            found.append(block.reshape(3, -1) + at)
-            at += max(*cells, steps[-1] + 1)
+    at, found, left = 0, [], iter(blocks)
+    for is_seen, run in groupby(token == pad for token in ids):
+        if is_seen:
+            steps, high, wide = next(left)
+            block = np.meshgrid(steps, np.arange(high), np.arange(wide), indexing="ij")
+            found.append(np.stack(block).reshape(3, -1) + at)
+            at += max(high, wide, steps[-1] + 1)
         else:
             count = sum(1 for _ in run)
             found.append(np.tile(np.arange(at, at + count), (3, 1)))

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from worker.engines.resizing import Resizing
 from worker.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 CELLS = 144
 """tokens that two frames become at most: 32 frames of 16:9 are 16 x 9 x 16 = 2,304"""
 CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+NAMES = {"qwen2_5_vl": "qwen2.5-vl", "qwen3_vl": "qwen3-vl"}
+"""of the families, as people have them"""
 HALF = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 
@@ -33,6 +36,8 @@ class Sight:
     """steps in time that the positions make in a second; Qwen3-VL is told times in words instead"""
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    resizing: Resizing
+    """of pictures, which are no frames of a film"""
 
     @classmethod
     def of(cls, folder: Path) -> Sight:
@@ -51,14 +56,20 @@ class Sight:
             or _read(folder / "processor_config.json").get("video_processor")
             or _read(folder / "preprocessor_config.json")
         )
+        still = _read(folder / "processor_config.json").get("image_processor") or _read(
+            folder / "preprocessor_config.json"
+        )
+        patch = int(vision.get("patch_size", 14 if is_clip else 16))
+        merge = int(vision.get("spatial_merge_size", 2))
         return cls(
             family,
-            int(vision.get("patch_size", 14 if is_clip else 16)),
-            int(vision.get("spatial_merge_size", 2)),
+            patch,
+            merge,
             int(vision.get("temporal_patch_size", 2)),
             float(vision.get("tokens_per_second", 4)),
             tuple(said.get("image_mean", mean)),
             tuple(said.get("image_std", std)),
+            Resizing.of_processor(NAMES[family], still, patch * merge),
         )
 
     @property

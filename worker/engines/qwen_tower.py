@@ -39,6 +39,16 @@ class Tower:
         seen = self._visual(patches.to(self._visual.dtype), **plan)
         return seen.pooler_output, list(getattr(seen, "deepstack_features", None) or [])
 
+    def see_all(self, patches: Sequence[Tensor], grids: Sequence[Grid]) -> tuple[Tensor, Sequence[Tensor]]:
+        """Of several, one behind the other."""
+        import torch
+
+        seen = [self.see(*one) for one in zip(patches, grids, strict=True)]
+        if len(seen) == 1:
+            return seen[0]
+        deeper = zip(*(layers for _, layers in seen), strict=True)
+        return torch.cat([tokens for tokens, _ in seen]), [torch.cat(layer) for layer in deeper]
+
     def _plan(self, grid: Grid) -> dict[str, Any]:
         import torch
         from transformers import vision_utils

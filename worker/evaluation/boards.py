@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from worker.boards.deeppcb import Odd, Pair, read
 from worker.boards.defect import Box, Defect
 from worker.errors import UsageError
-from worker.evaluation.boxes import Board, document
+from worker.evaluation.boxes import Board, document, told_apart
 from worker.evaluation.verdicts import FILE
 from worker.items import Json
 
@@ -23,10 +23,13 @@ class Matched:
     missing: Sequence[str]
     """labelled, but not in the results: they do not count"""
     odd: Sequence[Odd]
+    negatives: Sequence[Board] = ()
+    """templates that were looked at as boards are"""
 
     def document(self) -> dict[str, Json]:
         return {
             **document(self.boards),
+            "pictures": told_apart(self.boards, self.negatives),
             "failed": list(self.failed),
             "missing": list(self.missing),
             "odd": [{"file": one.file, "line": one.line, "why": one.why} for one in self.odd],
@@ -43,11 +46,16 @@ def match(lines: Mapping[str, Mapping[str, Json]], pairs: Sequence[Pair], odd: S
     """`lines`: of final_results.json, by the name of the picture's file."""
     there = [pair for pair in pairs if pair.tested.name in lines]
     failed = [pair.tested.name for pair in there if lines[pair.tested.name]["status"] != "ok"]
+    templates = dict.fromkeys(pair.template.name for pair in pairs if pair.template.name in lines)
+    negatives = [Board(name, (), _defects(lines[name])) for name in templates if lines[name].get("inspected")]
+    if negatives:
+        failed += [name for name in templates if lines[name]["status"] != "ok"]
     return Matched(
         [Board(pair.tested.name, pair.defects, _defects(lines[pair.tested.name])) for pair in there],
         failed,
         [pair.tested.name for pair in pairs if pair.tested.name not in lines],
         odd,
+        negatives,
     )
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from worker.boards.defect import TYPES, Defect
-from worker.evaluation.counts import Interval
+from worker.evaluation.counts import Interval, confusion, jeffreys, wilson
 from worker.items import Json
 
 SURE = 0.5
@@ -61,6 +61,12 @@ class Hits:
         return _share(right, told), _share(right, whole), _share(2 * right, told + whole)
 
 
+class Rates(NamedTuple):
+    precision: float
+    recall: float
+    f1: float
+
+
 @dataclass(frozen=True, slots=True)
 class Score:
     precision: float
@@ -98,6 +104,11 @@ def deeppcb(boards: Sequence[Board], kind: str | None = None) -> Score:
     )
 
 
+def rates(boards: Sequence[Board]) -> Rates:
+    """By the same protocol, without intervals: it is asked for often."""
+    return Rates(*_hits(boards, OVERLAP).rates())
+
+
 def coco(boards: Sequence[Board]) -> dict[str, Json]:
     """mAP at 50, and the mean of those from 50 to 95: as pycocotools tells them."""
     by_type = {
@@ -126,6 +137,32 @@ def document(boards: Sequence[Board]) -> dict[str, Json]:
         "coco": coco(boards),
         "types": {kind: deeppcb(boards, kind).document() for kind in TYPES},
     }
+
+
+def told_apart(boards: Sequence[Board], negatives: Sequence[Board]) -> dict[str, Json] | None:
+    """Pictures with defects and without, by whether any is told as sure. None: there are none without, and
+    whoever always says yes would be right."""
+    if not negatives:
+        return None
+    found = confusion((bool(one.labelled), _tells(one)) for one in (*boards, *negatives))
+    told = found.true_yes + found.false_yes
+    shares = {
+        "precision": (found.precision, wilson(found.true_yes, told)),
+        "recall": (found.recall, wilson(found.true_yes, found.true_yes + found.false_no)),
+        "specificity": (found.specificity, wilson(found.true_no, found.true_no + found.false_yes)),
+        "f1": (found.f1, jeffreys(found, lambda one: one.f1)),
+    }
+    return {
+        "with_defects": int(found.true_yes + found.false_no),
+        "without": int(found.true_no + found.false_yes),
+        "false_alarms": int(found.false_yes),
+        "missed": int(found.false_no),
+        **{name: _figure(*share) for name, share in shares.items()},
+    }
+
+
+def _tells(board: Board) -> bool:
+    return any(one.confidence >= SURE for one in board.found)
 
 
 def _hits(

@@ -1,29 +1,26 @@
-"""A clip as a question to a model, and the model's reply as an answer, asked for once more if need be."""
+"""A clip as a question to a model, and what the model said of it as an answer."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from worker.blame import failure_of
-from worker.engines.engine import Reply, Request
-from worker.errors import UnfinishedError, WorkerError
+from worker.engines.asking import Asked
+from worker.engines.engine import Request
 from worker.evaluation.verdicts import seconds
 from worker.ghosts import prompt
 from worker.ghosts.incident import Incident
-from worker.ghosts.reply import Said, UnreadableError, read_reply
+from worker.ghosts.reply import Said, read_reply
 from worker.ghosts.words import KINDS, Lang
-from worker.items import UNANSWERED, Answer, Failure, Json
+from worker.items import Answer, Failure, Json
 
 if TYPE_CHECKING:
     from worker.engines.engine import VisionEngine
 
 NEAR_S = 2.0
 """so far apart, a model and a detector may tell the beginning of one event"""
-RAW_MOST = 4000
-"""letters of a reply that nobody can read"""
 _WIDTH, _QUALITY = 480, 75
 
 
@@ -35,6 +32,12 @@ class Question:
     partial: str | None
     screen: Sequence[Incident] | None = None
     """what the screen saw; None: there was none"""
+
+    def read(self, text: str) -> Said:
+        return read_reply(text, self.duration_s, self.lang)
+
+    def again(self, why: str) -> str:
+        return prompt.ask_again(self.lang, self.request.prompt, why)
 
 
 def question(
@@ -57,63 +60,6 @@ def question(
         max_tokens=max_tokens,
     )
     return Question(request, lang, found.duration_s, found.partial)
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a model said of one clip, read."""
-
-    said: Said
-    reply: Reply
-    repaired: bool
-
-
-def ask(engine: VisionEngine, questions: Sequence[Question]) -> list[Asked | Failure]:
-    """Whose reply cannot be read is asked once more, together with the others of the batch."""
-    replies = engine.answer([one.request for one in questions])
-    read = [_read(one, reply) for one, reply in zip(questions, replies, strict=True)]
-    again = {n: one for n, one in enumerate(read) if isinstance(one, UnreadableError)}
-    if again:
-        repairs = [_again(questions[n], str(why)) for n, why in again.items()]
-        for n, reply in zip(again, _answers(engine, repairs), strict=True):
-            found = _read(questions[n], reply)
-            read[n] = replace(found, repaired=True) if isinstance(found, Asked) else found
-            if isinstance(found, UnreadableError):
-                assert isinstance(reply, Reply)
-                read[n] = Failure(
-                    "unreadable", f"asked twice, {found}; it said: {_one_line(reply.text)[:RAW_MOST]}"
-                )
-    return [one for one in read if not isinstance(one, UnreadableError)]
-
-
-def _answers(engine: VisionEngine, requests: Sequence[Request]) -> Sequence[Reply | Failure]:
-    """What was answered before is not lost when the machine falls ill now."""
-    try:
-        return engine.answer(requests)
-    except UnfinishedError:
-        return [UNANSWERED] * len(requests)
-    except WorkerError as error:
-        return [Failure("device", str(error))] * len(requests)
-    except Exception as error:
-        return [failure_of(error)] * len(requests)
-
-
-def _read(question: Question, reply: Reply | Failure) -> Asked | Failure | UnreadableError:
-    if isinstance(reply, Failure):
-        return reply
-    try:
-        return Asked(read_reply(reply.text, question.duration_s, question.lang), reply, repaired=False)
-    except UnreadableError as error:
-        return UnreadableError(f"cut off after {reply.tokens} tokens") if reply.truncated else error
-
-
-def _again(question: Question, why: str) -> Request:
-    request = question.request
-    return replace(request, prompt=prompt.ask_again(question.lang, request.prompt, why))
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def pictures(question: Question, incidents: Sequence[Mapping[str, Json]], most: int) -> dict[str, bytes]:
@@ -173,7 +119,7 @@ def _first(seen: Incident) -> float:
 
 
 def answer(
-    question: Question, asked: Asked | Failure, engine: str, screened_by: str | None, key_frames: int
+    question: Question, asked: Asked[Said] | Failure, engine: str, screened_by: str | None, key_frames: int
 ) -> Answer | Failure:
     """As the outputs have it."""
     if isinstance(asked, Failure):

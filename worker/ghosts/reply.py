@@ -7,18 +7,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from worker.engines.reply import UnreadableError, json_of
 from worker.ghosts.prompt import TEXTS
 from worker.ghosts.words import RISKS, Lang
 from worker.items import Json
 
-_FENCED = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
 _SECONDS = re.compile(r"(?:(\d{1,4}):)?(\d{1,6}(?:\.\d{1,9})?)\s*(?:s|秒)?", re.ASCII)
 _TOLERANCE_S = 0.05
 """times are told with one digit behind the point"""
-
-
-class UnreadableError(Exception):
-    """It is not in the form that was asked for; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,31 +42,10 @@ def read_reply(text: str, duration_s: float, lang: Lang) -> Said:
 
 
 def _document(text: str) -> Mapping[str, Json]:
-    """The one JSON object of the text, which may stand in a code fence, and behind a model's thoughts."""
-    said = text.rpartition("</think>")[2].strip()
-    fenced = _FENCED.fullmatch(said)
-    try:
-        document = json.loads(
-            fenced[1] if fenced else said, object_pairs_hook=_once, parse_constant=_no_constant
-        )
-    except ValueError as error:  # what json.loads raises, too
-        raise UnreadableError(f"it is no JSON ({error})") from None
-    except RecursionError:
-        raise UnreadableError("it is no JSON (nested too deeply)") from None
+    document = json_of(text)
     if not isinstance(document, dict):
         raise UnreadableError("it is no JSON object")
     return document
-
-
-def _once(pairs: Sequence[tuple[str, Json]]) -> dict[str, Json]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands there twice")
-    return found
-
-
-def _no_constant(name: str) -> Json:
-    raise ValueError(f"{name} is no number of JSON")
 
 
 def _incident(one: Json, number: int, duration_s: float, lang: Lang, doubts: list[str]) -> dict[str, Json]:

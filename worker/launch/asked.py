@@ -54,7 +54,7 @@ def launch_of(checkout: Path, said: Mapping[str, Any], own: Mapping[str, Json]) 
 
 
 def profile_of(checkout: Path, hw: str) -> Profile:
-    if not (checkout / "env").is_dir():
+    if not any((checkout / "env").glob("*.env")):
         raise UsageError(
             "the machines' profiles (env/*.env) are not in the installed package: use the `worker launch` of "
             "a clone of the repository, which `make setup` puts into its .venv"

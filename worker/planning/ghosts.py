@@ -9,6 +9,7 @@ from pydantic import Field
 
 from worker.engines.choice import LOCAL
 from worker.engines.qwen_sight import Sight
+from worker.engines.resizing import PUBLISHED
 from worker.engines.tiles import grid
 from worker.errors import UsageError
 from worker.hardware.gpus import Gpu
@@ -137,7 +138,7 @@ def seen_by(shape: Shape, params: GhostParams) -> tuple[Seen, int]:
         # what is attended to at once is all of a tile's frames
         return Seen((1, side * params.frames, side), views), views * _VECTORS
     eye = shape.eye
-    sight = Sight("qwen3_vl", eye.patch, eye.merge, eye.frames, 1, (), ())
+    sight = Sight("qwen3_vl", eye.patch, eye.merge, eye.frames, 1, (), (), PUBLISHED["qwen3-vl"])
     width, height = sight.frame_size(params.width, params.height)
     seen = Seen(sight.grid(params.frames, width, height))
     return seen, seen.patches // eye.merge**2

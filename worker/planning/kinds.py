@@ -13,19 +13,22 @@ from worker.tasks import registry
 KINDS = {
     "ghost-probing": "ghosts:GhostProbing",
     "pcb-train": "pcb:PcbTrain",
-    "pcb-merge": "pcb:PcbMerge",
-    "pcb-quantise": "pcb:PcbQuantise",
+    "merge": "pcb:PcbMerge",
+    "quantise": "pcb:PcbQuantise",
     "pcb-inspect": "pcb:PcbInspect",
     "detect-train": "detection:DetectionTrain",
     "detect-export": "detection:DetectionExport",
     "classify-train": "classification:ClassificationTrain",
     "mlp-train": "nets:MlpTrain",
 }
+_ALSO = {"pcb": ("merge", "quantise")}
+"""its steps that are not its own"""
 
 
 def of(work: str) -> list[str]:
-    """`pcb` is all that begins so: its training, merging and what else."""
-    return [name for name in KINDS if name == work or name.startswith(f"{work}-")]
+    """`pcb` is all of its steps: its training, merging and what else."""
+    also = _ALSO.get(work, ())
+    return [name for name in KINDS if name == work or name.startswith(f"{work}-") or name in also]
 
 
 def is_run(name: str) -> bool:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from worker.engines.choice import Choice, engine_type
 from worker.errors import ItemError
 from worker.evaluation.verdicts import seconds
 from worker.ghosts.danger import risk
@@ -31,10 +30,11 @@ from worker.ghosts.words import (
 )
 from worker.items import Answer, Failure, Item, Json, Result
 from worker.media.endings import VIDEOS
-from worker.tasks.task import MapTask, Moment, Params
+from worker.tasks.task import Moment, Params
+from worker.tasks.vision import VisionTask
 
 if TYPE_CHECKING:
-    from worker.engines.engine import Engine, Finder, VisionEngine
+    from worker.engines.engine import Finder
     from worker.ghosts.asking import Question
     from worker.ghosts.clip import Seen
     from worker.planning.measured import Planned
@@ -60,7 +60,7 @@ class GhostProbingParams(Params):
     """nf4: a language model's weights in 4 bits, where 16 do not fit"""
 
 
-class GhostProbing(MapTask[GhostProbingParams, "Question"]):
+class GhostProbing(VisionTask[GhostProbingParams, "Question"]):
     name = "ghost-probing"
     about = "who comes suddenly into a car's path from behind something that hid them, and when"
     params_type = GhostProbingParams
@@ -84,28 +84,15 @@ class GhostProbing(MapTask[GhostProbingParams, "Question"]):
     _clips_asked = 0
     _counting = Lock()
 
-    @property
-    def at_once(self) -> int:  # type: ignore[override]
-        return self._vision.at_once if self._vision else 1
-
     def open(self, device: str) -> None:
         """Finders look at clips in the children; but a model that does not load must fail no clip."""
         assert self._finder or self._vision
-        if self._vision:
-            self._vision.purse = self.purse
-            self._vision.wanted_batch = self.wanted_batch
-            self._vision.open(device)
-            self.batch = self._vision.batch
-
-    def stop(self) -> None:
-        if self._vision:
-            self._vision.stop()
+        super().open(device)
 
     def close(self) -> None:
-        if self._vision:
-            if planned := self._planned:
-                planned.learn(self._vision.spent())
-            self._vision.close()
+        if self._vision and (planned := self._planned):
+            planned.learn(self._vision.spent())
+        super().close()
 
     def prepare(self, item: Item) -> Answer | Question:
         """All of a finder's work; or what a language model is asked, if the screen lets the clip through."""
@@ -121,12 +108,13 @@ class GhostProbing(MapTask[GhostProbingParams, "Question"]):
 
     def answer(self, samples: Sequence[Question]) -> Sequence[Answer | Failure]:
         """Of a language model; the others have answered where clips are prepared."""
+        from worker.engines.asking import ask
         from worker.ghosts import asking
 
         assert self._vision
         with self._counting:
             self._clips_asked += len(samples)
-        said = asking.ask(self._vision, samples)
+        said = ask(self._vision, samples)
         self.batch = self._vision.batch  # memory may have run out
         return [
             asking.answer(question, one, self._chosen, self._screened_by, KEY_FRAMES * self.params.pictures)
@@ -261,24 +249,8 @@ class GhostProbing(MapTask[GhostProbingParams, "Question"]):
         )
 
     @property
-    def _chosen(self) -> str:
-        return self.choice.engine if self.choice else next(iter(self.engines))
-
-    @property
     def _screened_by(self) -> str | None:
         return self.choice.screen.engine if self.choice and self.choice.screen else None
-
-    @cached_property
-    def _engine(self) -> Engine:
-        choice = self.choice or Choice(self._chosen)
-        return self._make(replace(choice, quantise=self.params.quantise))
-
-    @cached_property
-    def _vision(self) -> VisionEngine | None:
-        """The language model that is asked; it is opened where there is a device."""
-        from worker.engines.engine import VisionEngine
-
-        return self._engine if isinstance(self._engine, VisionEngine) else None
 
     @cached_property
     def _planned(self) -> Planned | None:
@@ -303,9 +275,6 @@ class GhostProbing(MapTask[GhostProbingParams, "Question"]):
             return None
         finder.open("cpu")
         return finder
-
-    def _make(self, choice: Choice) -> Engine:
-        return engine_type(self.engines[choice.engine])(choice)
 
 
 def tell(incident: Incident, lang: Literal["zh", "en"]) -> dict[str, Json]:

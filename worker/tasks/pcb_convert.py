@@ -28,6 +28,8 @@ class PcbConvertParams(Params):
     """of the question in the chat samples"""
     family: Literal["qwen3-vl", "qwen2.5-vl"] = "qwen3-vl"
     """of the model that will learn: how it writes boxes"""
+    pair: bool = False
+    """each picture is shown behind its template: then ask so, too"""
     held_out: float = Field(default=0.2, ge=0, lt=1)
     """at most this share of the boards is kept for validation: whole groups, whose boards look alike"""
 
@@ -55,7 +57,7 @@ class PcbConvert(MapTask[PcbConvertParams, Answer]):
         }
         files: dict[str, bytes] = {"contact_sheet.jpg": _sheet(pairs)}
         for name, part in parts.items():
-            files |= _written(name, _pictures(part, item.file.parent), params)
+            files |= _written(name, _pictures(part, item.file.parent, params.pair), params)
         keys: dict[str, Json] = {
             "splits": {name: _counts(part) for name, part in parts.items()},
             "held_out": sorted(held),
@@ -84,10 +86,11 @@ def _counts(pairs: Sequence[Pair]) -> dict[str, Json]:
     }
 
 
-def _pictures(pairs: Sequence[Pair], root: Path) -> list[Picture]:
+def _pictures(pairs: Sequence[Pair], root: Path, paired: bool) -> list[Picture]:
     from worker.boards.conversion import pictures
 
-    return pictures(pairs, root, {f: _size(f) for pair in pairs for f in (pair.tested, pair.template)})
+    sizes = {f: _size(f) for pair in pairs for f in (pair.tested, pair.template)}
+    return pictures(pairs, root, sizes, paired=paired)
 
 
 def _size(file: Path) -> tuple[int, int]:

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from worker.launch.launcher import Say
 
 
+ROLE = (
+    'az role assignment create --role "Storage Blob Data Contributor" --scope "$(az storage account show '
+    '--name {} --query id --output tsv)" --assignee-principal-type ServicePrincipal --assignee-object-id {}'
+)
+
+
 class AzureMl(Launcher):
     name: ClassVar[str] = "azureml"
 
@@ -60,6 +66,9 @@ class AzureMl(Launcher):
         workspace = self._workspace()
         account = files.account_of(launch) or workspace.account
         launch = replace(launch, settings={**launch.settings, "account": account})
+        containers.let_in(account)
+        if not brought.named:  # then the queue has to hold its items already
+            queue.enqueue(launch, url, [], None, say)
         receipt = Receipt(
             self.name, launch, url, known.jobs if known else (), known.made if known else (), notes={}
         )
@@ -77,16 +86,15 @@ class AzureMl(Launcher):
             say(other)
         if is_new and launch.setting("identity", "managed") == "managed":
             say(
-                f"its identity needs the role Storage Blob Data Contributor on {account}"
-                "; with --identity user the workers are you"
+                "its identity has to be let in to the blobs, once (with --identity user the workers are you):"
             )
+            say(ROLE.format(account, workspace.principal_of(files.compute_of(launch))))
         environment = ":".join(files.environment_of(launch))
         made(f"environment {environment}", workspace.make_environment(files.environment(launch)))
-        containers.let_in(account)
-        container = files.container_of(url)
-        made(f"container {container}", containers.make(account, container, launch.name))
-        inputs.upload(brought, say)
         if brought.named:
+            container = files.container_of(url)
+            made(f"container {container}", containers.make(account, container, launch.name))
+            inputs.upload(brought, say)
             queue.enqueue(launch, url, brought.named, brought.root, say)
         return self._start(receipt, say, keep)
 

@@ -31,6 +31,7 @@ def connect(environment: Mapping[str, str]) -> Workspace:
     warnings.filterwarnings("ignore", module=r"azure\.ai\.ml.*")
     # it would write the checkout's remote address into each job
     os.environ.setdefault("AZUREML_GIT_REPOSITORY_URI", NAME)
+    _quiet()
     try:
         client = _client(*(environment[name] for name in SETTINGS))
     except ImportError as error:
@@ -38,9 +39,14 @@ def connect(environment: Mapping[str, str]) -> Workspace:
             f"worker launch azureml needs azure-ai-ml ({error}): in an environment of its own, "
             "python -m pip install --no-deps -r env/locks/azureml.txt"
         ) from None
-    for name in ("azure", "azure.ai.ml", "azure.identity"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters is raised
+    _quiet()  # its import sets levels of its own
     return Workspace(client)
+
+
+def _quiet() -> None:
+    """What matters is raised."""
+    for name in ("azure", "azure.ai.ml", "azure.identity"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _client(subscription: str, group: str, workspace: str) -> MLClient:
@@ -81,6 +87,11 @@ class Workspace:
                     f"cluster {wanted.name}: Azure could not make it ({made.provisioning_errors})"
                 )
         return True, ""
+
+    def principal_of(self, name: str) -> str:
+        """Of a cluster's identity, as roles are given to it."""
+        identity = getattr(self._compute(name), "identity", None)
+        return str(getattr(identity, "principal_id", None) or "…")
 
     def _compared(self, wanted: Any, there: Any) -> str:
         """Another machine or price than was agreed to is refused; what is of less weight is said."""
