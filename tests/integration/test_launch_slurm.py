@@ -113,6 +113,9 @@ def _server(short: Path, environment: dict[str, str]) -> Iterator[sshd.Sshd]:
     state = {"WORKER_TASKS": str(TASKS), "XDG_STATE_HOME": str(short / "state")}
     with sshd.sshd(short, {**state, **environment}) as started:
         yield started
+    for room in (short / "home/gpu-batch-worker").glob("*/"):
+        for pid in _processes(room):  # of a test that failed in the middle
+            os.killpg(pid, signal.SIGKILL)
 
 
 def _processes(room: Path) -> list[int]:
