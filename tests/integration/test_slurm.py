@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests import slurm as harness
-from tests.slurm import NODES, Slurm
+from tests.slurm import Slurm
+from tests.slurm_daemons import NODES
 from tests.tasks.sayings import HASTE
 from tests.workers import ROOT, answers, eventually, run
 from worker.clock import Clock
