@@ -10,6 +10,7 @@ import json
 import os
 import pwd
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -90,6 +91,7 @@ def write(folder: Path) -> None:
 def main(folder: Path) -> None:
     """The process above all of it. A file in `wanted` asks for that node again."""
     ctypes.CDLL(None).prctl(BECOME_REAPER, 1, 0, 0, 0)
+    parent = os.getppid()
     os.environ["PATH"] += f":{SBIN}"
     os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
     try:
@@ -106,6 +108,8 @@ def main(folder: Path) -> None:
             with suppress(ChildProcessError):
                 while os.waitpid(-1, 0):
                     pass
+        if os.getppid() != parent:  # nobody else is there to do it
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _commands(folder: Path) -> dict[str, list[str]]:
