@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests import slurm as harness
-from tests.slurm import NODES, Slurm
+from tests.slurm import Slurm
+from tests.slurm_daemons import NODES
 from tests.tasks.sayings import HASTE
 from tests.workers import ROOT, answers, eventually, run
 from worker.clock import Clock
@@ -232,6 +233,7 @@ def test_nothing_is_left_of_it_when_who_started_it_is_killed() -> None:
         assert len(processes_with(folder)) >= 4
         one.kill()
     eventually(lambda: not processes_with(folder), 30)
+    assert not Path(folder).exists()
 
 
 def processes_with(text: str) -> list[str]:
