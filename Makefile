@@ -107,7 +107,7 @@ bench-train: ## those of training: small on a CPU, of full size on a GPU
 	@$(MAKE) --no-print-directory bench OF=training
 
 bench-gpu: ## those of video language models, of plans and of training, on a GPU
-	@$(MAKE) --no-print-directory bench OF="vlm plans training"
+	@$(MAKE) --no-print-directory bench OF="vlm pcb_inspect plans training"
 
 format: .venv/dev.stamp ## put the code into its form
 	.venv/bin/ruff format .

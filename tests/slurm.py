@@ -16,19 +16,22 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.servers import free_port, missing
+import pytest
+
+from tests.servers import free_port
 from tests.workers import ROOT, TASKS, eventually
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue", "scancel", "sinfo")
 SBIN = "/usr/sbin:/usr/local/sbin:/sbin"
 KILL_WAIT_S = 5
-NODES = ("one", "two")
+HERE = socket.gethostname().partition(".")[0]
+NODES = (HERE, f"{HERE}-other")
+"""in SLURM's order: the nodes of a training look for the first one by its name"""
 GPUS = 4
 """of each node: terminals, which SLURM gives away like any device"""
 BECOME_REAPER = 36
@@ -182,13 +185,17 @@ class Slurm:
 
         eventually(ready, seconds)
 
-    def clear(self) -> None:
-        """Between two tests: no job is left, and every node is back."""
-        if any(one.state not in OVER for one in self.jobs()):
-            self.ask("scancel", "--user", pwd.getpwuid(os.getuid()).pw_name)
-        for node in NODES:
-            (self.folder / "wanted" / node).touch()
-        self.idle()
+    def preempt(self, node: str, seconds: float = 0.5) -> None:
+        """A job that counts more takes all of this node for a while; → it is over."""
+        wanted = ("--partition=high", f"--nodelist={node}", "--exclusive", "--output=/dev/null")
+        self.ended(self.sbatch(*wanted, "--wrap", f"sleep {seconds}"))
+
+    def cancel(self, jobs: Sequence[str]) -> None:
+        """And wait until they are gone from their nodes."""
+        if jobs:
+            self.ask("scancel", *jobs)
+        for job in jobs:
+            eventually(lambda job=job: {one.state for one in self.jobs(job)} <= OVER)
 
 
 def why_not() -> str:
@@ -201,7 +208,7 @@ def why_not() -> str:
 @contextmanager
 def cluster() -> Iterator[Slurm]:
     if why := why_not():
-        missing(why)
+        pytest.skip(why)
     # short, for the socket's name has 108 characters at most
     with tempfile.TemporaryDirectory(prefix="slurm-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
@@ -234,12 +241,11 @@ def write(folder: Path) -> None:
     (folder / "munge.key").chmod(0o600)
     for name in ("state", "wanted", *NODES):
         (folder / name).mkdir()
-    host = socket.gethostname().partition(".")[0]
     nodes = [
-        f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={free_port()} CPUs=8 Gres=gpu:{GPUS}"
+        f"NodeName={name} NodeHostname={HERE} NodeAddr=127.0.0.1 Port={free_port()} CPUs=8 Gres=gpu:{GPUS}"
         for name in NODES
     ]
-    settings = {"host": host, "port": free_port(), "user": pwd.getpwuid(os.getuid()).pw_name}
+    settings = {"host": HERE, "port": free_port(), "user": pwd.getpwuid(os.getuid()).pw_name}
     told = CONFIG.format(folder=folder, nodes="\n".join(nodes), kill_wait=KILL_WAIT_S, **settings)
     (folder / "slurm.conf").write_text(told)
     gpus = f"Name=gpu Count={GPUS} File=/dev/tty[0-{GPUS - 1}]"
@@ -332,6 +338,10 @@ def _daemon(command: list[str]) -> int:
 def _goes_on(folder: Path, pids: dict[str, int]) -> bool:
     import select
 
+    with suppress(ChildProcessError):
+        while ended := os.waitpid(-1, os.WNOHANG)[0]:
+            if ended in (pids["munge"], pids["slurmctld"]):
+                return False
     for node in NODES:
         wanted = folder / "wanted" / node
         if wanted.exists():
@@ -342,12 +352,8 @@ def _goes_on(folder: Path, pids: dict[str, int]) -> bool:
             (folder / "new").replace(folder / "pids")
             (folder / "started").touch()
     readable, _, _ = select.select([sys.stdin], [], [], 0.2)
-    with suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
     return not (readable and not os.read(0, 1))
 
 
 if __name__ == "__main__":
-    started = time.monotonic()
     main(Path(sys.argv[1]))

@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
@@ -101,7 +101,8 @@ class _Preparer:
         started = time.monotonic()
         failure, trace = self._hungry, ""
         try:
-            with self._setup.open_item(item) as opened:
+            whole = replace(item, beside=self.task.beside(item.input))
+            with self._setup.open_item(whole) as opened:
                 return _pack(Reply(self.task.prepare(opened), time.monotonic() - started))
         except MemoryError:
             pass  # told below: until the end of this block the exception keeps what filled the memory

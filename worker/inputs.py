@@ -8,7 +8,7 @@ import logging
 import os
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -132,15 +132,20 @@ class Root:
             log.warning("%s", message)
 
     @contextmanager
-    def open(self, input: str, scratch: Path, admit: Callable[[int], None]) -> Iterator[Path]:
+    def open(
+        self, input: str, scratch: Path, admit: Callable[[int], None], beside: Sequence[str] = ()
+    ) -> Iterator[Path]:
         """The file on this machine; a blob, if its size is admitted, is fetched into scratch and deleted
-        afterwards."""
+        afterwards, and with it those `beside` it that there are."""
         if not is_url(self.location):
             yield self._path(input)
             return
         with own_folder(scratch, "input-") as own:
             path = own / PurePosixPath(input).name
             self._store().download(input, path, admit)
+            for other in beside:
+                with suppress(FileNotFoundError):
+                    self._store().download(other, path.with_name(PurePosixPath(other).name), admit)
             yield path
 
     def _path(self, input: str) -> Path:
@@ -188,7 +193,7 @@ class OpenInput:
         with ExitStack() as stack:
             try:
                 path = stack.enter_context(
-                    self._root_of(item).open(item.input, self.scratch, self._room.admit)
+                    self._root_of(item).open(item.input, self.scratch, self._room.admit, item.beside)
                 )
                 is_same = not item.mark or know_file(path).mark == item.mark
             except (OSError, WorkerError) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ class Item:
     """0, or the retry that asked for it again"""
     after: str = ""
     """the shard of an earlier try of this job, from whose checkpoints it goes on"""
+    beside: Sequence[str] = ()
+    """other inputs that its file shall lie beside, those of them that there are; set only by who opens it"""
     file: Path | None = None
     """where it lies on this machine; set only while it is prepared"""
 

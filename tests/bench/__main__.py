@@ -30,6 +30,9 @@ MEASUREMENTS = {
     "ghosts": (),
     "openai": (),
     "pcb": (),
+    "merge": (),
+    "pcb_inspect": (),
+    "pcb_train": (),
     "cifar10": (),
     "vlm": (),
     "plans": (),
@@ -38,6 +41,7 @@ MEASUREMENTS = {
     "gpu_kills": (),
     "upload": (),
     "launch": (),
+    "slurm": (),
     "million": ("1000000",),
 }
 """each is a module here that prints Markdown, with what it is given"""

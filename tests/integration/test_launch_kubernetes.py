@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from tests import kube
 from tests.kube import MERGE, Cluster, until
 from tests.queues import TASKS
 from tests.servers import free_port
-from tests.workers import run
+from tests.workers import answers, worker
 from worker import cli
 from worker.gpus.kube.api import ApiServer, Away
 from worker.launch import watching
@@ -52,7 +53,7 @@ def verb(
         monkeypatch.delenv(name)
     monkeypatch.setenv("WORKER_TASKS", str(TASKS))
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig(_account(cluster))))
-    monkeypatch.setattr(watching, "EVERY_S", 0.1)
+    monkeypatch.setattr(watching, "LOOK_EVERY_S", 0.1)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "texts").mkdir()
     for number in range(3):
@@ -149,19 +150,19 @@ def controller(cluster: Cluster, name: str) -> list[str]:
     return names
 
 
-def kubelet(cluster: Cluster, tmp_path: Path, pod: str) -> int:
-    """Works as the pod would, and tells how it ended."""
+def kubelet(cluster: Cluster, tmp_path: Path, pod: str, evicted: Callable[[], bool] = lambda: False) -> int:
+    """Works as the pod would, and tells how it ended. `evicted`: now its node is wanted by somebody else."""
     told = cluster.ask("GET", f"{SPACE}/pods/{pod}")
     (container,) = told["spec"]["containers"]
     env = {one["name"]: one["value"] for one in container["env"] if one["name"].startswith("WORKER_")}
-    code, _ = run(*container["args"], env=env, cwd=tmp_path)
+    process = worker(*container["args"], env=env, cwd=tmp_path)
+    until(lambda: process.poll() is not None or evicted())
+    process.send_signal(signal.SIGTERM)  # to one that has ended it is nothing
+    process.wait(told["spec"]["terminationGracePeriodSeconds"])
+    code = process.returncode
     state = {"terminated": {"exitCode": code, "reason": "Completed" if code == 0 else "Error"}}
-    status = {
-        "phase": "Failed" if code else "Succeeded",
-        "containerStatuses": [
-            {"name": "worker", "state": state, "ready": False, "restartCount": 0, "image": "", "imageID": ""}
-        ],
-    }
+    ended = {"name": "worker", "state": state, "ready": False, "restartCount": 0, "image": "", "imageID": ""}
+    status = {"phase": "Failed" if code else "Succeeded", "containerStatuses": [ended]}
     cluster.ask("PATCH", f"{SPACE}/pods/{pod}/status", {"status": status}, MERGE)
     return code
 
@@ -186,7 +187,7 @@ def test_from_files_to_answers_and_submitted_twice(cluster: Cluster, verb: Verb,
     assert stands() == "no pod yet"
     code, said = verb("submit", *asked(tmp_path, workers="2"))
     assert (code, jobs(cluster)) == (0, ["films-1"]), said
-    assert "0 new items, 3 were there already" in said
+    assert "3 were there already" in said
     assert "films-1 works already" in said
     code, said = verb("submit", *asked(tmp_path, workers="3"))
     assert (code, jobs(cluster)) == (2, ["films-1"])
@@ -224,6 +225,29 @@ def test_who_waits_for_a_card_is_told_so_by_the_scheduler_itself(
     assert cluster.bound(pod) == "gpu-1"
 
 
+def test_who_is_evicted_hands_its_work_to_who_comes_after(
+    cluster: Cluster, verb: Verb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    haste = tmp_path / "haste"
+    monkeypatch.setenv("SLEEPY_HASTE", str(haste))
+    *words, _ = asked(tmp_path, task="sleepy")
+    code, said = verb("submit", *words, "--set", "seconds=0.2", *map(str, range(60)))
+    assert (code, "60 new items" in said) == (0, True), said
+    (pod,) = controller(cluster, "films-1")
+    queue = tmp_path / "queue"
+    assert kubelet(cluster, tmp_path, pod, lambda: any((queue / "done").glob("*"))) == 75
+    assert 0 < len(answers(queue)) < 60
+    assert stands() == "between two pods"
+    cluster.delete(pod)
+    controller(cluster, "films-1")
+    haste.touch()
+    assert kubelet(cluster, tmp_path, pod) == 0
+    over(cluster, "films-1", "Complete")
+    code, said = verb("watch", "films", "--fetch")
+    assert code == 0, said
+    assert sorted(map(int, answers(queue))) == list(range(60))
+
+
 def test_cancelled_and_submitted_again_it_is_another_job(
     cluster: Cluster, verb: Verb, tmp_path: Path
 ) -> None:
@@ -234,7 +258,7 @@ def test_cancelled_and_submitted_again_it_is_another_job(
     assert stands() == "cancelled"
     assert "nobody works on it" in verb("cancel", "films")[1]
     code, said = verb("watch", "films")
-    assert (code, "work is left" in said) == (1, True), said
+    assert (code, "work is left" in said) == (75, True), said
     assert verb("submit", *asked(tmp_path, workers="2"))[0] == 0
     assert jobs(cluster) == ["films-1", "films-2"]
     assert cluster.ask("GET", f"{JOBS}/films-2")["spec"]["completions"] == 2
@@ -358,7 +382,7 @@ def test_files_are_brought_beside_a_queue_in_a_blob_store(
     queue = f"{azurite.fresh()}/some/queue"
     words = [one for one in asked(tmp_path, queue=queue, identity="client") if one != f"films:{tmp_path}"]
     words.remove("--claim")
-    for new in ("3 new items", "0 new items, 3 were there already"):
+    for new in ("3 new items", "3 were there already"):
         code, said = verb("submit", *words)
         assert code == 0, said
         assert new in said
@@ -368,7 +392,7 @@ def test_files_are_brought_beside_a_queue_in_a_blob_store(
     assert kubelet(cluster, tmp_path, pod) == 1
     code, said = verb("fetch", "films", "--out", "answers")
     results = json.loads((tmp_path / "answers" / "final_results.json").read_text())["results"]
-    assert [one["input"] for one in results] == [f"texts/{number}.text" for number in range(3)]
+    assert [one["input"] for one in results] == [f"{number}.text" for number in range(3)]
     code, said = verb("delete", "films", "--yes")
     assert cluster.ask("GET", f"{SPACE}/serviceaccounts/films")["kind"] == "Status"
     assert not jobs(cluster)

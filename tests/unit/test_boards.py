@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from worker.boards import demo
 from worker.boards.alignment import align
 from worker.boards.baseline import inspect
-from worker.boards.copper import Mask
+from worker.boards.copper import Mask, smoothed
 from worker.boards.deeppcb import group, parse, read, split
 from worker.boards.defect import TYPES, Box
 from worker.boards.learning import learn, lesson
@@ -166,6 +166,20 @@ def test_a_template_is_no_board_and_a_board_needs_one(folder: Path, tmp_path: Pa
     broken.write_bytes(b"no picture")
     with pytest.raises(ItemError, match="no picture that can be read"):
         prepared(broken)
+
+
+def test_what_is_smoothed_has_neither_holes_nor_spurs() -> None:
+    copper = np.zeros((120, 120), np.uint8)
+    copper[40:80] = 1
+    spoiled = copper.copy()
+    spoiled[50:54, 50:54] = 0  # a pin-hole
+    spoiled[80:100, 20:23] = 1  # a spur
+    spoiled[10:14, 10:14] = 1  # an island
+    found = smoothed(spoiled, 6)
+    assert found[40:80].all()
+    assert not found[:40].any()
+    assert not found[90:].any()  # what is left of the spur are the corners at its foot
+    assert np.array_equal(smoothed(copper, 6), copper)
 
 
 def test_evaluate_scores_boards_against_a_folder_of_labels(folder: Path, tmp_path: Path) -> None:

@@ -367,3 +367,15 @@ def test_an_empty_mount_point_is_the_machines_fault_and_not_the_items(root: Path
     (root / "elsewhere").mkdir()
     error = fault(OpenInput((str(root / "elsewhere"),), scratch), Item("id", "a.mp4", 3, "mark"))
     assert error.kind == "store"
+
+
+def test_what_shall_lie_beside_a_blob_is_fetched_with_it(scratch: Path) -> None:
+    store = open_store("memory://inputs-beside")
+    for name in ("x/a_test.jpg", "x/a_temp.jpg"):
+        store.put(name, name.encode())
+    item = Item("id", "x/a_test.jpg", beside=("x/a_temp.jpg", "x/none.jpg"))
+    with OpenInput((store.url,), scratch)(item) as opened:
+        assert opened.file is not None
+        assert sorted(one.name for one in opened.file.parent.iterdir()) == ["a_temp.jpg", "a_test.jpg"]
+        assert opened.file.with_name("a_temp.jpg").read_bytes() == b"x/a_temp.jpg"
+    assert list(scratch.iterdir()) == []

@@ -19,12 +19,12 @@ import yaml
 from worker.errors import UsageError
 from worker.launch import cost
 from worker.launch.azureml import files, template
-from worker.launch.azureml.inputs import place
 from worker.launch.azureml.launcher import AzureMl
 from worker.launch.azureml.refusals import explain
 from worker.launch.azureml.sizes import SIZES
 from worker.launch.azureml.states import Job, judge
 from worker.launch.here import CHECKOUT
+from worker.launch.inputs import place
 from worker.launch.launch import Launch
 from worker.launch.order import read_profile
 from worker.queue import azure_identity

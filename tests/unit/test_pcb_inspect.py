@@ -95,7 +95,7 @@ def test_a_model_is_shown_the_picture_as_it_was_taken(folder: Path) -> None:
     (frame,) = only.frames
     assert frame.shape == (640, 640, 3)
     assert np.abs(frame[..., ::-1].astype(int) - taken).max() <= 2
-    assert (list(only.times), only.max_tokens) == ([], 640)
+    assert (list(only.times), only.max_tokens) == ([], 512)
     assert only.prompt == prompt.ask("en", "qwen3-vl")
     assert only.schema == prompt.schema(WHERE)
 
@@ -182,6 +182,15 @@ def test_a_second_opinion_is_told_beside_the_first(folder: Path, tmp_path: Path)
     }
     without = Path(shutil.copy(folder / FIRST, tmp_path))
     assert "second" not in keys(inspected(without, "[]", second="baseline"))
+
+
+def test_a_template_comes_along_if_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    for params in ({"pair": True}, {"second": "baseline"}):
+        assert task_of(**params).beside("x/00_test.jpg") == ["x/00_temp.jpg"]
+        assert task_of(**params).beside("x/00_temp.jpg") == task_of(**params).beside("a.jpg") == []
+    assert task_of().beside("x/00_test.jpg") == []
+    monkeypatch.undo()
+    assert PcbInspect(PcbInspectParams()).beside("x/00_test.jpg") == ["x/00_temp.jpg"]
 
 
 def test_two_boxes_that_share_most_are_one_defect() -> None:
@@ -273,18 +282,17 @@ def test_a_model_that_knows_nothing_is_counted_and_its_words_are_kept(
     task = PcbInspect(PcbInspectParams(max_tokens=24), Choice("qwen", "tiny", "tree:1", model))
     task.open("cpu")
     try:
-        samples = [shown(task, folder / FIRST), shown(task, folder / FIRST.replace("00_test", "01_test"))]
+        sample = shown(task, folder / FIRST)
         units = "pixels" if family == "qwen2_5_vl" else "thousandths"
-        assert units in samples[0].question.request.prompt
-        answers = task.answer(samples)
-        assert task.spent()["requests"] == 4
+        assert units in sample.question.request.prompt
+        (answer,) = task.answer([sample])
+        assert task.spent()["requests"] == 2
     finally:
         task.close()
-    for one in answers:
-        assert isinstance(one, Failure)
-        assert one.kind == "unreadable"
-        assert "asked twice, " in one.message
-        assert "it said: " in one.message
+    assert isinstance(answer, Failure)
+    assert answer.kind == "unreadable"
+    assert "asked twice, " in answer.message
+    assert "it said: " in answer.message
 
 
 @pytest.mark.parametrize("family", tiny_models.FAMILIES)

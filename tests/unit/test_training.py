@@ -39,9 +39,9 @@ class KilledError(BaseException):
 class Job:
     """One job, held by one worker after the other."""
 
-    def __init__(self, file: Path, scratch: Path) -> None:
+    def __init__(self, file: Path, scratch: Path, teaching: Any = None) -> None:
         self.store: Store = open_store(f"memory://{uuid4().hex}")
-        self.teaching = Teaching.of(file, "", "", "cpu")
+        self.teaching = teaching or Teaching.of(file, "", "", "cpu")
         self.stop = StopFlag()
         self.made: Callable[[Course], Course] = lambda course: course
         self._scratch = scratch

@@ -65,10 +65,10 @@ def question(
     second: Sequence[Defect] | None,
 ) -> Question:
     """`template`: is shown before the board."""
-    shown = [_open(file) for file in (template, board) if file]
+    shown = [opened(file) for file in (template, board) if file]
     places = [Coordinates(family, one.width, one.height, resizing) for one in shown]
     try:
-        frames = [_seen(one, place.resized) for one, place in zip(shown, places, strict=True)]
+        frames = [resized(one, place.resized) for one, place in zip(shown, places, strict=True)]
     except ValueError as error:
         raise ItemError("too-long", str(error)) from None
     request = Request(
@@ -81,7 +81,7 @@ def question(
     return Question(request, places[-1], lang, role, second)
 
 
-def _open(file: Path) -> Image.Image:
+def opened(file: Path) -> Image.Image:
     try:
         with Image.open(file, formats=("JPEG", "PNG", "BMP")) as picture:
             return picture.convert("RGB")
@@ -91,6 +91,6 @@ def _open(file: Path) -> Image.Image:
         raise ItemError("damaged", f"{file.name} is no picture that can be read: {error}") from None
 
 
-def _seen(picture: Image.Image, size: tuple[int, int]) -> Rgb:
+def resized(picture: Image.Image, size: tuple[int, int]) -> Rgb:
     """As the models' processors do it."""
     return np.asarray(picture.resize(size, Image.Resampling.BICUBIC), np.uint8)

@@ -12,10 +12,10 @@ import click
 import numpy as np
 
 from worker.boards.baseline import WEIGHTS, Measured, judge, measure, sides
-from worker.boards.copper import Floats
+from worker.boards.copper import Floats, Mask
 from worker.boards.copper import read as read_copper
 from worker.boards.deeppcb import Pair, read
-from worker.boards.defect import TYPES, Box
+from worker.boards.defect import TYPES, Box, Defect
 from worker.boards.differences import Difference
 from worker.boards.network import Network, fit, save
 from worker.evaluation.boxes import Board, document
@@ -35,19 +35,23 @@ class Lesson:
 
 
 def lesson(pair: Pair) -> Lesson:
-    board = measure(read_copper(pair.template), read_copper(pair.tested))
+    return compared(read_copper(pair.template), read_copper(pair.tested), pair.defects)
+
+
+def compared(template: Mask, tested: Mask, labelled: Sequence[Defect]) -> Lesson:
+    board = measure(template, tested)
     found = board.differences
     kinds = np.zeros(len(found), int)
     learnt = np.zeros((len(found), 4), np.float32)
-    overlaps = np.array([[_expected(one).iou(each.box) for each in pair.defects] for one in found])
+    overlaps = np.array([[_expected(one).iou(each.box) for each in labelled] for one in found])
     for n, one in enumerate(found):
-        if not pair.defects:
+        if not labelled:
             break
         nearest = int(overlaps[n].argmax())
         best = n == int(overlaps[:, nearest].argmax())
         if overlaps[n, nearest] > (_PIECE if best else _SAME):
-            kinds[n] = TYPES.index(pair.defects[nearest].type) + 1
-            learnt[n] = sides(one, pair.defects[nearest].box)
+            kinds[n] = TYPES.index(labelled[nearest].type) + 1
+            learnt[n] = sides(one, labelled[nearest].box)
     return Lesson(board, kinds, learnt)
 
 

@@ -30,6 +30,11 @@ def marked_on(picture: Pixels, defects: Sequence[Defect]) -> bytes:
     return _jpeg(_drawn(picture.copy(), defects))
 
 
+def beside(copper: Mask, labelled: Sequence[Defect], found: Sequence[Defect]) -> bytes:
+    """The same board twice, as JPEG: on the left what is true."""
+    return _jpeg(np.hstack([_drawn(copper, labelled), _drawn(copper, found)]))
+
+
 def sheet(boards: Sequence[tuple[Mask, Sequence[Defect]]]) -> bytes:
     """Several on one page, each as wide as the others, as JPEG."""
     drawn = [_drawn(_coloured(copper), defects) for copper, defects in boards]

@@ -9,7 +9,7 @@ from worker.boards.coordinates import Coordinates, Family
 from worker.boards.defect import TYPES, Defect, Lang
 from worker.items import Json
 
-BOXES_MOST = 32
+BOXES_MOST = 24
 """in an answer that is held to the form: a weak model would go on for ever"""
 _TYPES = ", ".join(TYPES)
 _PAIR: dict[Lang, str] = {

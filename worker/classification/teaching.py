@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zipfile import ZIP_DEFLATED, ZipFile
 
 from worker.classification import inspection, model, verdict
 from worker.classification.chapters import worst_name
@@ -20,7 +19,6 @@ from worker.classification.inspection import LEFT_OUT, TEST, TRAIN, LeftOut, Set
 from worker.classification.model import LOOK, Reader
 from worker.classification.settings import Classification, require_sets
 from worker.classification.verdict import PREDICTIONS
-from worker.engines import checkpoint, hub
 from worker.engines.device import look
 from worker.errors import ItemError, UnfitError
 from worker.items import Json
@@ -29,8 +27,8 @@ from worker.media.picture import rgb
 from worker.planning import known
 from worker.planning.memory import Lesson
 from worker.planning.seconds import Seen
-from worker.training import fitting, world
-from worker.training.adapters import FILE, Adapter, Base
+from worker.training import base, fitting, world
+from worker.training.adapters import FILE, Adapter
 from worker.training.fitting import Amount
 from worker.training.flops import Learning
 from worker.training.record import METRICS, RECORD
@@ -45,7 +43,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_ZIP = "record.zip"
 _SMALL = 240
 """of the longer side of a picture that is shown"""
 _READING = ("*token*", "vocab.json", "merges.txt", "chat_template*", "*processor_config.json")
@@ -78,7 +75,7 @@ class Teaching:
             for name, rows in some.items()
         }
         classes = classes_of(every, settings.model.classes, settings.model.num_labels)
-        return cls(settings, _base(settings.model.pretrained_name, beside), train, tests, classes, device)
+        return cls(settings, base.find(settings.model.pretrained_name, beside), train, tests, classes, device)
 
     def require_room(self, folder: Path) -> None:
         """Before anything is loaded: whether this machine can do it at all."""
@@ -179,11 +176,7 @@ class Teaching:
         training, name = self.settings.training, self.settings.model.pretrained_name
         if training.method == "full":
             return None
-        if self.base.parent.name == "snapshots":
-            base = Base(name, self.base.name, str(self.base))
-        else:
-            base = Base(self.base.name, checkpoint.tree(self.base), str(self.base))
-        return Adapter(base, training.method, training.lora)
+        return Adapter(base.known(name, self.base), training.method, training.lora)
 
     def _reader(self) -> Reader:
         return Reader.of(self.base, self.settings.model.prompt, self.settings.model.pixels)
@@ -205,11 +198,8 @@ def publish(done: Trained, teaching: Teaching, workspace: Workspace) -> None:
     if PREDICTIONS in files:
         workspace.publish(PREDICTIONS, files[PREDICTIONS])
         _publish_verdict(files[PREDICTIONS].read_text(encoding="utf-8"), teaching, workspace)
-    packed = workspace.folder / _ZIP
-    with ZipFile(packed, "w", ZIP_DEFLATED) as archive:
-        for name, file in files.items():
-            archive.write(file, name)
-    workspace.publish(_ZIP, packed)
+    packed = done.record.pack(workspace.folder)
+    workspace.publish(packed.name, packed)
     shutil.rmtree(done.model, ignore_errors=True)
 
 
@@ -233,13 +223,3 @@ def _publish_verdict(predictions: str, teaching: Teaching, workspace: Workspace)
 def _with(deepspeed: DeepSpeed, settings: Classification) -> Classification:
     training = deepspeed.accumulated(deepspeed.over(settings.training), world.size())
     return settings.model_copy(update={"training": training})
-
-
-def _base(name: str, beside: Path) -> Path:
-    if (folder := beside / name).is_dir():
-        return folder
-    commit = hub.commit(name, "main") if hub.is_name(name) else None
-    if commit and (snapshot := hub.snapshot(name, commit)):
-        return snapshot
-    how = f": fetch it with {hub.fetch(name)}" if hub.is_name(name) else f", seen from {beside}"
-    raise ItemError("no-model", f"pretrained_name {name} is not on this machine{how}")

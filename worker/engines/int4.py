@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from worker.engines import weights
+from worker.engines import checkpoint, weights
 from worker.engines.quantisation import reordered
 
 METHOD = "int4-in-torch"
@@ -117,9 +117,11 @@ class Quantizer(HfQuantizer):  # type: ignore[misc]
         return False
 
     def _process_model_before_weight_loading(
-        self, model: nn.Module, checkpoint_files: Sequence[str], **_: Any
+        self, model: Any, checkpoint_files: Sequence[str] = (), **_: Any
     ) -> None:
-        swap(model, (one for file in checkpoint_files for one in weights.header(Path(file)).tensors))
+        # transformers before 5, in which models are quantised, does not say which files it will read
+        files = checkpoint_files or checkpoint.files(Path(model.config.name_or_path))
+        swap(model, (one for file in files for one in weights.header(Path(file)).tensors))
 
     def _process_model_after_weight_loading(self, model: nn.Module, **_: Any) -> nn.Module:
         for module in model.modules():

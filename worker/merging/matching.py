@@ -19,11 +19,11 @@ def match(changes: Mapping[str, Change], base: Iterable[Tensor], *, tied: bool) 
     """By the tensor's name in the base. `tied`: its embedding is its last layer too."""
     there: dict[str, list[Tensor]] = {}
     for tensor in base:
-        there.setdefault(_bare(tensor.name), []).append(tensor)
+        there.setdefault(within(tensor.name), []).append(tensor)
     found: dict[str, Change] = {}
     left, unfit = [], []
     for name, change in changes.items():
-        bare = _bare(name)
+        bare = within(name)
         one = _the_one(name, there.get(bare, []))
         if tied and bare in _TIED:
             raise _refused(
@@ -46,7 +46,8 @@ def _the_one(name: str, tensors: Sequence[Tensor]) -> Tensor | None:
     return next((one for one in tensors if one.name == name), tensors[0] if len(tensors) == 1 else None)
 
 
-def _bare(name: str) -> str:
+def within(name: str) -> str:
+    """Without what holds it: one name, whoever wrote the checkpoint."""
     parts = name.split(".")
     while len(parts) > 1 and parts[0] in _WRAPS:
         parts = parts[1:]

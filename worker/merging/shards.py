@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor as Numbers
 
 _BLOCK = 1 << 22
+_ROWS = 512
+"""so many of a tensor are added to at once, for a sum of two types is made in copies of the larger one"""
 _TORCH = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
@@ -52,8 +54,11 @@ def _changed(handle: int, tensor: Tensor, change: Change, adapter: int) -> memor
     if change.a and change.b:
         product = _read(adapter, change.b).float() @ _read(adapter, change.a).float()
         product *= change.scale
-        # of an embedding it is rounded by itself first
-        numbers += product.T.to(numbers.dtype) if change.of_rows else product
+        product = product.T if change.of_rows else product
+        for at in range(0, len(numbers), _ROWS):
+            some, more = numbers[at : at + _ROWS], product[at : at + _ROWS]
+            # rounded once; of an embedding the product is rounded by itself first
+            some += more.to(some.dtype) if change.of_rows else more
     least, most = numbers.aminmax()
     if not bool(least.isfinite() & most.isfinite()):
         raise ItemError(

@@ -68,9 +68,9 @@ class TrainParams(BoardParams):
 
 class InspectParams(BoardParams):
     quantise: Literal["none", "nf4", "awq"] = "awq"
-    said_low: int = Field(default=24, ge=1)
-    said_high: int = Field(default=96, ge=1)
-    """tokens of an answer"""
+    said_low: int = Field(default=60, ge=1)
+    said_high: int = Field(default=240, ge=1)
+    """tokens of an answer: of three boxes, of twelve"""
 
 
 class QuantiseParams(BoardParams):
@@ -246,7 +246,7 @@ def _damage(hw: str) -> list[str]:
     writes = stacks.stack_of(hw).quantise.get("llmcompressor", "")
     if not writes.startswith("0.9."):
         return []
-    return [f"llm-compressor {writes} damages weights that lie in RAM without a word: compare answers"]
+    return [f"llm-compressor {writes} damages weights that lie in RAM: the task copies them, and compares"]
 
 
 class PcbInspect(Board[InspectParams]):

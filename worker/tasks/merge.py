@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import field_validator
+from pydantic_core import PydanticCustomError
 
 from worker.errors import ItemError
 from worker.items import Answer, Failure, Item, Result
@@ -31,9 +32,7 @@ class MergeParams(Params):
     @classmethod
     def _is_a_folder(cls, into: str) -> str:
         if "://" in into or not into.strip():
-            raise ValueError(
-                "is a folder of this machine: blobs cannot be written piece by piece and checked"
-            )
+            raise PydanticCustomError("folder", "a folder of this machine: blobs are not written into")
         return into
 
 

@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from worker.boards.asking import Question
     from worker.boards.reading import Said
     from worker.engines.asking import Asked
-    from worker.engines.latency import Latencies
 
 
 class PcbInspectParams(Params):
@@ -41,7 +39,7 @@ class PcbInspectParams(Params):
     """baseline: where there is a template, what it sees is told beside what a model says"""
     family: Literal["qwen3-vl", "qwen2.5-vl"] = "qwen3-vl"
     """of engine openai: boxes in thousandths, or in pixels. Engine qwen sees to that itself"""
-    max_tokens: int = Field(default=640, ge=16)
+    max_tokens: int = Field(default=512, ge=16)
     """the longest reply of a language model; a box takes about 20"""
     quantise: Literal["none", "nf4"] = "none"
     """nf4: a language model's weights in 4 bits, where 16 do not fit"""
@@ -88,6 +86,18 @@ class PcbInspect(VisionTask[PcbInspectParams, Shown]):
     paretos: ClassVar = {"types": ("defects by type", "按类型统计的缺陷")}
     seconds_per_item = 0.05
     batch = 64
+
+    def open(self, device: str) -> None:
+        from worker.engines.latency import Latencies
+
+        self._latencies = Latencies()
+        super().open(device)
+
+    def beside(self, input: str) -> Sequence[str]:
+        """Its template, if that is looked at."""
+        board = Path(input)
+        wanted = self._vision is None or self.params.pair or self.params.second != "none"
+        return [template_of(board).as_posix()] if wanted and TESTED in board.stem else []
 
     def prepare(self, item: Item) -> Answer | Shown:
         """All of the baseline's work; or what a model is asked."""
@@ -186,12 +196,6 @@ class PcbInspect(VisionTask[PcbInspectParams, Shown]):
         hints = "; ".join(HINTS[kind][lang] for kind in TYPES if types[kind])
         values = (str(len(defects)), told or _WORDS[lang].none, hints)
         return dict(zip(_WORDS[lang].columns, values, strict=True))
-
-    @cached_property
-    def _latencies(self) -> Latencies:
-        from worker.engines.latency import Latencies
-
-        return Latencies()
 
     def _question(self, file: Path, role: str, params: PcbInspectParams) -> Question:
         from worker.boards.asking import question

@@ -148,6 +148,11 @@ class MapTask(Task[P], Generic[P, S]):
     batch: int = 1
     """how many samples `answer` likes to see at once; open() may find out what the device holds"""
 
+    def beside(self, input: str) -> Sequence[str]:  # noqa: ARG002
+        """Other inputs of its folder that `prepare` looks for beside this one: from a blob store they are
+        fetched too, if they are there. In a folder they lie there anyway."""
+        return ()
+
     def prepare(self, item: Item) -> S | Answer:
         """In a child process: `item.file` → a sample. Bad media dies here; raise ItemError to say how.
 

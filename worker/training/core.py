@@ -100,6 +100,7 @@ def _train(
     from transformers import PrinterCallback, set_seed
 
     from worker.training.coach import Coach
+    from worker.training.epochs import Epochs
     from worker.training.keeper import Keeper
     from worker.training.meter import Meter
 
@@ -139,6 +140,7 @@ def _train(
         way,
         args=_arguments(training, monitor, device, folder, {**more, "eval_on_start": is_due}),
         callbacks=[
+            Epochs(course.train),
             Meter(run.workspace, record, every, course.flops, _peak(device, training), world),
             Keeper(run.workspace, run.stop, record, course.best_by, world, found),
         ],

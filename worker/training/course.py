@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from worker.jobs.workspace import Checkpoint
+    from worker.training.world import World
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,11 @@ class Course:
     """the sample of `train` that takes the most memory"""
     told: Callable[[Mapping[str, Tried]], Mapping[str, str]] = lambda _: {}
     """files of the record, by name: what the best model said"""
+    said: Callable[[Any, Any], Any] | None = None
+    """of a batch's outputs and labels: the part of them that is kept of an evaluation; None: the outputs"""
+    ask: Callable[[World, Callable[[], None]], Mapping[str, Tried]] = lambda *_: {}
+    """what an evaluation finds out besides, more than one pass through the model; to be told now and then
+    that it goes on"""
     require_same: Callable[[Checkpoint], None] | None = None
     """refuses a checkpoint of a training that had other weights or another aim"""
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import ZIP_DEFLATED, ZipFile
 
 from worker.training.settings import Monitor
 
@@ -22,6 +23,7 @@ RECORD = "record"
 METRICS = "metrics.jsonl"
 _STANDING = "standing.json"
 _EVENTS = "tensorboard"
+_ZIP = "record.zip"
 _DERIVED = shutil.ignore_patterns(_EVENTS, "wandb")
 
 
@@ -109,6 +111,14 @@ class Record:
 
             self._run.finish()
             wandb.teardown()  # only then its file is whole
+
+    def pack(self, into: Path) -> Path:
+        """All of it, for who wants to look at it with tools of his own."""
+        packed = into / _ZIP
+        with ZipFile(packed, "w", ZIP_DEFLATED) as archive:
+            for name, file in self.files():
+                archive.write(file, name)
+        return packed
 
     def files(self) -> Iterator[tuple[str, Path]]:
         """With the names that people see."""

@@ -55,8 +55,7 @@ class AzureMl(Launcher):
     def submit(
         self, launch: Launch, known: Receipt | None, say: Say, keep: Callable[[Receipt], None]
     ) -> Receipt:
-        from worker.launch import queue
-        from worker.launch.azureml import inputs
+        from worker.launch import inputs, queue
 
         url = files.queue_of(launch)
         if known and known.queue != url:

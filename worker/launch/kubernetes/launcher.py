@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from worker.launch.here import CHECKOUT
 from worker.launch.kubernetes import manifest
-from worker.launch.kubernetes.asked import Asked, asked, place
+from worker.launch.kubernetes.asked import Asked, asked, is_url, place
 from worker.launch.launcher import Launcher
 
 if TYPE_CHECKING:
@@ -30,21 +30,19 @@ class Kubernetes(Launcher):
     name = "kubernetes"
 
     def check(self, launch: Launch) -> None:
-        _objects(launch, asked(launch))
+        _text(launch, asked(launch))
 
     def render(self, launch: Launch) -> Mapping[str, str]:
-        return {FILE: manifest.text(_objects(launch, asked(launch)))}
+        return {FILE: _text(launch, asked(launch))}
 
     def cost(self, launch: Launch) -> Cost:
         from worker.launch import cost
 
-        return cost.of(launch, None)
+        return cost.of(launch)
 
     def submit(self, launch: Launch, known: Receipt | None, say: Say, keep: Keep) -> Receipt:
         from worker.errors import UsageError
-        from worker.launch import queue
         from worker.launch.kubernetes import cluster as clusters
-        from worker.launch.kubernetes.inputs import bring
         from worker.launch.launch import Receipt
 
         wanted = asked(launch)
@@ -61,9 +59,8 @@ class Kubernetes(Launcher):
         receipt = replace(known, launch=launch) if known else Receipt(self.name, launch, place(launch))
         receipt = _knowing(replace(receipt, queue=place(launch), notes=notes), jobs)
         keep(receipt)
-        if launch.inputs:
-            bring(launch, say)
-        if receipt.jobs and queue.look(receipt.queue).is_over:
+        _bring(launch, say)
+        if receipt.jobs and self.look(receipt).is_over:
             say(f"{receipt.queue}: all is done, nothing is started")
             return receipt
         return _start(receipt, cluster, jobs, say, keep)
@@ -116,6 +113,25 @@ def _cluster(receipt: Receipt) -> Cluster:
     return open_cluster(receipt.notes["context"], receipt.notes["namespace"])
 
 
+def _bring(launch: Launch, say: Say) -> None:
+    """What is worked on, to where the pods reach it; enqueued before any of them is paid for."""
+    from worker.errors import UsageError
+    from worker.launch import inputs, queue
+
+    where = place(launch)
+    if not is_url(where):
+        queue.enqueue(launch, where, launch.inputs, None, say)
+        return
+    brought = inputs.place(launch, f"{where.rstrip('/')}-inputs")
+    if brought.uploads and where.count("/") < 3:
+        raise UsageError(
+            f"--queue {where} is all of it, and files of this machine go beside the queue: "
+            f"name a folder in it, {where}/queue"
+        )
+    inputs.upload(brought, say)
+    queue.enqueue(launch, where, brought.named, brought.root, say)
+
+
 def _start(receipt: Receipt, cluster: Cluster, jobs: list[Object], say: Say, keep: Keep) -> Receipt:
     """A Job cannot be changed, so each start is one of its own; the ended ones stay to be looked at."""
     from worker.launch.kubernetes.cluster import generation, left_out
@@ -125,7 +141,7 @@ def _start(receipt: Receipt, cluster: Cluster, jobs: list[Object], say: Say, kee
         say(f"{_name(jobs[-1])} works already")
         return receipt
     number = generation(jobs[-1]) + 1 if jobs else 1
-    told = _objects(receipt.launch, asked(receipt.launch), number)
+    told = manifest.objects(_text(receipt.launch, asked(receipt.launch), number))
     for one in told:
         named = f"{one['kind'].lower()}/{one['metadata']['name']}"
         is_job = one is told[-1]
@@ -141,9 +157,9 @@ def _start(receipt: Receipt, cluster: Cluster, jobs: list[Object], say: Say, kee
     return receipt
 
 
-def _objects(launch: Launch, wanted: Asked, number: int = 1) -> list[Object]:
+def _text(launch: Launch, wanted: Asked, number: int = 1) -> str:
     template = manifest.read(Path(wanted.template) if wanted.template else TEMPLATE)
-    return manifest.objects(template, launch, wanted, number)
+    return manifest.text(template, launch, wanted, number)
 
 
 def _refuse_others(launch: Launch, wanted: Asked, jobs: list[Object]) -> None:
@@ -151,10 +167,11 @@ def _refuse_others(launch: Launch, wanted: Asked, jobs: list[Object]) -> None:
     from worker.errors import UsageError
     from worker.launch.kubernetes.standing import ended
 
+    (*_, wished) = manifest.objects(_text(launch, wanted))
     if not jobs or ended(jobs[-1]):
         return
     there = (jobs[-1]["metadata"].get("annotations") or {}).get(manifest.ASKED)
-    if there != _objects(launch, wanted)[-1]["metadata"]["annotations"][manifest.ASKED]:
+    if there != wished["metadata"]["annotations"][manifest.ASKED]:
         raise UsageError(
             f"{_name(jobs[-1])} works already, with other settings: first "
             f"worker launch kubernetes cancel {launch.name}"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from worker.errors import MachineError, UsageError
+from worker.errors import UsageError
+from worker.items import Json
+from worker.launch.kubernetes import lines
 from worker.launch.kubernetes.asked import IDENTITIES, Asked, place
 
 if TYPE_CHECKING:
@@ -17,12 +17,11 @@ if TYPE_CHECKING:
 
     Object = dict[str, Any]
 
-CONTAINER = "worker"
-CARD = "nvidia.com/gpu"
-"""whose taint the template tolerates"""
+INSTANCE = "app.kubernetes.io/instance"
 GRACE_S, AFTER_GRACE_S = 50, 10
 """what a worker has to hand back its work, and what Kubernetes waits longer than that"""
 USES_IDENTITY = "azure.workload.identity/use"
+"""label of a pod"""
 ASKED = "gpu-batch-worker/asked"
 """annotation: two Jobs with the same are alike"""
 
@@ -31,53 +30,37 @@ def labels(name: str) -> dict[str, str]:
     return {
         "app.kubernetes.io/name": "gpu-batch-worker",
         "app.kubernetes.io/managed-by": "worker-launch",
-        "app.kubernetes.io/instance": name,
+        INSTANCE: name,
     }
 
 
-def read(file: Path) -> Object:
-    yaml = _yaml()
+def read(file: Path) -> str:
     try:
-        told: Object = yaml.safe_load(file.read_text())
-        is_ours = told["kind"] == "Job" and bool(_worker(told))
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read ({error.strerror}): name another --template") from None
-    except (yaml.YAMLError, LookupError, TypeError, UnicodeDecodeError):
-        is_ours = False
-    if not is_ours:
-        raise UsageError(
-            f"{file} is no Job with a container called {CONTAINER}: begin with env/kubernetes/worker.yaml"
-        )
-    return told
+        return file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is no text"
+        raise UsageError(f"{file} cannot be read ({why}): name another --template") from None
 
 
-def text(objects: list[Object]) -> str:
-    yaml = _yaml()
-    return "---\n".join(yaml.safe_dump(one, sort_keys=False, width=110) for one in objects)
+def text(template: str, launch: Launch, asked: Asked, generation: int = 1) -> str:
+    """What is made, in this order; the Job is the last one."""
+    job = _job(template, launch, asked, generation)
+    if not asked.identity:
+        return job
+    return "\n".join([*lines.entries(_account(launch, asked)), "---", job])
 
 
-def objects(template: Object, launch: Launch, asked: Asked, generation: int = 1) -> list[Object]:
-    """In the order in which they are made; the Job is the last one."""
-    account = [_account(launch, asked)] if asked.identity else []
-    return [*account, job(template, launch, asked, generation)]
+def objects(text: str) -> list[Object]:
+    """As the API server is told."""
+    import yaml  # late: its client brings it, and render has no need of it
 
-
-def job(template: Object, launch: Launch, asked: Asked, generation: int = 1) -> Object:
-    told = copy.deepcopy(template)
-    metadata, spec = told["metadata"], told["spec"]
-    metadata["labels"] = {**(metadata.get("labels") or {}), **labels(launch.name)}
-    spec |= {"parallelism": launch.workers, "completions": launch.workers}
-    if launch.time_limit_s:
-        spec["activeDeadlineSeconds"] = int(launch.time_limit_s)
-    _fill_pod(spec["template"], launch, asked)
-    _fill_container(_worker(told), launch, asked, spec["template"]["spec"])
-    said = json.dumps(told["spec"], sort_keys=True)
-    metadata["annotations"] = {
-        **(metadata.get("annotations") or {}),
-        ASKED: hashlib.sha256(said.encode()).hexdigest()[:16],
-    }
-    metadata["name"] = f"{launch.name}-{generation}"
-    return told
+    try:
+        told = list(yaml.safe_load_all(text))
+        if told[-1]["kind"] == "Job":
+            return told
+    except (yaml.YAMLError, LookupError, TypeError):
+        pass
+    raise UsageError("the template is no Job in YAML: begin with env/kubernetes/worker.yaml")
 
 
 def grace_s(launch: Launch) -> int:
@@ -90,67 +73,70 @@ def grace_s(launch: Launch) -> int:
     return int(Duration().convert(said, None, None))
 
 
-def _account(launch: Launch, asked: Asked) -> Object:
-    scheme = launch.queue.partition("://")[0]
+def _job(template: str, launch: Launch, asked: Asked, generation: int) -> str:
+    told = template
+    for key, values in _values(launch, asked).items():
+        told = lines.put(told, key, values)
+    claims = [(f"claim-{number}", folder, name) for number, (folder, name) in enumerate(asked.claims.items())]
+    told = lines.add(
+        told, "volumeMounts", [{"name": volume, "mountPath": folder} for volume, folder, _ in claims]
+    )
+    told = lines.add(
+        told,
+        "volumes",
+        [{"name": volume, "persistentVolumeClaim": {"claimName": name}} for volume, _, name in claims],
+    )
+    seal = hashlib.sha256(told.encode()).hexdigest()[:16]
+    name = f"{launch.name}-{generation}"
+    return lines.put(told, "name", {"name": name, "annotations": {ASKED: seal}})
+
+
+def _values(launch: Launch, asked: Asked) -> Mapping[str, Mapping[str, Json]]:
+    """Key of the template → what stands in its place."""
+    account = launch.name if asked.identity else asked.service_account
+    uses = {USES_IDENTITY: "true"} if account and launch.queue.startswith("az://") else {}
+    cards = {asked.resource: launch.gpus} if launch.gpus else {}
+    most = {"memory": asked.memory_limit} if asked.memory_limit else {}
+    requests = {"cpu": asked.cpu, "memory": asked.memory}
+    pod = {
+        "terminationGracePeriodSeconds": grace_s(launch) + AFTER_GRACE_S,
+        "serviceAccountName": account,
+        "nodeSelector": asked.selectors,
+    }
     return {
-        "apiVersion": "v1",
-        "kind": "ServiceAccount",
-        "metadata": {
-            "name": launch.name,
-            "labels": labels(launch.name),
-            "annotations": {IDENTITIES[scheme]: asked.identity},
+        INSTANCE: {INSTANCE: launch.name, **uses},
+        "parallelism": {
+            "parallelism": launch.workers,
+            **({"activeDeadlineSeconds": int(launch.time_limit_s)} if launch.time_limit_s else {}),
         },
+        "completions": {"completions": launch.workers},
+        "terminationGracePeriodSeconds": pod,
+        "runAsUser": {"runAsUser": asked.user[0]},
+        "runAsGroup": {"runAsGroup": asked.user[1]},
+        "fsGroup": {"fsGroup": asked.user[1]},
+        "affinity": {"affinity": _affinity(asked.nodes)},
+        "tolerations": {"tolerations": asked.tolerations},
+        "image": {"image": launch.image},
+        "args": {"args": ["run", place(launch)]},
+        "env": {
+            "env": [{"name": name, "value": value} for name, value in _environment(launch, asked).items()]
+        },
+        "envFrom": {"envFrom": [{"secretRef": {"name": name}} for name in asked.secrets]},
+        "resources": {"resources": {"requests": requests, "limits": {**cards, **most}}},
     }
 
 
-def _fill_pod(pod: Object, launch: Launch, asked: Asked) -> None:
-    account = launch.name if asked.identity else asked.service_account
-    told = {**(pod.setdefault("metadata", {}).get("labels") or {}), **labels(launch.name)}
-    if account and launch.queue.startswith("az://"):
-        told[USES_IDENTITY] = "true"
-    pod["metadata"]["labels"] = told
-    spec = pod["spec"]
-    spec["terminationGracePeriodSeconds"] = grace_s(launch) + AFTER_GRACE_S
-    uid, gid = asked.user
-    spec.setdefault("securityContext", {}).update(runAsUser=uid, runAsGroup=gid, fsGroup=gid)
-    _put(spec, "serviceAccountName", account or spec.get("serviceAccountName"))
-    _put(spec, "nodeSelector", {**(spec.get("nodeSelector") or {}), **asked.selectors})
-    others = [one for one in spec.get("tolerations") or () if one.get("key") != CARD]
-    _put(spec, "tolerations", [*asked.tolerations, *others])
-    affinity = spec.get("affinity") or {}
-    node = dict(affinity.get("nodeAffinity") or {})
+def _affinity(nodes: Mapping[str, Sequence[str]]) -> Json:
     terms = [
         {"matchExpressions": [{"key": key, "operator": "In", "values": list(values)}]}
-        for key, values in asked.nodes.items()
+        for key, values in nodes.items()
     ]
-    _put(node, "requiredDuringSchedulingIgnoredDuringExecution", terms and {"nodeSelectorTerms": terms})
-    affinity = {name: value for name, value in affinity.items() if name != "nodeAffinity"}
-    _put(spec, "affinity", {**affinity, **({"nodeAffinity": node} if node else {})})
-
-
-def _fill_container(worker: Object, launch: Launch, asked: Asked, pod: Object) -> None:
-    worker["image"] = launch.image
-    worker["args"] = ["run", place(launch)]
-    others = [one for one in worker.get("env") or () if not one["name"].startswith("WORKER_")]
-    said = _environment(launch, asked)
-    worker["env"] = [
-        *({"name": name, "value": value} for name, value in said.items()),
-        *(one for one in others if one["name"] not in said),
-    ]
-    _put(worker, "envFrom", [{"secretRef": {"name": name}} for name in asked.secrets])
-    cards = {asked.resource: launch.gpus} if launch.gpus else {}
-    most = {"memory": asked.memory_limit} if asked.memory_limit else {}
-    worker["resources"] = {"requests": {"cpu": asked.cpu, "memory": asked.memory}}
-    _put(worker["resources"], "limits", {**cards, **most})
-    for number, (folder, name) in enumerate(asked.claims.items()):
-        volume = f"claim-{number}"
-        claim = {"name": volume, "persistentVolumeClaim": {"claimName": name}}
-        pod.setdefault("volumes", []).append(claim)
-        worker.setdefault("volumeMounts", []).append({"name": volume, "mountPath": folder})
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
+    return {"nodeAffinity": required} if terms else {}
 
 
 def _environment(launch: Launch, asked: Asked) -> dict[str, str]:
-    ours = {"WORKER_CHILDREN": str(asked.cores), "WORKER_GRACE": str(GRACE_S)}
+    ours = {"WORKER_CHILDREN": str(asked.cores), "WORKER_GRACE": str(GRACE_S), "TMPDIR": "/tmp"}
     if launch.time_limit_s:
         # from the worker's own start: one that came late is told to end by the deadline itself
         ours["WORKER_STOP_AFTER"] = f"{_stop_after(launch):.0f}"
@@ -161,25 +147,11 @@ def _stop_after(launch: Launch) -> float:
     return max(launch.time_limit_s - grace_s(launch), launch.time_limit_s / 2)
 
 
-def _worker(told: Mapping[str, Any]) -> Object:
-    containers = told["spec"]["template"]["spec"]["containers"]
-    found: list[Object] = [one for one in containers if one["name"] == CONTAINER]
-    return found[0]
-
-
-def _put(told: Object, key: str, value: Any) -> None:
-    """What is empty is left out."""
-    if value:
-        told[key] = value
-    else:
-        told.pop(key, None)
-
-
-def _yaml() -> Any:
-    try:
-        import yaml
-    except ImportError:
-        raise MachineError(
-            "PyYAML is not installed: pip install --no-deps -r env/locks/kubernetes.txt"
-        ) from None
-    return yaml
+def _account(launch: Launch, asked: Asked) -> Object:
+    scheme = launch.queue.partition("://")[0]
+    metadata = {
+        "name": launch.name,
+        "labels": labels(launch.name),
+        "annotations": {IDENTITIES[scheme]: asked.identity},
+    }
+    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}

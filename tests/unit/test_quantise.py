@@ -1,0 +1,230 @@
+"""A model is made small by what is installed, and by tools that err: those are found out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import board_chats, tiny_models
+from worker.engines.choice import Choice
+from worker.errors import ItemError, UnfitError
+from worker.quantising.samples import Reader, Sample, read
+from worker.quantising.work import REPORT, Quantisation
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+pytest.importorskip("accelerate")
+
+WIDE = 0.03
+"""spread of the weights: about that of a real model's, where four bits leave the logits alike"""
+
+
+@pytest.fixture(scope="module", params=tiny_models.FAMILIES)
+def merged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_models.checkpoint(tmp_path_factory.mktemp("m") / "merged", request.param, wide=WIDE)
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_models.checkpoint(tmp_path_factory.mktemp("m") / "merged", "qwen3_vl", wide=WIDE)
+
+
+@pytest.fixture(scope="module")
+def chats(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return board_chats.write(tmp_path_factory.mktemp("chats"))
+
+
+def work(merged: Path, chats: Path, into: Path, **changed: Any) -> Quantisation:
+    told = Quantisation(merged, into, chats, chats.parent, None, 8, 4, 32, 0.97, "cpu")
+    return replace(told, **changed)
+
+
+def run(one: Quantisation, tool: Any, saved: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    return one.run(tool, lambda: None, saved)
+
+
+def plainly(model: Any, _: Any, into: Path, samples: list[Any], group: int, *__: Any) -> None:
+    """Each matrix of the language model rounded to the nearest of 16 levels, and kept as it was stored."""
+    assert samples
+    rounded(model, group)
+    model.save_pretrained(into)
+
+
+def rounded(model: Any, group: int) -> None:
+    with torch.no_grad():
+        for name, module in model.named_modules():
+            if isinstance(module, torch.nn.Linear) and "language_model" in name:
+                rows = module.weight.view(-1, group)
+                low, high = rows.amin(1, keepdim=True), rows.amax(1, keepdim=True)
+                step = (high - low) / 15
+                rows.copy_(((rows - low) / step).round() * step + low)
+
+
+def aliased(model: Any, tokenizer: Any, into: Path, samples: list[Any], group: int, *_: Any) -> None:
+    """What was to be restored had been changed with it: each trial of a scale stays in the weights."""
+    with torch.no_grad():
+        for module in model.model.language_model.layers[1].modules():
+            if isinstance(module, torch.nn.Linear):
+                restored = module.weight.data.cpu()  # no copy, on a CPU
+                for _ in range(3):
+                    module.weight.mul_(torch.linspace(0.5, 2, module.in_features))
+                    module.weight.copy_(restored)
+    plainly(model, tokenizer, into, samples, group)
+
+
+def seeing(model: Any, tokenizer: Any, into: Path, samples: list[Any], group: int, *_: Any) -> None:
+    """A list of what to skip that says "visual", where the library looks for "model.visual"."""
+    with torch.no_grad():
+        module = model.model.visual.blocks[0].attn.qkv
+        module.weight.copy_((module.weight * 256).round() / 256)
+    plainly(model, tokenizer, into, samples, group)
+
+
+def forgetful(model: Any, tokenizer: Any, into: Path, samples: list[Any], group: int, *_: Any) -> None:
+    from safetensors.torch import load_file, save_file
+
+    plainly(model, tokenizer, into, samples, group)
+    tensors = load_file(into / "model.safetensors")
+    del tensors[next(name for name in tensors if "layers.1.mlp.up_proj" in name)]
+    save_file(tensors, into / "model.safetensors", {"format": "pt"})
+
+
+def test_what_passes_the_gate_has_its_name_and_its_figures(merged: Path, chats: Path, tmp_path: Path) -> None:
+    told = run(work(merged, chats, tmp_path / "small"), plainly)
+    assert 0.97 < told["verdict"]["cosine"] < 0.9999
+    assert told["verdict"]["samples"] == 4
+    assert json.loads((tmp_path / "small" / REPORT).read_text()) == told
+    assert (tmp_path / "small" / "tokenizer.json").read_bytes() == (merged / "tokenizer.json").read_bytes()
+    assert [one.name for one in tmp_path.iterdir()] == ["small"]
+
+
+@pytest.mark.parametrize(
+    ("tool", "kind", "why"),
+    [
+        (aliased, "worse", r"cosine of 0\.\d+ .* 0.97 is the least .* 4 samples"),
+        (seeing, "damaged", "visual.blocks.0.attn.qkv.* has other numbers"),
+        (forgetful, "damaged", "1 missing .*up_proj"),
+    ],
+)
+def test_a_tool_that_damages_weights_is_found_out(
+    tool: Any, kind: str, why: str, one: Path, chats: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ItemError, match=why) as raised:
+        run(work(one, chats, tmp_path / "small"), tool)
+    assert raised.value.kind == kind
+    assert "kept as small.rejected" in raised.value.message
+    assert [one.name for one in tmp_path.iterdir()] == ["small.rejected"]
+
+
+class KilledError(BaseException):
+    pass
+
+
+def killed(*_: Any) -> None:
+    raise KilledError
+
+
+def test_killed_in_the_tool_it_begins_anew_and_after_it_goes_on(
+    one: Path, chats: Path, tmp_path: Path
+) -> None:
+    quantisation, runs = work(one, chats, tmp_path / "small"), []
+
+    def tool(model: Any, tokenizer: Any, into: Path, *rest: Any) -> None:
+        runs.append(sorted(one.name for one in into.iterdir()))
+        (into / "half").touch()
+        if len(runs) == 1:
+            raise KilledError
+        (into / "half").unlink()
+        plainly(model, tokenizer, into, *rest)
+
+    with pytest.raises(KilledError):
+        run(quantisation, tool)
+    with pytest.raises(KilledError):
+        run(quantisation, tool, saved=killed)
+    assert not (tmp_path / "small").exists()
+    told = run(quantisation, tool)
+    assert runs == [[".quantising"]] * 2
+    assert run(quantisation, killed) == told  # killed before it could answer: all is there
+
+
+def test_other_folders_are_left_alone(one: Path, chats: Path, tmp_path: Path) -> None:
+    for name in ("small", "other.part"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine").touch()
+    with pytest.raises(ItemError, match="not empty"):
+        run(work(one, chats, tmp_path / "small"), plainly)
+    with pytest.raises(ItemError, match="in the way"):
+        run(work(one, chats, tmp_path / "other"), plainly)
+    assert (tmp_path / "other.part" / "mine").exists()
+
+
+def test_a_full_disk_is_told_first(
+    one: Path, chats: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
+    with pytest.raises(UnfitError, match="are free"):
+        run(work(one, chats, tmp_path / "small"), killed)
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("nonsense", "line 1 is no chat sample"),
+        ('{"messages": [{"role": "user", "content": "?"}]}', "does not end with an answer"),
+        (
+            '{"messages": [{"role": "user", "content": [{"type": "image", "image": "../../x.jpg"}]}]}',
+            "leads out of its folder",
+        ),
+        (
+            '{"messages": [{"content": [{"type": "image", "image": "x.jpg"}], "role": "assistant"}]}',
+            "x.jpg is not there",
+        ),
+        ("", "has no samples"),
+    ],
+)
+def test_samples_that_are_none_are_refused(line: str, why: str, tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text(f"{line}\n")
+    with pytest.raises(ItemError, match=why):
+        read(tmp_path / "train.jsonl", tmp_path, 4)
+
+
+def test_held_out_samples_are_not_calibrated_with(one: Path, chats: Path, tmp_path: Path) -> None:
+    calibrate, kept = work(one, chats, tmp_path / "small")._drawn
+    assert (len(calibrate), len(kept)) == (8, 4)
+    assert not {one.pictures[0] for one in calibrate} & {one.pictures[0] for one in kept}
+    with pytest.raises(ItemError, match="take more"):
+        _ = work(one, chats, tmp_path / "small", held_out=12)._drawn
+
+
+def test_of_a_sample_the_answer_is_what_the_model_would_have_to_say(merged: Path, chats: Path) -> None:
+    (sample,) = read(chats, chats.parent, 1)
+    reader = Reader.of(merged)
+    inputs, answer = reader.inputs(sample)
+    text = sample.messages[-1]["content"][0]["text"]
+    assert reader.tokenizer.decode(inputs["input_ids"][0, -answer:]).startswith(text)
+    cells = int(inputs["mm_token_type_ids"].sum())
+    assert cells == (inputs["image_grid_thw"].prod() // 4)
+    two = Sample([*sample.messages[:1], *sample.messages], [*sample.pictures] * 2)
+    assert int(reader.inputs(two)[0]["mm_token_type_ids"].sum()) == 2 * cells
+
+
+def test_llm_compressor_itself(merged: Path, chats: Path, tmp_path: Path) -> None:
+    pytest.importorskip(
+        "llmcompressor", reason="llm-compressor is not installed: it has an environment of its own"
+    )
+    from worker.engines.loading import load
+    from worker.quantising import compressor
+
+    told = run(work(merged, chats, tmp_path / "small"), compressor.quantise)
+    assert told["verdict"]["cosine"] > 0.98
+    config = json.loads((tmp_path / "small" / "config.json").read_text())
+    assert config["quantization_config"]["format"] == "pack-quantized"
+    found = load(
+        Choice("qwen", "small", file=tmp_path / "small"), "cpu", architectures="AutoModelForImageTextToText"
+    )
+    assert found.about["quantisation"] == "compressed-tensors"

@@ -1,0 +1,78 @@
+"""A file of YAML as lines, one key's of them replaced: so `render` needs no library, and comments stay."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from worker.errors import UsageError
+from worker.items import Json
+
+PLAIN = re.compile(r"[A-Za-z][\w./:@-]*\w|[A-Za-z]")
+MEANT_OTHERWISE = {"yes", "no", "on", "off", "true", "false", "null", "y", "n"}
+"""what YAML takes for something else than a text"""
+
+
+def put(text: str, key: str, values: Mapping[str, Json]) -> str:
+    """These entries in place of KEY's, which stands once in the file; what is empty is left out."""
+    lines = text.splitlines()
+    start, end, indent = _block(lines, key)
+    return _joined([*lines[:start], *entries(values, indent), *lines[end:]])
+
+
+def add(text: str, key: str, items: Sequence[Json]) -> str:
+    """At the end of KEY's list."""
+    lines = text.splitlines()
+    _, end, indent = _block(lines, key)
+    more = [f"{' ' * (indent + 2)}- {flow(one)}" for one in items]
+    return _joined([*lines[:end], *more, *lines[end:]])
+
+
+def entries(values: Mapping[str, Json], indent: int = 0) -> Iterator[str]:
+    pad = " " * indent
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield f"{pad}{flow(key)}:"
+            yield from entries(value, indent + 2)
+        elif isinstance(value, list | tuple) and value:
+            yield f"{pad}{flow(key)}:"
+            yield from (f"{pad}  - {flow(one)}" for one in value)
+        elif value or isinstance(value, bool | int):
+            yield f"{pad}{flow(key)}: {flow(value)}"
+
+
+def flow(value: Json) -> str:
+    """On one line."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{flow(key)}: {flow(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(flow, value)) + "]"
+    if isinstance(value, str) and PLAIN.fullmatch(value) and value.lower() not in MEANT_OTHERWISE:
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _block(lines: Sequence[str], key: str) -> tuple[int, int, int]:
+    """Where KEY's lines begin and end, and how far it is indented."""
+    form = re.compile(rf" *{re.escape(key)}:( |$)")
+    found = [number for number, line in enumerate(lines) if form.match(line)]
+    if len(found) != 1:
+        raise UsageError(
+            f"the template has {len(found)} lines that begin with {key}: where one is filled in; "
+            "begin with env/kubernetes/worker.yaml"
+        )
+    start = found[0]
+    indent = _indent(lines[start])
+    end = start + 1
+    while end < len(lines) and (_indent(lines[end]) > indent or lines[end].startswith(" " * indent + "- ")):
+        end += 1
+    return start, end, indent
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip(" "))
+
+
+def _joined(lines: Sequence[str]) -> str:
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,105 @@
+"""quantise: a merged model becomes four bits a number, and is held against what it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from worker.errors import ItemError
+from worker.items import Answer, Failure, Item, Result
+from worker.tasks.task import JobTask, Params, Stopped
+
+if TYPE_CHECKING:
+    from worker.jobs.stopping import StopFlag
+    from worker.jobs.workspace import Workspace
+
+_ITEM = "config.json"
+_PUBLISHED = ("quantised.json", _ITEM)
+
+
+class QuantiseParams(Params):
+    into: str
+    """the folder that the small model is written into; it and all others are seen from the merged model's"""
+    calibration: str
+    """chat samples, a line each: the train.jsonl of pcb-convert"""
+    pictures: str
+    """the folder that the samples' pictures lie below: that of DeepPCB's list"""
+    validation: str = ""
+    """chat samples to compare with: a val.jsonl. Empty: some of those for calibration, which are left out"""
+    samples: int = Field(default=256, ge=1)
+    """to calibrate with"""
+    held_out: int = Field(default=16, ge=1)
+    """samples to compare with"""
+    group: int = Field(default=128, ge=16)
+    """numbers of a row that share a scale"""
+    cosine: float = Field(default=0.97, ge=-1, le=1)
+    """between the logits of both models: what falls below is rejected"""
+
+
+class Quantise(JobTask[QuantiseParams]):
+    name = "quantise"
+    about = (
+        "make a merged model four bits by AWQ, calibrated on boards, and reject it if it says something else"
+    )
+    params_type = QuantiseParams
+    suffixes = frozenset({".json"})
+    seconds_per_item = 14400.0
+    keep = 0
+    _device = "cpu"
+
+    def open(self, device: str) -> None:
+        self._device = device
+
+    def run(self, item: Item, workspace: Workspace, stop: StopFlag) -> Answer | Failure:
+        """An item is the config.json of a merged model."""
+        from worker.quantising import compressor
+        from worker.quantising.work import Quantisation
+
+        if item.file is None or item.file.name != _ITEM:
+            raise ItemError("no-model", f"name the {_ITEM} of the merged model")
+        params = self.params_of(item)
+        compressor.require()
+        workspace.resume()
+
+        def alive() -> None:
+            workspace.alive()
+            if stop:
+                raise Stopped
+
+        def saved() -> None:
+            with workspace.checkpoint(1) as folder:  # the work itself lies beside `into`
+                (folder / "quantised").touch()
+
+        merged = item.file.resolve().parent
+        at = {name: merged / Path(getattr(params, name)).expanduser() for name in _PLACES}
+        work = Quantisation(
+            merged,
+            at["into"].resolve(),
+            at["calibration"],
+            at["pictures"],
+            at["validation"] if params.validation else None,
+            params.samples,
+            params.held_out,
+            params.group,
+            params.cosine,
+            self._device,
+        )
+        told = work.run(compressor.quantise, alive, saved)
+        for name in _PUBLISHED:
+            workspace.publish(name, work.into / name)
+        return Answer({"merged": told["merged"], "group": told["group"], **told["verdict"]})
+
+    def row(self, result: Result) -> Mapping[str, str]:
+        assert isinstance(result.outcome, Answer)
+        keys = result.outcome.keys
+        return {
+            "Cosine of logits": f"{keys['cosine']:.4f}, at worst {keys['worst_sample']:.4f}",
+            "Same token": f"{keys['same_token']:.1%}",
+            "Samples": str(keys["samples"]),
+        }
+
+
+_PLACES = ("into", "calibration", "pictures", "validation")
