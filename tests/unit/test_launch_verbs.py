@@ -330,6 +330,15 @@ def test_a_job_that_failed_is_not_submitted_again(place: type[Fake], launch: Any
     assert "again" not in place.asked
 
 
+def test_what_a_person_has_to_do_is_said_while_it_waits(
+    place: type[Fake], launch: Any, queue: QueueUnderTest, shard: Shard, clock: Clock
+) -> None:
+    place.standings = [Standing("waiting", "1 waiting (ImagePullBackOff)", "can the nodes pull it? --image")]
+    clock.then[3] = lambda: queue.commit(shard)
+    assert "can the nodes pull it? --image" in launch("watch").out
+    assert json.loads(launch("watch", "--json").out)["scheduler"]["remedy"] == place.standings[0].remedy
+
+
 def test_a_scheduler_and_a_store_that_are_away_are_waited_for(
     place: type[Fake], launch: Any, queue: QueueUnderTest, shard: Shard, clock: Clock
 ) -> None:

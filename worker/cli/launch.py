@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -266,10 +267,13 @@ def _shown(name: str, screen: Screen, json: bool) -> Callable[[Look, Standing], 
 
     def show(look: Look, standing: Standing) -> None:
         if json:
-            state = {"state": standing.state, "said": standing.said}
-            screen.show([json_line({**look.json, "launch": name, "scheduler": state})])
-        else:
-            screen.show([f"{name}  {harmless(redact(standing.said))}", *look.lines])
+            screen.show([json_line({**look.json, "launch": name, "scheduler": asdict(standing)})])
+            return
+        # who waits would wait for ever for what only a person can mend
+        remedy = [f"  {standing.remedy}"] if standing.remedy and not look.is_over else []
+        screen.show(
+            [harmless(redact(line)) for line in (f"{name}  {standing.said}", *remedy)] + [*look.lines]
+        )
 
     return show
 
