@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from worker.errors import UsageError
-from worker.launch import cost
-from worker.launch.azureml import files, template
+from worker.launch import cost, template
+from worker.launch.azureml import files
 from worker.launch.azureml.launcher import AzureMl
 from worker.launch.azureml.refusals import explain
 from worker.launch.azureml.sizes import SIZES
@@ -123,19 +123,18 @@ def test_a_worker_stops_before_its_job_is_ended() -> None:
 
 def test_values_that_yaml_would_take_for_something_else_stay_texts() -> None:
     odd = {"A": "1", "B": "yes", "C": "1e3", "D": "a: b #c", "E": '"', "F": "中文", "G": "", "H": "\\1"}
-    assert yaml.safe_load(template.fill("x:\n", {"x": odd})) == {"x": odd}
     job = rendered(launch(environment=odd))["job.yml"]
     assert job["environment_variables"].items() >= odd.items()
 
 
 def test_a_template_whose_line_is_gone_is_not_filled_in_silently() -> None:
-    with pytest.raises(ValueError, match="size stands 0 times"):
-        template.fill("name: a\n", {"size": "b"})
+    with pytest.raises(UsageError, match="0 lines that begin with size"):
+        template.put("name: a\n", "size", {"size": "b"})
 
 
 def test_a_misspelt_binding_is_found_here_and_not_on_paid_machines(monkeypatch: pytest.MonkeyPatch) -> None:
     shipped = (files.FOLDER / "job.yml").read_text()
-    monkeypatch.setattr(files, "_template", lambda _: shipped.replace("{{inputs.queue}}", "{{inputs.qeue}}"))
+    monkeypatch.setattr(template, "read", lambda _: shipped.replace("{{inputs.queue}}", "{{inputs.qeue}}"))
     with pytest.raises(
         UsageError, match=r"\$\{\{inputs.qeue\}\} .* names nothing: there are inputs.queue, inputs"
     ):

@@ -18,7 +18,8 @@ from click.testing import CliRunner
 from worker.cli.launch import command
 from worker.errors import UsageError, WorkerError
 from worker.hardware import gpus
-from worker.launch.kubernetes import lines, manifest, products
+from worker.launch import template
+from worker.launch.kubernetes import manifest, products
 from worker.launch.kubernetes.launcher import TEMPLATE, Kubernetes
 from worker.launch.launch import Launch
 from worker.launch.order import read_profile
@@ -244,7 +245,7 @@ def test_what_a_template_says_besides_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["kind: Job", "", TEMPLATE.read_text() + "        image: another\n"])
 def test_a_template_that_cannot_be_filled_in_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "own.yaml").write_text(text)
-    with pytest.raises(UsageError, match=r"lines that begin with .*; begin with env/kubernetes/worker"):
+    with pytest.raises(UsageError, match=r"lines that begin with .*; begin with the file"):
         Kubernetes().check(launched(settings={"template": str(tmp_path / "own.yaml")}))
     with pytest.raises(UsageError, match="cannot be read"):
         Kubernetes().check(launched(settings={"template": str(tmp_path / "none.yaml")}))
@@ -277,11 +278,11 @@ def test_a_template_that_is_no_job_is_refused_before_it_is_sent(odd: str) -> Non
     ],
 )
 def test_a_value_is_read_back_as_it_was_whatever_yaml_makes_of_such_words(value: str) -> None:
-    told = lines.entries({"list": [{"a": value}], "map": {"b": value or "x"}, "plain": value or "x"})
+    told = template.entries({"list": [{"a": value}], "map": {"b": value}, "plain": value})
     assert yaml.safe_load("\n".join(told)) == {
         "list": [{"a": value}],
-        "map": {"b": value or "x"},
-        "plain": value or "x",
+        "map": {"b": value},
+        "plain": value,
     }
     launch = launched(environment={"WORKER_ODD": value})
     assert variables(launch)["WORKER_ODD"] == value

@@ -21,6 +21,7 @@ from worker.cli.screen import lines
 from worker.clock import Clock
 from worker.errors import MachineError, UnfinishedError, UsageError
 from worker.items import Failure
+from worker.launch import template
 from worker.launch.here import CHECKOUT
 from worker.launch.launch import Launch
 from worker.launch.order import read_profile
@@ -41,7 +42,7 @@ SBATCH_WORDS = re.compile(r"\\(.)")
 
 
 def rendered(launch: Launch, facts: dict[str, str] | None = None) -> str:
-    return script.render(launch, place.place(launch, facts), script.template(CHECKOUT))
+    return script.render(launch, place.place(launch, facts), template.read(CHECKOUT / script.TEMPLATE))
 
 
 def options(text: str) -> dict[str, str]:

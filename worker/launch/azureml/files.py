@@ -6,10 +6,10 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 from worker.errors import UsageError
-from worker.launch.azureml import template
+from worker.items import Json
+from worker.launch import template
 from worker.launch.azureml.sizes import size_of
 from worker.launch.here import CHECKOUT
 from worker.launch.launch import Launch
@@ -25,6 +25,7 @@ WORKSPACES_OWN = "account-of-the-workspace"
 QUEUE = re.compile(r"az://(?P<container>[a-z0-9](?:-?[a-z0-9]){2,62})(?:/[\w.~-]+)+/?")
 COMPUTE = re.compile(r"[a-zA-Z][a-zA-Z0-9-]{0,30}[a-zA-Z0-9]")
 ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
+BINDING = re.compile(r"\$\{\{\s*(.*?)\s*\}\}")
 
 
 def check(launch: Launch) -> None:
@@ -68,21 +69,16 @@ def compute(launch: Launch) -> str:
         "tier": "dedicated" if launch.setting("dedicated") else "low_priority",
         "max_instances": launch.workers,
     }
-    return template.fill(_template("compute.yml"), values)
+    return _filled("compute.yml", values)
 
 
 def environment(launch: Launch) -> str:
     name, version = environment_of(launch)
-    return template.fill(
-        _template("environment.yml"), {"name": name, "version": version, "image": launch.image}
-    )
+    return _filled("environment.yml", {"name": name, "version": version, "image": launch.image})
 
 
 def job(launch: Launch, number: int) -> str:
     inputs = {"queue": queue_of(launch), "stop_after": f"{stop_after(launch):.0f}s"}
-    text = _template("job.yml")
-    command = re.search(r"^command: (.*)$", text, re.MULTILINE)
-    template.check_bindings(command[1] if command else "", inputs)
     values = {
         **inputs,
         "name": job_name(launch, number),
@@ -94,11 +90,12 @@ def job(launch: Launch, number: int) -> str:
             **launch.environment,
         },
         "timeout": round(time_limit(launch)),
+        "identity": {"type": IDENTITIES[str(launch.setting("identity", "managed"))]},
         "tags": tags(launch),
     }
-    text = template.fill(text, values)
-    who = IDENTITIES[str(launch.setting("identity", "managed"))]
-    return text.replace("identity:\n  type: managed", f"identity:\n  type: {who}")
+    text = _filled("job.yml", values)
+    _check_bindings(text, inputs)
+    return text
 
 
 def tags(launch: Launch) -> Mapping[str, str]:
@@ -153,8 +150,18 @@ def stop_after(launch: Launch) -> float:
     return limit - min(GRACE_S, limit / 10)
 
 
-def _template(name: str) -> str:
-    try:
-        return Path(FOLDER, name).read_text("utf-8")
-    except OSError as error:
-        raise UsageError(f"{FOLDER / name}: {error.strerror}; launch from a checkout") from None
+def _filled(name: str, values: Mapping[str, Json]) -> str:
+    text = template.read(FOLDER / name)
+    for key, value in values.items():
+        text = template.put(text, key, {key: value})
+    return text
+
+
+def _check_bindings(job: str, inputs: Mapping[str, Json]) -> None:
+    """Azure finds a misspelt name only once the machines are paid for."""
+    known = {f"inputs.{name}" for name in inputs}
+    for name in BINDING.findall(job):
+        if name not in known:
+            raise UsageError(
+                f"${{{{{name}}}}} in the job's command names nothing: there are {', '.join(sorted(known))}"
+            )

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from worker.launch import template
 from worker.launch.here import CHECKOUT
 from worker.launch.kubernetes import manifest
 from worker.launch.kubernetes.asked import Asked, asked, is_url, place
@@ -158,8 +159,8 @@ def _start(receipt: Receipt, cluster: Cluster, jobs: list[Object], say: Say, kee
 
 
 def _text(launch: Launch, wanted: Asked, number: int = 1) -> str:
-    template = manifest.read(Path(wanted.template) if wanted.template else TEMPLATE)
-    return manifest.text(template, launch, wanted, number)
+    file = Path(wanted.template) if wanted.template else TEMPLATE
+    return manifest.text(template.read(file, "name another --template"), launch, wanted, number)
 
 
 def _refuse_others(launch: Launch, wanted: Asked, jobs: list[Object]) -> None:

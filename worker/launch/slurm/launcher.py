@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from worker.errors import MachineError, UnfinishedError, UsageError
+from worker.launch import template
 from worker.launch.cost import Cost
 from worker.launch.here import CHECKOUT
 from worker.launch.launch import Launch, Receipt
@@ -47,8 +48,7 @@ class Slurm(Launcher):
                 raise UsageError(f"--{option.replace('_', '-')} {said!r}: write it like {form}")
         inputs.check(launch.inputs, host)
         place.place(launch)
-        if not (CHECKOUT / script.TEMPLATE).is_file():
-            raise UsageError(f"{script.TEMPLATE} is not in {CHECKOUT}: work in a whole checkout")
+        template.read(CHECKOUT / script.TEMPLATE)
 
     def render(self, launch: Launch) -> Mapping[str, str]:
         return self._render(launch, place.place(launch))
@@ -125,7 +125,7 @@ class Slurm(Launcher):
             say(f"{receipt.name}: nothing is there that it made")
 
     def _render(self, launch: Launch, where: Place) -> Mapping[str, str]:
-        return {script.FILE: script.render(launch, where, script.template(CHECKOUT))}
+        return {script.FILE: script.render(launch, where, template.read(CHECKOUT / script.TEMPLATE))}
 
     def _start(self, starter: Cluster | Server, receipt: Receipt, where: Place, say: Say) -> Receipt:
         host = Host(str(receipt.launch.setting("host", "")))

@@ -92,10 +92,6 @@ def _option_of(line: str) -> str:
     return found[1] if found else ""
 
 
-def template(checkout: Path) -> str:
-    return (checkout / TEMPLATE).read_text()
-
-
 def names() -> Sequence[str]:
     """What of a checkout is needed there."""
     return ("worker", "env", "docker", "pyproject.toml", "README.md", "Makefile", "LICENSE")
