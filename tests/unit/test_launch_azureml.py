@@ -163,15 +163,12 @@ def test_clusters_of_other_machines_have_other_names() -> None:
     ("said", "told"),
     [
         ({"image": ""}, r"--image is missing: .* make push HW=a100 IMAGE="),
-        ({"inputs": [], "queue": ""}, "nothing to work on"),
-        ({"task": ""}, "--task is missing"),
         ({"queue": "run/queue"}, r"--queue run/queue: write az://container/folder"),
         ({"queue": "az://c/q?sig=secret"}, "--queue az://c/q: write"),
         ({"queue": "az://films/$(x)"}, "write az://container/folder"),
         ({"gpus": 3}, "--gpus 3: Azure's machines with a100 have 1, 2, 4, 8"),
         ({"settings": {"compute": "a b"}}, "--compute a b: letters"),
         ({"settings": {"account": "A"}}, "--account A: lower case"),
-        ({"time_limit_s": 5}, "--time-limit"),
     ],
 )
 def test_what_cannot_go_well_is_refused_in_one_line(said: Mapping[str, Any], told: str) -> None:

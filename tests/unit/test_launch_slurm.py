@@ -161,7 +161,6 @@ def test_on_this_machine_the_checkout_is_this_one(monkeypatch: pytest.MonkeyPatc
     [
         ({"host": "-oProxyCommand=x"}, ["host:/d"], "", "write user@server"),
         ({"host": "a b"}, ["host:/d"], "", "write user@server"),
-        ({}, [], "", "name what to work on"),
         ({}, ["host:/d"], "", "the machine that --host names"),
         ({}, ["not there"], "", "not there is not there"),
         ({"host": "h"}, ["-"], "", "reads no list"),

@@ -174,7 +174,7 @@ def test_cost_counts_what_will_be_enqueued_and_says_what_it_rests_on(launch: Any
         (("--task", "shout", "--hw", "a100"), "there is no plan for shout"),
         (("--task", "shout", "--hw", "cpu"), "price is not known: --price USD says what a machine costs"),
         (("--task", "shout", "--hw", "cpu", "--price", "1", "--workers", "2"), "on 2 machines"),
-        (("--hw", "a100", "--queue", "q"), "the queue's recipe says what the work is"),
+        (("--hw", "a100"), "the queue's recipe says what the work is"),
         (("--task", "ghost-probing", "--hw", "a100", "az://c/clips"), "what lies elsewhere is not counted"),
         (("--task", "ghost-probing", "--engine", "qwen", "--hw", "cpu"), "it does not fit: it needs a GPU"),
         (
@@ -184,7 +184,7 @@ def test_cost_counts_what_will_be_enqueued_and_says_what_it_rests_on(launch: Any
     ],
 )
 def test_a_cost_that_nobody_knows_is_said_to_be_so(launch: Any, asked: tuple[str, ...], told: str) -> None:
-    said = launch("cost", *asked)
+    said = launch("cost", "--queue", "q", *asked)
     assert said.code == 0
     assert told in said.out
 
@@ -197,11 +197,14 @@ def test_a_cost_that_nobody_knows_is_said_to_be_so(launch: Any, asked: tuple[str
     [
         (("--hw", "b800"), "HW=b800 is unknown; choose one of: a10, a100"),
         (("--hw", "../env/a800"), "is unknown; choose one of"),
-        (("--hw", "cpu", "--tier", "none"), "--tier none is no tier"),
+        (("--hw", "cpu", "--queue", "q", "--tier", "none"), "--tier none is no tier"),
         (("--hw", "cpu", "--name", "Clips"), "--name 'Clips': lower case"),
         (("--hw", "cpu", "--env", "HF_TOKEN=x"), "--env HF_TOKEN looks like a secret"),
         (("--hw", "cpu", "--env", "PROXY=http://me:pw@host"), "--env PROXY looks like a secret"),
         (("--hw", "cpu", "--env", "no"), "write NAME=VALUE"),
+        (("--hw", "cpu"), "nothing to work on"),
+        (("--hw", "cpu", "clips"), "--task is missing"),
+        (("--hw", "cpu", "--queue", "q", "--time-limit", "5s"), "--time-limit: a worker needs 60 s at least"),
         (("--hw", "cpu", "--queue", f"az://c/q?{TOKEN}"), "holds a secret"),
         (("--hw", "cpu", f"az://c/clips?{TOKEN}"), "holds a secret"),
     ],

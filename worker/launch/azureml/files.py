@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from worker.errors import UsageError
 from worker.items import Json
 from worker.launch import template
+from worker.launch.asked import need_image
 from worker.launch.azureml.sizes import size_of
 from worker.launch.here import CHECKOUT
 from worker.launch.launch import Launch
@@ -29,17 +30,8 @@ BINDING = re.compile(r"\$\{\{\s*(.*?)\s*\}\}")
 
 
 def check(launch: Launch) -> None:
-    hw = launch.profile.hw
-    if not launch.image:
-        raise UsageError(
-            f"--image is missing: the cluster pulls the worker's image from a registry"
-            f"; make push HW={hw} IMAGE=registry/name:tag brings it there"
-        )
+    need_image(launch)
     size_of(launch.profile, launch.gpus, str(launch.setting("size", "")))
-    if not launch.inputs and not launch.queue:
-        raise UsageError("nothing to work on: name files or folders, or a --queue that holds its items")
-    if launch.inputs and not launch.task and not launch.queue:
-        raise UsageError("--task is missing: it says what is done with each input, see `worker tasks`")
     if not QUEUE.fullmatch(queue_of(launch)):
         raise UsageError(
             f"--queue {queue_of(launch).partition('?')[0]}: write az://container/folder, without a key; the "
@@ -50,8 +42,6 @@ def check(launch: Launch) -> None:
     account = account_of(launch)
     if account and not ACCOUNT.fullmatch(account):
         raise UsageError(f"--account {account}: lower case letters and digits, 3 to 24")
-    if 0 < launch.time_limit_s < 60:
-        raise UsageError("--time-limit: a worker needs a minute at least")
 
 
 def render(launch: Launch) -> dict[str, str]:

@@ -36,8 +36,6 @@ class Slurm(Launcher):
         host = str(launch.setting("host", ""))
         if host:
             Address.of(host)
-        if not launch.inputs and not launch.queue:
-            raise UsageError("name what to work on: a PATH, or the --queue that holds the items already")
         for option in ("dir", "venv", "partition", "account", "qos", "constraint"):
             said = str(launch.setting(option, ""))
             if re.search(r"[\x00-\x1f\x7f\\]", said) or said.startswith("-"):
