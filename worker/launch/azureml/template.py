@@ -5,17 +5,14 @@ their comments."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from functools import partial
 
 from worker.errors import UsageError
 from worker.items import Json
+from worker.launch.flow import flow
 
-PLAIN = re.compile(r"[A-Za-z][\w./:@-]*\w|\d+[gs]")
-MEANT_OTHERWISE = {"yes", "no", "on", "off", "true", "false", "null", "y", "n"}
-"""what YAML takes for something else than a text"""
 BINDING = re.compile(r"\$\{\{\s*(.*?)\s*\}\}")
 
 
@@ -26,7 +23,7 @@ def fill(template: str, values: Mapping[str, Json]) -> str:
         found = len(line.findall(template))
         if found != 1:
             raise ValueError(f"{key} stands {found} times in the template")
-        template = line.sub(partial(_with, _yaml(value)), template)
+        template = line.sub(partial(_with, flow(value)), template)
     return template
 
 
@@ -42,11 +39,3 @@ def check_bindings(command: str, inputs: Mapping[str, Json]) -> None:
 
 def _with(value: str, line: re.Match[str]) -> str:
     return f"{line[1]} {value}"
-
-
-def _yaml(value: Json) -> str:
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_yaml(key)}: {_yaml(one)}" for key, one in value.items()) + "}"
-    if isinstance(value, str) and PLAIN.fullmatch(value) and value.lower() not in MEANT_OTHERWISE:
-        return value
-    return json.dumps(value, ensure_ascii=False)

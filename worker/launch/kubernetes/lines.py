@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from worker.errors import UsageError
 from worker.items import Json
-
-PLAIN = re.compile(r"[A-Za-z][\w./:@-]*\w|[A-Za-z]")
-MEANT_OTHERWISE = {"yes", "no", "on", "off", "true", "false", "null", "y", "n"}
-"""what YAML takes for something else than a text"""
+from worker.launch.flow import flow
 
 
 def put(text: str, key: str, values: Mapping[str, Json]) -> str:
@@ -40,17 +36,6 @@ def entries(values: Mapping[str, Json], indent: int = 0) -> Iterator[str]:
             yield from (f"{pad}  - {flow(one)}" for one in value)
         elif value or isinstance(value, bool | int):
             yield f"{pad}{flow(key)}: {flow(value)}"
-
-
-def flow(value: Json) -> str:
-    """On one line."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{flow(key)}: {flow(one)}" for key, one in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(flow, value)) + "]"
-    if isinstance(value, str) and PLAIN.fullmatch(value) and value.lower() not in MEANT_OTHERWISE:
-        return value
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _block(lines: Sequence[str], key: str) -> tuple[int, int, int]:
