@@ -275,6 +275,13 @@ def test_a_template_that_is_no_job_is_refused_before_it_is_sent(odd: str) -> Non
         "null",
         "- a",
         "a\\n",
+        "a\nb",
+        "\x7f\x85\u2028\ufeff",
+        "😀",
+        "1_000",
+        "12:30:45",
+        ".inf",
+        "<<",
     ],
 )
 def test_a_value_is_read_back_as_it_was_whatever_yaml_makes_of_such_words(value: str) -> None:
@@ -286,6 +293,17 @@ def test_a_value_is_read_back_as_it_was_whatever_yaml_makes_of_such_words(value:
     }
     launch = launched(environment={"WORKER_ODD": value})
     assert variables(launch)["WORKER_ODD"] == value
+
+
+def test_a_dollar_reaches_the_worker_as_it_was_said() -> None:
+    """Kubernetes reads $$ as one, and $(NAME) as a variable."""
+    launch = launched(
+        environment={"WORKER_ODD": "$(WORKER_HW) a$$b $"},
+        queue="/films/$(WORKER_HW)/queue",
+        settings={"claims": ["films:/films"]},
+    )
+    assert variables(launch)["WORKER_ODD"] == "$$(WORKER_HW) a$$$$b $$"
+    assert worker_of(launch)["args"] == ["run", "/films/$$(WORKER_HW)/queue"]
 
 
 @pytest.mark.parametrize(

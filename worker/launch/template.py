@@ -3,17 +3,14 @@ library, and comments stay."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from worker.errors import UsageError
 from worker.items import Json
+from worker.launch.flow import flow
 
-PLAIN = re.compile(r"[A-Za-z][\w./:@-]*\w|[A-Za-z]|\d+[gs]")
-MEANT_OTHERWISE = {"yes", "no", "on", "off", "true", "false", "null", "y", "n"}
-"""what YAML takes for something else than a text"""
 NOTHING: Sequence[Json] = (None, {}, [], ())
 """left out; an empty text is one"""
 
@@ -52,17 +49,6 @@ def entries(values: Mapping[str, Json], indent: int = 0) -> Iterator[str]:
             yield from (f"{pad}  - {flow(one)}" for one in value)
         elif value not in NOTHING:
             yield f"{pad}{flow(key)}: {flow(value)}"
-
-
-def flow(value: Json) -> str:
-    """On one line."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{flow(key)}: {flow(one)}" for key, one in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(flow, value)) + "]"
-    if isinstance(value, str) and PLAIN.fullmatch(value) and value.lower() not in MEANT_OTHERWISE:
-        return value
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _block(lines: Sequence[str], key: str) -> tuple[int, int, int]:

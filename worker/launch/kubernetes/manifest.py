@@ -108,13 +108,21 @@ def _values(launch: Launch, asked: Asked) -> Mapping[str, Mapping[str, Json]]:
         "affinity": {"affinity": _affinity(asked.nodes)},
         "tolerations": {"tolerations": asked.tolerations},
         "image": {"image": launch.image},
-        "args": {"args": ["run", place(launch)]},
+        "args": {"args": ["run", _literal(place(launch))]},
         "env": {
-            "env": [{"name": name, "value": value} for name, value in _environment(launch, asked).items()]
+            "env": [
+                {"name": name, "value": _literal(value)}
+                for name, value in _environment(launch, asked).items()
+            ]
         },
         "envFrom": {"envFrom": [{"secretRef": {"name": name}} for name in asked.secrets]},
         "resources": {"resources": {"requests": requests, "limits": {**cards, **most}}},
     }
+
+
+def _literal(said: str) -> str:
+    """Kubernetes fills in $(NAME), and makes one $ of two."""
+    return said.replace("$", "$$")
 
 
 def _affinity(nodes: Mapping[str, Sequence[str]]) -> Json:
