@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
-import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,9 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from click.testing import CliRunner
 
-from worker.cli.launch import command
 from worker.errors import UsageError, WorkerError
 from worker.hardware import gpus
 from worker.launch import template
@@ -363,18 +358,3 @@ def test_render_needs_neither_a_cluster_nor_its_library() -> None:
     assert ran.returncode == 0, ran.stderr
     assert yaml.safe_load(ran.stdout)["metadata"]["name"] == "q-1"
     assert ran.stderr.splitlines()[-1] == "[]"
-
-
-def test_what_the_page_says_to_type_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in [one for one in os.environ if one.startswith("WORKER_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    typed = re.findall(
-        r"^worker launch kubernetes submit (.*)$", (ROOT / "docs/kubernetes.md").read_text(), re.M
-    )
-    assert len(typed) == 2
-    for line in typed:
-        ran = CliRunner().invoke(
-            command, ["kubernetes", "render", *shlex.split(line)], catch_exceptions=False
-        )
-        assert yaml.safe_load(ran.stdout)["kind"] == "Job"

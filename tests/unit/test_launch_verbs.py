@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import shlex
 import subprocess
 import sys
@@ -429,25 +430,40 @@ def test_a_receipt_is_found_by_its_name_and_a_wrong_one_is_told(launch: Any) -> 
     assert "is the receipt of fake two" in launch("cancel", "one").line
 
 
-# the page
+# the pages
 
 
-def examples() -> list[list[str]]:
-    lines = (ROOT / "docs" / "launch.md").read_text().splitlines()
-    words = [shlex.split(line, comments=True) for line in lines if line.startswith("worker launch")]
-    return [one[2:] for one in words if "submit" in one]
+def examples() -> list[str]:
+    pages = [
+        (ROOT / page).read_text()
+        for page in (
+            "README.md",
+            *(f"docs/{name}.md" for name in ("launch", "slurm", "azureml", "kubernetes")),
+        )
+    ]
+    typed = re.findall(r"worker launch (\w+ (?:render|cost|submit) [^`\n]+)", "\n".join(pages))
+    return sorted({one.partition("  #")[0] for one in typed if "…" not in one})
 
 
-@pytest.mark.parametrize("words", examples(), ids=" ".join)
-def test_what_the_page_says_to_type_can_be_rendered_and_priced(
-    words: list[str], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("typed", examples())
+def test_what_a_page_says_to_type_can_be_rendered_and_priced(
+    typed: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path("drives").mkdir()
-    Path("drives/one.mp4").touch()
-    for verb in ("render", "cost"):
+    for folder in ("drives", "films", "clips"):
+        Path(folder).mkdir()
+        Path(folder, "one.mp4").touch()
+    Path("food.yaml").touch()
+    there = [*Path().iterdir()]
+    place, _, *words = shlex.split(typed)
+    for verb, told in (("render", words[words.index("--hw") + 1]), ("cost", "time")):
         with pytest.raises(SystemExit) as ended:
-            cli.main(["launch", *(verb if word == "submit" else word for word in words)])
+            cli.main(["launch", place, verb, *words])
         out, err = capsys.readouterr()
         assert not ended.value.code, err
-        assert ("1 items" if verb == "cost" else "a100") in out
-    assert [one.name for one in Path().iterdir()] == ["drives"]
+        assert told in out
+    assert [*Path().iterdir()] == there
+
+
+def test_every_page_says_what_to_type() -> None:
+    assert {one.split()[0] for one in examples()} == {*LAUNCHERS}
+    assert len(examples()) >= 10
