@@ -143,7 +143,7 @@ def test_a_time_limit_ends_the_job_and_the_worker_a_little_earlier() -> None:
     launch = launched(time_limit_s=3600)
     assert job(launch)["spec"]["activeDeadlineSeconds"] == 3600
     assert variables(launch)["WORKER_STOP_AFTER"] == "3550"
-    assert variables(launched(time_limit_s=60))["WORKER_STOP_AFTER"] == "30"
+    assert variables(launched(time_limit_s=60))["WORKER_STOP_AFTER"] == "48"
     assert "activeDeadlineSeconds" not in job(launched())["spec"]
 
 

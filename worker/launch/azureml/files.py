@@ -12,13 +12,14 @@ from worker.items import Json
 from worker.launch import template
 from worker.launch.asked import need_image
 from worker.launch.azureml.sizes import size_of
+from worker.launch.endings import stop_after
 from worker.launch.here import CHECKOUT
 from worker.launch.launch import Launch
 from worker.launch.order import NAME
 
 FOLDER = CHECKOUT / "env/azureml"
 TIME_LIMIT_S = 12 * 3600
-GRACE_S = 600
+MARGIN_S = 600
 """of the time limit is left to hand the work back: pulling the image counts too"""
 IDENTITIES = {"managed": "managed", "user": "user_identity"}
 WORKSPACES_OWN = "account-of-the-workspace"
@@ -68,7 +69,7 @@ def environment(launch: Launch) -> str:
 
 
 def job(launch: Launch, number: int) -> str:
-    inputs = {"queue": queue_of(launch), "stop_after": f"{stop_after(launch):.0f}s"}
+    inputs = {"queue": queue_of(launch), "stop_after": f"{stop_after(time_limit(launch), MARGIN_S):.0f}s"}
     values = {
         **inputs,
         "name": job_name(launch, number),
@@ -133,11 +134,6 @@ def account_of(launch: Launch) -> str:
 
 def time_limit(launch: Launch) -> float:
     return launch.time_limit_s or TIME_LIMIT_S
-
-
-def stop_after(launch: Launch) -> float:
-    limit = time_limit(launch)
-    return limit - min(GRACE_S, limit / 10)
 
 
 def _filled(name: str, values: Mapping[str, Json]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from worker.errors import UsageError
 from worker.items import Json
 from worker.launch import template
+from worker.launch.endings import stop_after
 from worker.launch.kubernetes.asked import IDENTITIES, Asked, place
 
 if TYPE_CHECKING:
@@ -138,12 +139,8 @@ def _environment(launch: Launch, asked: Asked) -> dict[str, str]:
     ours = {"WORKER_CHILDREN": str(asked.cores), "WORKER_GRACE": str(GRACE_S), "TMPDIR": "/tmp"}
     if launch.time_limit_s:
         # from the worker's own start: one that came late is told to end by the deadline itself
-        ours["WORKER_STOP_AFTER"] = f"{_stop_after(launch):.0f}"
+        ours["WORKER_STOP_AFTER"] = f"{stop_after(launch.time_limit_s, grace_s(launch)):.0f}"
     return {**launch.profile.environment, **ours, **launch.environment}
-
-
-def _stop_after(launch: Launch) -> float:
-    return max(launch.time_limit_s - grace_s(launch), launch.time_limit_s / 2)
 
 
 def _account(launch: Launch, asked: Asked) -> Object:
