@@ -136,6 +136,16 @@ def test_render_asks_nobody() -> None:
     assert told(rendered(FAR), "WORKER_QUEUE") == ["/home/it's me/gpu-batch-worker/films/queue"]
 
 
+def test_nodes_that_train_together_are_all_paid_for_and_none_waits(tmp_path: Path) -> None:
+    (tmp_path / "food.yaml").touch()
+    train = replace(FAR, task="classify-train", inputs=[f"{tmp_path}/food.yaml"], gpus=8, price=3)
+    one, two = (Slurm().cost(replace(train, settings={"nodes": nodes})) for nodes in (1, 2))
+    assert (one.cards, two.cards, two.machines) == (8, 16, 2)
+    assert not [line for line in two.rests_on if "wait" in line]
+    assert "the time is one machine's: the 2 of a worker need less together" in two.rests_on
+    assert "1 of 2 workers has a job" in " ".join(Slurm().cost(replace(train, workers=2)).rests_on)
+
+
 # places
 
 

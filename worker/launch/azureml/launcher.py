@@ -45,7 +45,7 @@ class AzureMl(Launcher):
         from worker.planning.money import Price
         from worker.planning.span import exactly
 
-        priced = cost.of(replace(launch, time_limit_s=files.time_limit(launch)), None)
+        priced = cost.of(replace(launch, time_limit_s=files.time_limit(launch)))
         if launch.price is None and priced.price and priced.price.source.startswith("Azure"):
             usd = priced.price.usd
             tier = usd.high if launch.setting("dedicated") else usd.low

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from worker.errors import MachineError, UnfinishedError, UsageError
-from worker.launch import template
-from worker.launch.cost import Cost
+from worker.launch import cost, template
 from worker.launch.here import CHECKOUT
 from worker.launch.launch import Launch, Receipt
 from worker.launch.launcher import Launcher, Look, Standing
+from worker.launch.queue import looked
 from worker.launch.slurm import inputs, place, script
 from worker.launch.slurm.cluster import Cluster
 from worker.launch.slurm.host import Address, Host, quoted
@@ -51,11 +51,8 @@ class Slurm(Launcher):
     def render(self, launch: Launch) -> Mapping[str, str]:
         return self._render(launch, place.place(launch))
 
-    def cost(self, launch: Launch) -> Cost:
-        from worker.launch import cost
-
-        machines = launch.workers * int(launch.setting("nodes", 1))
-        return cost.of(replace(launch, workers=machines))
+    def cost(self, launch: Launch) -> cost.Cost:
+        return cost.of(launch, int(launch.setting("nodes", 1)))
 
     def submit(
         self, launch: Launch, known: Receipt | None, say: Say, keep: Callable[[Receipt], None]
@@ -83,13 +80,11 @@ class Slurm(Launcher):
         return _starter(receipt, host).standing(receipt.jobs, where)
 
     def look(self, receipt: Receipt) -> Look:
-        from worker.cli.screen import lines
         from worker.queue.told import progress_of
 
         host, where = _at(receipt)
-        told = json.loads(host.need(f"{where.worker} status {quoted(where.queue)} --json"))
-        progress = progress_of(told)
-        return Look(lines(progress), told, progress.is_over, progress.failed)
+        told = host.need(f"{where.worker} status {quoted(where.queue)} --json")
+        return looked(progress_of(json.loads(told)))
 
     def fetch(self, receipt: Receipt, out: Path, say: Say) -> bool:
         host, where = _at(receipt)
