@@ -208,6 +208,8 @@ def test_a_cost_that_nobody_knows_is_said_to_be_so(launch: Any, asked: tuple[str
         (("--hw", "cpu", "--queue", "q", "--time-limit", "5s"), "--time-limit: a worker needs 60 s at least"),
         (("--hw", "cpu", "--queue", f"az://c/q?{TOKEN}"), "holds a secret"),
         (("--hw", "cpu", f"az://c/clips?{TOKEN}"), "holds a secret"),
+        (("--hw", "cpu", "--price", "1", "clips\udcff"), "clips? is not UTF-8"),
+        (("--hw", "cpu", "--env", "A=\udcff"), "A=? is not UTF-8"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_before_anything_is_made(

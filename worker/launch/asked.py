@@ -36,6 +36,7 @@ def launch_of(checkout: Path, said: Mapping[str, Any], own: Mapping[str, Json]) 
     texts = [one for one in own.values() if isinstance(one, str)]
     for one in (said["queue"], said["image"], *said["paths"], *recipe.values(), *params, *texts):
         refuse_secret(one)
+    _refuse_unreadable({**said, **own})
     gpus = said["gpus"]
     launch = Launch(
         name,
@@ -104,6 +105,17 @@ def refuse_secret(said: str) -> None:
             f"{redact(said)} holds a secret, and would be written down: leave it out, say it here by the "
             "environment (AZURE_STORAGE_SAS_TOKEN) and there by the place's store of secrets (docs/launch.md)"
         )
+
+
+def _refuse_unreadable(said: Mapping[str, Any]) -> None:
+    """What no file of YAML or JSON can hold."""
+    lists = (value if isinstance(value, list | tuple) else [value] for value in said.values())
+    for one in (one for values in lists for one in values if isinstance(one, str)):
+        try:
+            one.encode()
+        except UnicodeEncodeError:
+            shown = one.encode(errors="replace").decode()
+            raise UsageError(f"{shown} is not UTF-8: give it another name") from None
 
 
 def name_of(path: str) -> str:
