@@ -14,7 +14,7 @@ from worker.launch.launcher import Standing
 if TYPE_CHECKING:
     from worker.clock import Clock
     from worker.launch.launch import Receipt
-    from worker.launch.launcher import Launcher, Look, Say
+    from worker.launch.launcher import Keep, Launcher, Look, Say
 
     Show = Callable[[Look, Standing], None]
 
@@ -35,7 +35,7 @@ def watch(
     clock: Clock,
     show: Show,
     say: Say,
-    keep: Callable[[Receipt], None],
+    keep: Keep,
 ) -> tuple[Receipt, Look, Standing]:
     """Until the queue is done, or nobody works on it any more. What was preempted is submitted again, `tries`
     times at most. A store or a scheduler that is away is waited for."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -23,7 +23,7 @@ from worker.launch.slurm.refusals import refusal, refused
 from worker.launch.slurm.server import Server
 
 if TYPE_CHECKING:
-    from worker.launch.launcher import Say
+    from worker.launch.launcher import Keep, Say
 
 MEMORY = re.compile(r"\d+[KMGT]?")
 CARD = re.compile(r"[A-Za-z0-9_.-]+")
@@ -54,9 +54,7 @@ class Slurm(Launcher):
     def cost(self, launch: Launch) -> cost.Cost:
         return cost.of(launch, int(launch.setting("nodes", 1)))
 
-    def submit(
-        self, launch: Launch, known: Receipt | None, say: Say, keep: Callable[[Receipt], None]
-    ) -> Receipt:
+    def submit(self, launch: Launch, known: Receipt | None, say: Say, keep: Keep) -> Receipt:
         host = Host(str(launch.setting("host", "")))
         facts = place.facts(host)
         where = place.place(launch, facts)
