@@ -79,10 +79,9 @@ class Fake(Launcher):
 
         return queue.fetch(receipt.queue, out, say)
 
-    def cancel(self, receipt: Receipt, say: Say) -> Receipt | None:
+    def cancel(self, receipt: Receipt, say: Say) -> None:
         self.asked.append("cancel")
         say(f"{', '.join(receipt.jobs)} ended")
-        return None
 
     def delete(self, receipt: Receipt, say: Say) -> None:  # noqa: ARG002
         self.asked.append(f"delete {' '.join(receipt.made)}")

@@ -32,6 +32,7 @@ from worker.queue.shards import Shard
 
 CPU = read_profile(ROOT, "cpu", {})
 AGAIN = Standing("again", "preempted")
+RECEIPT = Receipt(NAME, Launch("clips", CPU), "", ["job-1"], ["cluster"])
 TOKEN = "sv=2024&sig=abc%2Fdef123456789"
 
 
@@ -103,7 +104,7 @@ def queue() -> QueueUnderTest:
 @pytest.fixture
 def shard(queue: QueueUnderTest) -> Shard:
     """Launched already, and not done."""
-    Receipts(NAME).keep(Receipt(NAME, Launch("clips", CPU), queue.store.url, ["job-1"], ["cluster"]))
+    Receipts(NAME).keep(replace(RECEIPT, queue=queue.store.url))
     return queue.shard("a", "b")
 
 
@@ -398,6 +399,31 @@ def test_ctrl_c_leaves_everything_running_and_says_how_to_look_again(
     assert said.code == 75
     assert "the workers of clips go on; `worker launch fake watch clips` looks again" in said.line
     assert set(place.asked) == {"standing"}
+
+
+@pytest.mark.usefixtures("shard")
+@pytest.mark.parametrize(("verb", "sleeps"), [("cancel", 3), ("cancel", 5), ("delete", 3)])
+def test_what_was_ended_elsewhere_is_not_submitted_again_by_who_watches(
+    place: type[Fake], launch: Any, clock: Clock, verb: str, sleeps: int
+) -> None:
+    """A scheduler may tell a cancelled job like a preempted one. `sleeps`: 5 is in a pause before the next
+    submission."""
+    if sleeps == 5:
+        place.standings = [AGAIN]
+
+    def ended() -> None:
+        place.standings = [AGAIN]
+        place.asked.clear()
+        with pytest.raises(SystemExit):
+            cli.main(["launch", NAME, verb, "clips", *["--yes"] * (verb == "delete")])
+
+    clock.then[sleeps] = ended
+    said = launch("watch")
+    assert clock.slept[sleeps - 1] == (20 if sleeps == 5 else 2)
+    assert "again" not in place.asked
+    assert said.code == (75 if verb == "cancel" else 2)
+    told = "clips: cancelled, and preempted, and work is left" if verb == "cancel" else "no launch is called"
+    assert told in said.err
 
 
 # cancel, delete, receipts

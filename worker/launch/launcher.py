@@ -103,9 +103,8 @@ class Launcher(ABC):
         """The answers into OUT; True: all are there and none failed."""
 
     @abstractmethod
-    def cancel(self, receipt: Receipt, say: Say) -> Receipt | None:
-        """End its workers. Queue and answers stay: the same submit goes on. → what is to be kept of it, if
-        that is new."""
+    def cancel(self, receipt: Receipt, say: Say) -> None:
+        """End its workers. Queue and answers stay: the same submit goes on."""
 
     @abstractmethod
     def delete(self, receipt: Receipt, say: Say) -> None:

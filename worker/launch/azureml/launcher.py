@@ -97,7 +97,7 @@ class AzureMl(Launcher):
         jobs = self._jobs(receipt)
         ended = bool(jobs) and not any(job.is_active for job in jobs)
         is_over = self.look(receipt).is_over if ended else None
-        return judge(jobs, is_over, bool(receipt.notes.get("cancelled")))
+        return judge(jobs, is_over, receipt.cancelled)
 
     def again(self, receipt: Receipt, say: Say) -> Receipt:
         return self._start(receipt, say, lambda _: None)
@@ -110,12 +110,11 @@ class AzureMl(Launcher):
         containers.let_in(_account(receipt))
         return queue.fetch(receipt.queue, out, say)
 
-    def cancel(self, receipt: Receipt, say: Say) -> Receipt:
+    def cancel(self, receipt: Receipt, say: Say) -> None:
         for job in self._jobs(receipt):
             if job.is_active:
                 self._workspace().cancel(job.name)
                 say(f"{job.name}: cancelled")
-        return replace(receipt, notes={**receipt.notes, "cancelled": True})
 
     def delete(self, receipt: Receipt, say: Say) -> None:
         self.cancel(receipt, say)
