@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -342,19 +340,3 @@ def test_what_cannot_go_well_is_refused_in_one_line(said: dict[str, Any], told: 
 def test_a_card_is_not_asked_for_where_there_is_none() -> None:
     with pytest.raises(UsageError, match="which has none"):
         Kubernetes().check(replace(launched("cpu"), gpus=1))
-
-
-def test_render_needs_neither_a_cluster_nor_its_library() -> None:
-    code = (
-        "import sys; from worker.__main__ import main\n"
-        "try: main()\n"
-        "finally: print(sorted(m for m in sys.modules if m.partition('.')[0] in "
-        "('kubernetes', 'yaml', 'pydantic', 'torch', 'numpy', 'obstore')), file=sys.stderr)"
-    )
-    words = ["launch", "kubernetes", "render", "--hw", "t4", "--queue", "s3://b/q", "--image", "r/w:1"]
-    ran = subprocess.run(
-        [sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=ROOT, check=False
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert yaml.safe_load(ran.stdout)["metadata"]["name"] == "q-1"
-    assert ran.stderr.splitlines()[-1] == "[]"

@@ -8,7 +8,6 @@ import re
 import shlex
 import signal
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -456,23 +455,6 @@ def test_a_killed_one_is_missed(room: Path) -> None:
 
 
 # the command line
-
-
-def test_render_is_quick_and_loads_no_heavy_module() -> None:
-    said = subprocess.run(
-        [sys.executable, "-c", RENDER], capture_output=True, text=True, check=True, timeout=60, cwd=CHECKOUT
-    )
-    loaded = said.stdout.splitlines()[-1].split()
-    assert not {"torch", "transformers", "numpy", "obstore", "pydantic"} & set(loaded)
-
-
-RENDER = """
-import sys
-from worker.cli import group
-words = "launch slurm render --hw a100 --queue /q --workers 4 --gpus 1 --partition gpu --time-limit 12h"
-group.main(words.split(), standalone_mode=False)
-print(" ".join(sys.modules))
-"""
 
 
 def test_the_launcher_has_its_own_options() -> None:

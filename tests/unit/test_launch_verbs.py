@@ -131,7 +131,7 @@ from worker.cli import main
 try:
     main(sys.argv[1:])
 except SystemExit as ended:
-    heavy = {"torch", "numpy", "pydantic", "obstore", "av", "cv2", "azure", "kubernetes", "tenacity"}
+    heavy = {"torch", "numpy", "pydantic", "obstore", "av", "cv2", "azure", "kubernetes", "yaml", "tenacity"}
     print(ended.code, sorted(heavy & {one.partition(".")[0] for one in sys.modules}))
 """
     asked = ("--hw", "a100", "--task", "ghost-probing", "--queue", "az://films/q", "--image", "host/name:1")
