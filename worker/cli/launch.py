@@ -13,7 +13,12 @@ import click
 
 from worker.cli import STOPPED, tell_error
 from worker.cli.options import Duration, recipe_options
+from worker.errors import UsageError
 from worker.harmless import harmless
+from worker.launch import cost
+from worker.launch.asked import launch_of, refuse_other
+from worker.launch.here import CHECKOUT
+from worker.launch.launch import Receipts
 from worker.launch.launcher import LAUNCHERS, find
 from worker.redact import redact
 
@@ -150,7 +155,6 @@ def _render(launcher: str, own: Mapping[str, Any], to: Path | None, **said: Any)
 def _cost(launcher: str, own: Mapping[str, Any], json: bool, **said: Any) -> None:
     """What it will cost, before anything is spent."""
     from worker.cli.screen import json_line
-    from worker.launch import cost
 
     launch = _launch(own, **said)
     found = find(launcher)
@@ -161,10 +165,6 @@ def _cost(launcher: str, own: Mapping[str, Any], json: bool, **said: Any) -> Non
 
 def _submit(launcher: str, own: Mapping[str, Any], yes: bool, **said: Any) -> None:
     """Bring the inputs, enqueue them, start the workers. Again: goes on where it stands."""
-    from worker.launch import cost
-    from worker.launch.asked import refuse_other
-    from worker.launch.launch import Receipts
-
     launch = _launch(own, **said)
     receipts, found = Receipts(launcher), find(launcher)
     if known := receipts.find(launch.name):
@@ -185,7 +185,6 @@ def _watch(launcher: str, name: str, fetch: bool, tries: int, json: bool) -> int
     Exit codes: 0 all done, 1 some items failed or the job did, 75 work is left: submit or watch again."""
     from worker.cli.screen import Screen
     from worker.clock import Clock
-    from worker.launch.launch import Receipts
     from worker.launch.watching import watch
 
     receipts = Receipts(launcher)
@@ -216,8 +215,6 @@ def _watch(launcher: str, name: str, fetch: bool, tries: int, json: bool) -> int
 
 def _fetch(launcher: str, name: str, out: str) -> int:
     """Write the answers here: final_results.json, summary.json, report.html."""
-    from worker.launch.launch import Receipts
-
     receipt = Receipts(launcher).need(name)
     folder = Path(out or receipt.launch.out or f"run/{receipt.name}-results")
     return 0 if find(launcher).fetch(receipt, folder, _say) else 1
@@ -225,15 +222,11 @@ def _fetch(launcher: str, name: str, out: str) -> int:
 
 def _cancel(launcher: str, name: str) -> None:
     """End the workers. Queue and answers stay: the same submit goes on."""
-    from worker.launch.launch import Receipts
-
     find(launcher).cancel(_cancelled(Receipts(launcher), name), _say)
 
 
 def _delete(launcher: str, name: str, yes: bool) -> None:
     """Remove what this launch made, and nothing else."""
-    from worker.launch.launch import Receipts
-
     receipts = Receipts(launcher)
     receipt = receipts.need(name)
     made = ", ".join(receipt.made) or "nothing"
@@ -250,16 +243,11 @@ def _cancelled(receipts: Receipts, name: str) -> Receipt:
 
 
 def _launch(own: Mapping[str, Any], **said: Any) -> Launch:
-    from worker.launch.asked import launch_of
-    from worker.launch.here import CHECKOUT
-
     return launch_of(CHECKOUT, said, own)
 
 
 def _agree(question: str, yes: bool, without: str) -> None:
     """By --yes, or by a person who is there to be asked."""
-    from worker.errors import UsageError
-
     if yes:
         return
     if not sys.stdin.isatty():
