@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -73,11 +72,6 @@ class Fake(Launcher):
         self.asked.append("again")
         Fake.on_again()
         return receipt.also(jobs=[f"job-{len(receipt.jobs) + 1}"])
-
-    def fetch(self, receipt: Receipt, out: Path, say: Say) -> bool:
-        from worker.launch import queue
-
-        return queue.fetch(receipt.queue, out, say)
 
     def cancel(self, receipt: Receipt, say: Say) -> None:
         self.asked.append("cancel")

@@ -91,16 +91,18 @@ class Launcher(ABC):
         """Start it once more on the same queue: it ended with work left."""
 
     def look(self, receipt: Receipt) -> Look:
-        """Where its queue can be seen from here."""
+        """At its queue, if that can be seen from here."""
         from worker.launch.queue import Looking
 
         if self._looking is None or self._looking.queue != receipt.queue:
             self._looking = Looking(receipt.queue)
         return self._looking.look()
 
-    @abstractmethod
     def fetch(self, receipt: Receipt, out: Path, say: Say) -> bool:
         """The answers into OUT; True: all are there and none failed."""
+        from worker.launch import queue
+
+        return queue.fetch(receipt.queue, out, say)
 
     @abstractmethod
     def cancel(self, receipt: Receipt, say: Say) -> None:

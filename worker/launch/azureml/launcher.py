@@ -64,9 +64,18 @@ class AzureMl(Launcher):
         containers.let_in(account)
         if not brought.named:  # then the queue has to hold its items already
             queue.enqueue(launch, url, [], None, say)
-        receipt = Receipt(
-            self.name, launch, url, known.jobs if known else (), known.made if known else (), notes={}
-        )
+        receipt = Receipt(self.name, launch, url)
+        if known:
+            receipt = receipt.also(jobs=known.jobs, made=known.made)
+        receipt = self._make(receipt, bool(brought.named), say, keep)
+        if brought.named:
+            inputs.upload(brought, say)
+            queue.enqueue(launch, url, brought.named, brought.root, say)
+        return self._start(receipt, say, keep)
+
+    def _make(self, receipt: Receipt, needs_container: bool, say: Say, keep: Keep) -> Receipt:
+        """What is missing."""
+        launch, workspace = receipt.launch, self._workspace()
 
         def made(what: str, is_new: bool) -> None:
             nonlocal receipt
@@ -83,15 +92,13 @@ class AzureMl(Launcher):
             say(
                 "its identity has to be let in to the blobs, once (with --identity user the workers are you):"
             )
-            say(ROLE.format(account, workspace.principal_of(files.compute_of(launch))))
+            say(ROLE.format(_account(receipt), workspace.principal_of(files.compute_of(launch))))
         environment = ":".join(files.environment_of(launch))
         made(f"environment {environment}", workspace.make_environment(files.environment(launch)))
-        if brought.named:
-            container = files.container_of(url)
-            made(f"container {container}", containers.make(account, container, launch.name))
-            inputs.upload(brought, say)
-            queue.enqueue(launch, url, brought.named, brought.root, say)
-        return self._start(receipt, say, keep)
+        if needs_container:
+            container = files.container_of(receipt.queue)
+            made(f"container {container}", containers.make(_account(receipt), container, launch.name))
+        return receipt
 
     def standing(self, receipt: Receipt) -> Standing:
         jobs = self._jobs(receipt)
@@ -108,13 +115,15 @@ class AzureMl(Launcher):
 
     def fetch(self, receipt: Receipt, out: Path, say: Say) -> bool:
         containers.let_in(_account(receipt))
-        return queue.fetch(receipt.queue, out, say)
+        return super().fetch(receipt, out, say)
 
     def cancel(self, receipt: Receipt, say: Say) -> None:
-        for job in self._jobs(receipt):
-            if job.is_active:
-                self._workspace().cancel(job.name)
-                say(f"{job.name}: cancelled")
+        active = [job for job in self._jobs(receipt) if job.is_active]
+        for job in active:
+            self._workspace().cancel(job.name)
+            say(f"{job.name}: cancelled")
+        if not active:
+            say(f"{receipt.name}: nobody works on it")
 
     def delete(self, receipt: Receipt, say: Say) -> None:
         self.cancel(receipt, say)

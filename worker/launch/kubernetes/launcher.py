@@ -74,9 +74,6 @@ class Kubernetes(Launcher):
         cluster = _cluster(receipt)
         return _start(receipt, cluster, cluster.jobs(receipt.name), say, lambda _: None)
 
-    def fetch(self, receipt: Receipt, out: Path, say: Say) -> bool:
-        return queue.fetch(receipt.queue, out, say)
-
     def cancel(self, receipt: Receipt, say: Say) -> None:
         cluster = _cluster(receipt)
         living = [one for one in cluster.jobs(receipt.name) if not ended(one)]
