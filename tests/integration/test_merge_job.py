@@ -1,4 +1,4 @@
-"""worker run --task merge, killed with everything it started: the next one goes on, and the answer is the same."""
+"""worker run --task merge, killed with everything it started: the next one goes on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.workers import PATIENCE_S, end_all, run, worker
 pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
-from tests.adapters import synthetic  # noqa: E402
+from tests.adapters import synthetic
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,15 @@ _BALANCED = (
 """of the language model alone: the vision tower has layers that are called the same, and stays whole"""
 
 
+def require() -> None:
+    """Before a large model is loaded for nothing."""
+    if find_spec("llmcompressor") is None:
+        raise UnfitError(
+            "quantising needs llmcompressor, in an environment of its own: make setup TARGET=quantise, or "
+            "the image of that target"
+        )
+
+
 def quantise(
     model: Any,
     tokenizer: Any,
@@ -34,14 +44,8 @@ def quantise(
     alive: Callable[[], None],
 ) -> None:
     """The model is changed, and written as compressed-tensors (pack-quantized)."""
-    try:
-        from llmcompressor import oneshot
-    except ImportError as error:
-        raise UnfitError(
-            f"quantising needs {error.name}, in an environment of its own: make setup TARGET=quantise, or "
-            "the image of that target"
-        ) from None
     from datasets import Dataset
+    from llmcompressor import oneshot
 
     inputs = [*samples]
     with _alive(alive), _unpinned(), _restored():

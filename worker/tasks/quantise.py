@@ -61,6 +61,7 @@ class Quantise(JobTask[QuantiseParams]):
         if item.file is None or item.file.name != _ITEM:
             raise ItemError("no-model", f"name the {_ITEM} of the merged model")
         params = self.params_of(item)
+        compressor.require()
         workspace.resume()
 
         def alive() -> None:
