@@ -36,6 +36,7 @@ MEASUREMENTS = {
     "vlm": (),
     "plans": (),
     "training": (),
+    "pcb_train": (),
     "gpus": (),
     "gpu_kills": (),
     "upload": (),
