@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests import board_lessons, tiny_models
 from worker.boards import prompt, reading
@@ -122,8 +123,6 @@ def test_it_is_asked_with_the_tokens_that_it_was_trained_with(lesson: Path) -> N
 
 @pytest.mark.skipif(not find_spec("torchvision"), reason="the processors of transformers need torchvision")
 def test_pictures_and_tokens_are_those_of_the_processor(lesson: Path) -> None:
-    from PIL import Image
-
     from tests import qwen_processor
 
     reader = Reader.of(lesson / "base")
@@ -225,17 +224,31 @@ def test_always_the_same_boards_are_asked_about() -> None:
         ({"answer": '[["open",1,2]]'}, "of its answer entry 1 is not"),
         ({"answer": "none"}, "its answer cannot be read"),
         ({"asked": "other"}, "convert with --set family="),
+        ({"asked": "What is wrong here?"}, "asks what inspection would not ask"),
+        ({"image": "cut.jpg"}, "cut.jpg is no picture that can be read"),
+        ({"image": "thin.png", "answer": "[]"}, "thin.png: a picture of 900x3 is too long and thin"),
+        ({"image": "a\0b"}, "line 1 is no chat sample"),
+        ({"template": "nobody.jpg"}, "nobody.jpg is not there"),
+        ({"template": "thin.png"}, "have different sizes"),
     ],
 )
 def test_a_sample_that_is_none_is_told_with_its_line(lesson: Path, changed: dict[str, str], why: str) -> None:
     reader = Reader.of(lesson / "base")
     told = json.loads((lesson / "train.jsonl").read_text().splitlines()[0])
     asked, answered = told["messages"]
+    board = lesson / "boards" / asked["content"][0]["image"]
+    (lesson / "boards" / "cut.jpg").write_bytes(board.read_bytes()[:900])
+    Image.new("L", (900, 3)).save(lesson / "boards" / "thin.png")
     if "image" in changed:
         asked["content"][0]["image"] = changed["image"]
     if "asked" in changed:
         other = next(one for name, one in board_lessons.FAMILIES.items() if name != reader.sight.family)
-        asked["content"][1]["text"] = prompt.ask("zh", other)
+        asked["content"][1]["text"] = (
+            prompt.ask("zh", other) if changed["asked"] == "other" else changed["asked"]
+        )
+    if "template" in changed:
+        asked["content"][1]["text"] = prompt.ask("en", NAMES[reader.sight.family], pair=True)
+        asked["content"].insert(0, {"type": "image", "image": changed["template"]})
     answered["content"] = changed.get("answer", answered["content"])
     file = lesson / "changed.jsonl"
     file.write_text(json.dumps({"messages": changed.get("messages", [asked, answered])}))
