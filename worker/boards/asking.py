@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from worker.boards import prompt
 from worker.boards.coordinates import Coordinates, Family, scaled
@@ -92,7 +92,8 @@ def opened(file: Path) -> Image.Image:
     except (OSError, ValueError, SyntaxError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # no fault of the picture's
-        raise ItemError("damaged", f"{file.name} is no picture that can be read: {error}") from None
+        why = "" if isinstance(error, UnidentifiedImageError) else f": {error}"
+        raise ItemError("damaged", f"{file.name} is no picture that can be read{why}") from None
 
 
 def resized(picture: Image.Image, size: tuple[int, int]) -> Rgb:
