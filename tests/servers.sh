@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests talk to, unless it is there: a blob store's emulator, a browser, and SLURM.
+# Installs what the tests talk to, unless it is there: a blob store's emulator, a browser, SLURM.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -24,14 +24,14 @@ browser() {
 
 slurm() {
     if [ -x /usr/sbin/slurmctld ] && [ -x /usr/sbin/slurmd ] && [ -x /usr/sbin/munged ] \
-        && command -v sbatch ssh sshd rsync >/dev/null; then return; fi
+        && [ -x /usr/sbin/sshd ] && [ "$(command -v sbatch ssh rsync shellcheck | wc -l)" -eq 4 ]; then return; fi
     if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null && { apt-get -qq update \
         && apt-get -qq install -y --no-install-recommends \
-            slurmctld slurmd slurm-client munge openssh-server openssh-client rsync; } >/dev/null 2>&1; then
+            slurmctld slurmd slurm-client munge openssh-server openssh-client rsync shellcheck; } >/dev/null 2>&1; then
         return
     fi
     echo "tests/servers.sh: no SLURM here, so the tests that start one are skipped;" \
-        "install slurmctld slurmd slurm-client munge openssh-server rsync" >&2
+        "install slurmctld slurmd slurm-client munge openssh-server rsync shellcheck" >&2
 }
 
 azurite

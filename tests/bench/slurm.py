@@ -12,7 +12,8 @@ from pathlib import Path
 
 from tests import slurm as harness
 from tests.bench.table import Figure, not_here, show
-from tests.slurm import NODES, Slurm
+from tests.slurm import Slurm
+from tests.slurm_daemons import GPUS, NODES
 from tests.workers import answers, eventually, run
 from worker.queue import layout, parts
 from worker.queue.store import open_store
@@ -63,7 +64,7 @@ def drained(slurm: Slurm, queue: Path, preemptions: int) -> tuple[float, list[fl
     store = open_store(str(queue))
     shards = len(store.list(layout.ITEMS))
     env = {"WORKER_HW": "cpu", "WORKER_VENV": sys.prefix, "WORKER_QUEUE": str(queue)}
-    words = (f"--array=1-{TASKS}", f"--gres=gpu:{2 * harness.GPUS // TASKS}", "-o", f"{queue}-log")
+    words = (f"--array=1-{TASKS}", f"--gres=gpu:{2 * GPUS // TASKS}", "-o", f"{queue}-log")
     began = time.perf_counter()
     job = slurm.sbatch(*words, "env/slurm/worker.sbatch", env=env | {"WORKER_REQUEUE_DELAY": str(DELAY_S)})
 

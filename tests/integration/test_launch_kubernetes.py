@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from tests import kube
 from tests.kube import MERGE, Cluster, until
 from tests.queues import TASKS
 from tests.servers import free_port
-from tests.workers import run
+from tests.workers import answers, worker
 from worker import cli
 from worker.gpus.kube.api import ApiServer, Away
 from worker.launch import watching
@@ -149,19 +150,19 @@ def controller(cluster: Cluster, name: str) -> list[str]:
     return names
 
 
-def kubelet(cluster: Cluster, tmp_path: Path, pod: str) -> int:
-    """Works as the pod would, and tells how it ended."""
+def kubelet(cluster: Cluster, tmp_path: Path, pod: str, evicted: Callable[[], bool] = lambda: False) -> int:
+    """Works as the pod would, and tells how it ended. `evicted`: now its node is wanted by somebody else."""
     told = cluster.ask("GET", f"{SPACE}/pods/{pod}")
     (container,) = told["spec"]["containers"]
     env = {one["name"]: one["value"] for one in container["env"] if one["name"].startswith("WORKER_")}
-    code, _ = run(*container["args"], env=env, cwd=tmp_path)
+    process = worker(*container["args"], env=env, cwd=tmp_path)
+    until(lambda: process.poll() is not None or evicted())
+    process.send_signal(signal.SIGTERM)  # to one that has ended it is nothing
+    process.wait(told["spec"]["terminationGracePeriodSeconds"])
+    code = process.returncode
     state = {"terminated": {"exitCode": code, "reason": "Completed" if code == 0 else "Error"}}
-    status = {
-        "phase": "Failed" if code else "Succeeded",
-        "containerStatuses": [
-            {"name": "worker", "state": state, "ready": False, "restartCount": 0, "image": "", "imageID": ""}
-        ],
-    }
+    ended = {"name": "worker", "state": state, "ready": False, "restartCount": 0, "image": "", "imageID": ""}
+    status = {"phase": "Failed" if code else "Succeeded", "containerStatuses": [ended]}
     cluster.ask("PATCH", f"{SPACE}/pods/{pod}/status", {"status": status}, MERGE)
     return code
 
@@ -222,6 +223,29 @@ def test_who_waits_for_a_card_is_told_so_by_the_scheduler_itself(
     assert verb("submit", *asked(tmp_path, "t4"))[0] == 0
     (pod,) = controller(cluster, "films-1")
     assert cluster.bound(pod) == "gpu-1"
+
+
+def test_who_is_evicted_hands_its_work_to_who_comes_after(
+    cluster: Cluster, verb: Verb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    haste = tmp_path / "haste"
+    monkeypatch.setenv("SLEEPY_HASTE", str(haste))
+    *words, _ = asked(tmp_path, task="sleepy")
+    code, said = verb("submit", *words, "--set", "seconds=0.2", *map(str, range(60)))
+    assert (code, "60 new items" in said) == (0, True), said
+    (pod,) = controller(cluster, "films-1")
+    queue = tmp_path / "queue"
+    assert kubelet(cluster, tmp_path, pod, lambda: any((queue / "done").glob("*"))) == 75
+    assert 0 < len(answers(queue)) < 60
+    assert stands() == "between two pods"
+    cluster.delete(pod)
+    controller(cluster, "films-1")
+    haste.touch()
+    assert kubelet(cluster, tmp_path, pod) == 0
+    over(cluster, "films-1", "Complete")
+    code, said = verb("watch", "films", "--fetch")
+    assert code == 0, said
+    assert sorted(map(int, answers(queue))) == list(range(60))
 
 
 def test_cancelled_and_submitted_again_it_is_another_job(

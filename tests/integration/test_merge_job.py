@@ -1,4 +1,4 @@
-"""worker run --task merge, killed with everything it started: the next one goes on."""
+"""worker run --task merge, killed with all it started: the next one goes on, and the answer is the same."""
 
 from __future__ import annotations
 

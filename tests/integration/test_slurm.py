@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests import slurm as harness
-from tests.slurm import NODES, Slurm
+from tests.slurm import Slurm
+from tests.slurm_daemons import NODES
 from tests.tasks.sayings import HASTE
 from tests.workers import ROOT, answers, eventually, run
 from worker.clock import Clock
@@ -95,19 +96,21 @@ def test_an_array_drains_a_queue_and_each_task_works_on_the_gpus_that_it_was_giv
 
 
 def test_what_is_preempted_in_the_middle_comes_back_soon_and_goes_on(slurm: Slurm, queue: Path) -> None:
-    enqueue(queue, "sleepy", "--set", "seconds=0.2")
-    job = submit(slurm, queue, "--array=1-2", "--gres=gpu:2", "-w", FIRST)
-    eventually(lambda: len(open_store(str(queue)).list(layout.DONE)) >= 3)
+    enqueue(queue, "sleepy", "--set", "seconds=1")
+    job = submit(slurm, queue, "--array=1-2", "--gres=gpu:2", "-w", FIRST, env=hasty(queue))
+    store = open_store(str(queue))
+    eventually(lambda: len(store.list(layout.WORKERS)) == 2 and len(store.list(layout.DONE)) >= 2)
     slurm.preempt(FIRST)
     back = slurm.running(job, 2)
     assert {one.restarts for one in back} == {1}
+    (queue.parent / "haste").touch()
     assert set(slurm.ended(job).values()) == {"COMPLETED"}
     assert log(queue).count("SIGTERM: stopping") == 2
     assert_answered_once(queue)
 
 
 def test_a_job_that_is_cancelled_hands_its_work_back_and_stays_away(slurm: Slurm, queue: Path) -> None:
-    enqueue(queue, "sleepy", "--set", "seconds=0.2")
+    enqueue(queue, "sleepy", "--set", "seconds=1")
     job = submit(slurm, queue, "-w", FIRST)
     eventually(lambda: open_store(str(queue)).list(layout.DONE))
     slurm.ask("scancel", job)
@@ -230,6 +233,7 @@ def test_nothing_is_left_of_it_when_who_started_it_is_killed() -> None:
         assert len(processes_with(folder)) >= 4
         one.kill()
     eventually(lambda: not processes_with(folder), 30)
+    assert not Path(folder).exists()
 
 
 def processes_with(text: str) -> list[str]:

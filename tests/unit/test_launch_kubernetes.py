@@ -299,9 +299,10 @@ def test_a_value_is_read_back_as_it_was_whatever_yaml_makes_of_such_words(value:
         ({"settings": {"claims": ["films:/cache"]}}, "write NAME:/DIR"),
         ({"settings": {"claims": ["films:/a"]}, "queue": "/b/q"}, "/b/q is a folder of this machine"),
         (
-            {"settings": {"claims": ["f:/a"]}, "queue": "/a/q", "inputs": ["/b"]},
-            "/b is a folder of this machine",
+            {"settings": {"claims": ["f:/a"]}, "queue": "/a/q", "inputs": ["/usr"]},
+            "/usr is a folder of this machine",
         ),
+        ({"settings": {"claims": ["f:/a"]}, "queue": "/a/q", "inputs": ["/b/*.mp4"]}, "/b/*.mp4 is a folder"),
         ({"settings": {"claims": ["films:/a"]}, "queue": "/a/../b/q"}, "is a folder of this machine"),
         ({"settings": {"resource": "gpu"}}, "--resource gpu: write it like amd.com/gpu"),
         ({"settings": {"memory": "lots"}}, "--memory lots: write it like 24Gi"),

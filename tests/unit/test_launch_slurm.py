@@ -26,7 +26,7 @@ from worker.launch.launch import Launch
 from worker.launch.order import read_profile
 from worker.launch.slurm import place, script, server, states
 from worker.launch.slurm.host import Address, quoted
-from worker.launch.slurm.inputs import Brought, brought, check
+from worker.launch.slurm.inputs import Brought, batches, brought, check
 from worker.launch.slurm.launcher import Slurm
 from worker.launch.slurm.refusals import refusal, refused
 from worker.queue.progress import Watcher
@@ -213,6 +213,14 @@ def test_names_begin_below_the_common_folder(tmp_path: Path, monkeypatch: pytest
         check(["*.avi"], "")
 
 
+def test_many_files_are_enqueued_in_commands_that_a_kernel_takes() -> None:
+    names = [f"/data/it's {n} 鬼探头.mp4" for n in range(9000)]
+    found = batches(names)
+    assert [name for batch in found for name in batch] == names
+    assert 1 < len(found) < 30
+    assert max(len(quoted("bash", "-lc", quoted(*batch)).encode()) for batch in found) < 128 * 1024
+
+
 # what SLURM says
 
 
@@ -334,7 +342,7 @@ def test_each_worker_sees_cards_of_its_own() -> None:
     chosen = replace(launch, workers=1, environment={"CUDA_VISIBLE_DEVICES": "5,7"})
     assert server.cards(chosen, 8, "h") == ["5,7"]
     assert server.cards(replace(launch, gpus=0), 0, "h") == ["-", "-"]
-    with pytest.raises(MachineError, match="h has 3 cards, and 2 workers with 2 each need 4"):
+    with pytest.raises(MachineError, match="h has 3 cards, and --workers 2 with --gpus 2 need 4"):
         server.cards(launch, 3, "h")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -414,3 +415,27 @@ def test_a_receipt_is_found_by_its_name_and_a_wrong_one_is_told(launch: Any) -> 
         assert "one.json is no receipt of ours" in launch("cancel", "one").line
     (folder / "one.json").write_bytes((folder / "two.json").read_bytes())
     assert "is the receipt of fake two" in launch("cancel", "one").line
+
+
+# the page
+
+
+def examples() -> list[list[str]]:
+    lines = (ROOT / "docs" / "launch.md").read_text().splitlines()
+    words = [shlex.split(line, comments=True) for line in lines if line.startswith("worker launch")]
+    return [one[2:] for one in words if "submit" in one]
+
+
+@pytest.mark.parametrize("words", examples(), ids=" ".join)
+def test_what_the_page_says_to_type_can_be_rendered_and_priced(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("drives").mkdir()
+    Path("drives/one.mp4").touch()
+    for verb in ("render", "cost"):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["launch", *(verb if word == "submit" else word for word in words)])
+        out, err = capsys.readouterr()
+        assert not ended.value.code, err
+        assert ("1 items" if verb == "cost" else "a100") in out
+    assert [one.name for one in Path().iterdir()] == ["drives"]

@@ -51,10 +51,13 @@ def run(place: Path, **said: str) -> tuple[int, str]:
     return ended.returncode, ended.stderr
 
 
-def test_it_is_a_script_without_a_fault() -> None:
+def test_it_is_a_script() -> None:
     subprocess.run(["bash", "-n", str(SCRIPT)], check=True)
+
+
+def test_it_is_without_a_fault() -> None:
     if not shutil.which("shellcheck"):
-        pytest.skip("shellcheck is not here: bash alone has read it")
+        pytest.skip("shellcheck is not here; as root, tests/servers.sh installs it")
     subprocess.run(["shellcheck", str(SCRIPT)], check=True)
 
 
@@ -98,12 +101,11 @@ def test_a_signal_reaches_the_worker_and_the_script_waits_until_it_is_done(place
 
 
 def test_a_worker_that_a_signal_ends_before_it_can_hear_has_its_work_left(place: Path) -> None:
-    program(place / "venv/bin/python", "echo >begun; sleep 600 & echo $! >sleeper; wait")
+    program(place / "venv/bin/python", "echo >begun; exec sleep 600")
     one = subprocess.Popen(["bash", str(SCRIPT)], env=environment(place, {}))
     eventually((place / "begun").exists)
     one.send_signal(signal.SIGUSR1)
     assert one.wait(60) == 75
-    os.kill(int(eventually((place / "sleeper").read_text)), signal.SIGKILL)
 
 
 def test_an_image_of_apptainer_sees_the_queue_and_what_is_named_and_the_card(place: Path) -> None:
@@ -138,3 +140,39 @@ def test_an_image_without_anything_to_open_it_is_refused(place: Path) -> None:
     code, told = run(place, PATH=str(place / "bin"), WORKER_IMAGE="worker.sif")
     assert code == 3
     assert "neither apptainer, singularity nor pyxis" in told
+
+
+@pytest.mark.parametrize(
+    ("state", "restarts", "asked", "said"),
+    [
+        ("RUNNING None", "", ["requeue 7_3", "update JobId=7_3 StartTime=now+120"], "starts again in 120 s"),
+        ("COMPLETING TimeLimit", "1", ["requeue 7_3", "update JobId=7_3 StartTime=now+120"], "starts again"),
+        # preempted, and in the line already, or cancelled: then SLURM does not listen
+        ("COMPLETING None", "1", ["update JobId=7_3 StartTime=now+120"], ""),
+        ("RUNNING None", "100", [], "after 100 starts more (WORKER_REQUEUES): submit it again"),
+        ("", "", [], "SLURM does not answer: submit it again"),
+    ],
+)
+def test_who_has_work_left_goes_into_the_line_again_by_the_task_s_own_number(
+    place: Path, state: str, restarts: str, asked: list[str], said: str
+) -> None:
+    program(place / "bin/squeue", f'[ "$2" = --jobs=7_3 ] && [ -n "{state}" ] && echo "{state}"')
+    program(place / "bin/scontrol", '[ "$1" = show ] || echo "$@" >>asked')
+    program(place / "bin/sleep", "")
+    slurm = {"SLURM_JOB_ID": "7", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3"}
+    path = f"{place}/bin:{os.environ['PATH']}"
+    code, told = run(place, PATH=path, CODE="75", SLURM_RESTART_COUNT=restarts, **slurm)
+    assert code == 75
+    assert said in told
+    assert told.count("\n") == bool(said), told
+    file = place / "asked"
+    assert (file.read_text().splitlines() if file.exists() else []) == asked
+
+
+def test_a_worker_has_most_of_the_time_that_the_cluster_leaves_after_sigterm(place: Path) -> None:
+    program(place / "bin/scontrol", 'echo "KillWait                = 90 sec"')
+    path = f"{place}/bin:{os.environ['PATH']}"
+    for said, grace in (({}, "75s"), ({"WORKER_GRACE": "20"}, "20")):
+        code, told = run(place, PATH=path, SLURM_JOB_ID="7", **said)
+        assert (code, told) == (0, "")
+        assert f"\nWORKER_GRACE={grace}\n" in (place / "environment").read_text()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from worker.errors import UsageError
 from worker.launch.kubernetes import products
+from worker.launch.order import GLOB
 
 if TYPE_CHECKING:
     from worker.launch.launch import Launch
@@ -122,13 +123,18 @@ def _refuse_unreachable(launch: Launch, claims: Mapping[str, str]) -> None:
         if scheme not in IDENTITIES:
             raise UsageError(f"--queue {scheme}://…: the pods do not reach it; name {where}")
         return
-    for path in (launch.queue, *(one for one in launch.inputs if not is_url(one))):
+    for path in (launch.queue, *filter(_lies_here, launch.inputs)):
         if not any(_is_below(_whole(path), folder) for folder in claims):
             raise UsageError(
                 f"{path} is a folder of this machine, and the pods do not see it: "
                 "--claim NAME:DIR says which PersistentVolumeClaim it is on, and where that lies here; "
                 "or take a queue in a blob store"
             )
+
+
+def _lies_here(path: str) -> bool:
+    """And is no value: those of some tasks are words, or numbers."""
+    return not is_url(path) and (Path(path).exists() or ("/" in path and bool(GLOB & set(path))))
 
 
 def _claim(said: str) -> tuple[str, str]:

@@ -25,6 +25,7 @@ ALIVE = ("ServerAliveInterval=15", "ServerAliveCountMax=4")
 """a connection that died is noticed after a minute"""
 KEPT_S = 60
 """a connection serves the next command, and the next `watch`"""
+SHORT = 32
 ADDRESS = re.compile(r"(?:[A-Za-z0-9_][\w.+-]*@)?[A-Za-z0-9_\[][\w.:\[\]-]*")
 
 
@@ -85,12 +86,17 @@ class Host:
         """What it prints; what went wrong is said in one line."""
         said = self.run(script, stdin=stdin, limit_s=limit_s)
         if said.code:
-            raise refused(said.err or said.out, self.name)
+            raise refused(said.err or said.out, self.name, said.code)
         return said.out
 
     def bring(self, sources: Sequence[str], folder: str, *, options: Sequence[str] = (), cwd: Path) -> None:
         """What is there already, whole or in part, is not sent again."""
         self._rsync([*options, "--", *sources, self._there(folder)], cwd)
+
+    def bring_these(self, names: Sequence[str], folder: str, *, cwd: Path) -> None:
+        """Files and folders below CWD, however many; links as what they lead to."""
+        options = ("-L", "--files-from=-", "--from0")
+        self._rsync([*options, "--", ".", self._there(folder)], cwd, "\0".join(names))
 
     def fetch(self, folder: str, to: Path) -> None:
         to.mkdir(parents=True, exist_ok=True)
@@ -100,11 +106,11 @@ class Host:
         assert self._to
         return f"{self._to.host}:{folder}"
 
-    def _rsync(self, words: Sequence[str], cwd: Path) -> None:
+    def _rsync(self, words: Sequence[str], cwd: Path, stdin: str = "") -> None:
         assert self._to
         # paths reach the other rsync as they are, no shell between
         command = ["rsync", "-rlt", "--partial", "--protect-args", "-e", shlex.join(self._ssh(self._to))]
-        said = _run([*command, *words], "", None, cwd)
+        said = _run([*command, *words], stdin, None, cwd)
         if said.code:
             raise refused(said.err, self.name)
 
@@ -124,7 +130,8 @@ def _shares_already(to: Address) -> bool:
 
 def _sockets() -> Path:
     """Short, for a socket's path may have 100 letters; nobody else's, for who owns it owns the connection."""
-    folder = Path(tempfile.gettempdir(), f"worker-ssh-{os.getuid()}")
+    place = tempfile.gettempdir()
+    folder = Path(place if len(place) <= SHORT else "/tmp", f"worker-ssh-{os.getuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)
     about = folder.lstat()
     if about.st_uid != os.getuid() or about.st_mode & 0o077 or folder.is_symlink():

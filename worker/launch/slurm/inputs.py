@@ -13,6 +13,7 @@ from worker.launch.order import GLOB
 
 THERE = "host:"
 """host:/data/clips lies there already"""
+MOST_BYTES = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,4 +58,17 @@ def _found(path: str) -> list[str]:
     found = sorted(glob.glob(path, recursive=True)) if GLOB & set(path) else []  # noqa: PTH207
     if not found:
         raise UsageError(f"{path} is not there")
+    return found
+
+
+def batches(names: Sequence[str]) -> list[list[str]]:
+    """A kernel takes a command of 128 KiB at most in one word, and each quote may be five letters there."""
+    found: list[list[str]] = [[]]
+    size = 0
+    for name in names:
+        size += 5 * len(name.encode()) // 4 + 5 * name.count("'") + 4
+        if size > MOST_BYTES:
+            found.append([])
+            size = 0
+        found[-1].append(name)
     return found

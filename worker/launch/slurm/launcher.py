@@ -188,23 +188,21 @@ def _bring_worker(host: Host, launch: Launch, where: Place, say: Say) -> None:
 
 
 def _bring_inputs(host: Host, launch: Launch, where: Place, say: Say) -> None:
-    if not launch.inputs:
-        return
-    root: Sequence[str] = ()
-    named = [path if inputs.is_there(path) else str(Path(path).absolute()) for path in launch.inputs]
-    if host.is_far:
-        what = inputs.brought(launch.inputs)
-        if what.files:
+    what = inputs.brought(launch.inputs)
+    root = where.inputs if host.is_far else str(what.root)
+    if what.files:
+        if host.is_far:
             say(f"bringing the inputs to {host.name}:{where.inputs}")
-            host.bring(["./" + one for one in what.files], where.inputs, options=("-L", "-R"), cwd=what.root)
-            root = ("--root", where.inputs) if not what.there else ()
-        named = [
-            *(f"{where.inputs}/{one}" if one != "." else where.inputs for one in what.files),
-            *what.there,
-        ]
-    words = quoted("enqueue", where.queue, *launch.recipe_words, *root)
-    said = host.run(f"{where.worker} {words} -- {quoted(*named)}", limit_s=None)
+            host.bring_these(what.files, where.inputs, cwd=what.root)
+        for batch in inputs.batches([f"{root}/{one}" if one != "." else root for one in what.files]):
+            _enqueue(host, launch, where, say, ["--root", root, "--", *batch])
+    if what.there:
+        _enqueue(host, launch, where, say, ["--", *what.there])
+
+
+def _enqueue(host: Host, launch: Launch, where: Place, say: Say, words: Sequence[str]) -> None:
+    asked = quoted("enqueue", where.queue, *launch.recipe_words, *words)
+    said = host.run(f"{where.worker} {asked}", limit_s=None)
     if said.code not in (0, 1):
-        raise refused(said.err or said.out, host.name)
-    for line in said.err.splitlines():
-        say(line)
+        raise refused(said.err or said.out, host.name, said.code)
+    say(said.err)

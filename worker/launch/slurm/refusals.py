@@ -69,10 +69,11 @@ AWAY = re.compile(r"cannot be reached|no such server|the connection broke|does n
 NOISE = re.compile(r"^(?:\s*$|warning: permanently added|rsync error: .*code 1?2\b|make: )", re.IGNORECASE)
 
 
-def refused(said: str, host: str = "") -> WorkerError:
-    """What is to be raised: who watches waits for a machine that is away."""
+def refused(said: str, host: str = "", code: int = 0) -> WorkerError:
+    """What is to be raised: who watches waits for a machine, or a store, that is away."""
     line = refusal(said, host)
-    return (UnfinishedError if AWAY.search(line) else MachineError)(line)
+    is_away = code == UnfinishedError.exit_code or AWAY.search(line)
+    return (UnfinishedError if is_away else MachineError)(line)
 
 
 def refusal(said: str, host: str = "") -> str:

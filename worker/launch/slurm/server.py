@@ -54,7 +54,7 @@ class Server:
                 f"{len(left)} workers have not ended after {WAIT_S} s (processes "
                 f"{', '.join(words[2] for words in left)}): cancel again, or kill them"
             )
-        return f"{len(live)} workers ended, their work is handed back" if live else "no worker of it runs"
+        return f"{', '.join(live)} ended, the work is handed back" if live else "no worker of it runs"
 
     def _call(self, verb: str, where: Place, *words: str) -> str:
         return quoted("bash", f"{where.checkout}/{SCRIPT}", verb, where.room, *words)
@@ -68,8 +68,8 @@ def cards(launch: Launch, there: int, host: str) -> list[str]:
     known = said.split(",") if said else [str(number) for number in range(there)]
     if len(known) < launch.workers * launch.gpus:
         raise MachineError(
-            f"{host} has {len(known)} cards, and {launch.workers} workers with {launch.gpus} each need "
-            f"{launch.workers * launch.gpus}: fewer --workers or --gpus"
+            f"{host} has {len(known)} cards, and --workers {launch.workers} with --gpus {launch.gpus} need "
+            f"{launch.workers * launch.gpus}: ask for less"
         )
     each = launch.gpus
     return [",".join(known[n * each : (n + 1) * each]) for n in range(launch.workers)]
