@@ -229,6 +229,18 @@ def test_a_second_opinion_is_told_beside_the_first(folder: Path, tmp_path: Path)
     assert "second" not in keys(inspected(without, "[]", second="baseline"))
 
 
+@pytest.mark.parametrize("name", ["line_tested_1.jpg", "at_temp25_board.jpg", "at_temp25_test.jpg"])
+def test_names_tell_boards_from_templates_by_their_ends(folder: Path, name: str, tmp_path: Path) -> None:
+    """All are boards; a model needs no template, and where there is none nobody else is asked."""
+    board = tmp_path / name
+    shutil.copy(folder / FIRST, board)
+    assert keys(inspected(board, "[]", second="baseline"))["role"] == "board"
+    assert "second" not in keys(inspected(board, "[]", second="baseline"))
+    if name.endswith("_test.jpg"):
+        shutil.copy(folder / FIRST.replace("_test", "_temp"), tmp_path / "at_temp25_temp.jpg")
+        assert keys(inspected(board, "[]", second="baseline"))["second"]["alone"]
+
+
 def test_a_template_comes_along_if_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     for params in ({"pair": True}, {"second": "baseline"}):
         assert task_of(**params).beside("x/00_test.jpg") == ["x/00_temp.jpg"]

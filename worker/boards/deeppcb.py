@@ -127,7 +127,7 @@ def parse(text: str, file: str, room: Size | None = None) -> tuple[list[Defect],
 
 
 def template_of(tested: Path) -> Path:
-    return tested.with_name(tested.name.replace(TESTED, TEMPLATE))
+    return tested.with_stem(tested.stem.removesuffix(TESTED) + TEMPLATE)
 
 
 def labels_of(tested: Path) -> Path:
