@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,9 +28,11 @@ from worker.inspector.asking import ASKED, Asker, chosen
 from worker.inspector.course import BEST_BY, each, loss, measure, score
 from worker.inspector.reading import IGNORED, Reader
 from worker.inspector.samples import Sample, Samples, Shown, shown
+from worker.items import Item
 from worker.planning import known
 from worker.planning.memory import Lesson
 from worker.planning.seconds import Seen
+from worker.tasks.pcb_train import PcbTrain, PcbTrainParams
 from worker.training.course import Tried
 from worker.training.fitting import Amount
 from worker.training.settings import read as read_settings
@@ -256,6 +261,51 @@ def test_a_sample_that_is_none_is_told_with_its_line(lesson: Path, changed: dict
         samples.read(file, lesson / "boards", reader.sight)
 
 
+def _is_an_adapter(base: Path, config: dict[str, Any]) -> None:
+    (base / "adapter_config.json").write_text(json.dumps(config))
+
+
+def _is_quantised(base: Path, config: dict[str, Any]) -> None:
+    (base / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "awq"}}))
+
+
+def _is_another_family(base: Path, config: dict[str, Any]) -> None:
+    (base / "config.json").write_text(json.dumps({**config, "model_type": "qwen2"}))
+
+
+def _has_no_words(base: Path, config: dict[str, Any]) -> None:  # noqa: ARG001
+    for one in base.glob("tokenizer*"):
+        one.unlink()
+
+
+def _is_cut(base: Path, config: dict[str, Any]) -> None:  # noqa: ARG001
+    (base / "model.safetensors").write_bytes((base / "model.safetensors").read_bytes()[:-9])
+
+
+@pytest.mark.parametrize(
+    ("harm", "why"),
+    [
+        (_is_an_adapter, "is an adapter: merge it"),
+        (_is_quantised, "is quantised already"),
+        (_is_another_family, "takes Qwen2.5-VL and Qwen3-VL"),
+        (_has_no_words, "copy it again"),
+        (_is_cut, "is cut short"),
+    ],
+)
+def test_a_base_that_cannot_learn_is_the_failure_of_its_item_alone(
+    harm: Callable[[Path, dict[str, Any]], None], why: str, lesson: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(lesson, tmp_path / "lesson")
+    base = tmp_path / "lesson" / "base"
+    harm(base, json.loads((base / "config.json").read_text()))
+    item = Item("1", "config.yaml", file=tmp_path / "lesson" / "config.yaml")
+    nowhere: Any = None  # nothing is written before
+    with pytest.raises(ItemError, match=why) as failed:
+        PcbTrain(PcbTrainParams()).run(item, nowhere, nowhere)
+    assert failed.value.kind == "no-model"
+    assert "\n" not in failed.value.message
+
+
 def told(folder: Path, text: str) -> settings.Inspection:
     (folder / "config.yaml").write_text(text)
     return read_settings(folder / "config.yaml", settings.Inspection)
@@ -269,7 +319,13 @@ def test_four_bits_are_a_method_and_defaults_are_those_of_a_large_model(tmp_path
     assert (
         told(tmp_path, "model: {name: a}\ntraining: {method: lora, batch_size: 2}").training.method == "lora"
     )
+    for no in ("'no'", "0", "off"):
+        assert told(tmp_path, f"model: {{name: a, use_4bit: {no}}}").training.method == "lora"
     for wrong, why in (
+        ("model: {name: a}\ntraining: {max_steps: 9}\ntraining: {save_steps: 1}", "training stands there tw"),
+        ("model: {name: ''}", "model.name"),
+        ("model: {name: a, use_4bit: 4}", "use_4bit"),
+        ("model: {name: a}\ntraining: {max_steps: 2,000, batch_size: 0}", "batch_size"),
         ("model: {name: a}\ntraining: {method: full}", "learns by adapters"),
         ("model: {name: a, use_4bit: true}\ntraining: {method: lora}", "contradict"),
         ("training: {batch_size: 1}", "model: Field required"),
