@@ -19,7 +19,10 @@ from tests.workers import ROOT
 from worker.engines import weights
 from worker.engines.choice import Choice
 from worker.errors import ItemError, UnfitError
+from worker.items import Item
 from worker.merging.merge import Merge
+from worker.tasks.merge import Merge as MergeTask
+from worker.tasks.merge import MergeParams
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("peft", reason="peft is not installed")
@@ -162,6 +165,10 @@ def changed(adapter: Path, folder: Path, **told: Any) -> Path:
         ({"target_parameters": ["experts"]}, "target_parameters"),
         ({"something_new": {"a": 1}}, "something_new"),
         ({"peft_type": "LOHA"}, "no LoRA"),
+        ({"r": 0}, "not as PEFT writes it"),
+        ({"rank_pattern": {"(": 2}}, "not as PEFT writes it"),
+        ({"init_lora_weights": ["gaussian"]}, "gaussian"),
+        ({"base_model_name_or_path": 5}, "is no text"),
         ({"base_model_name_or_path": None}, "names no base"),
         ({"base_model_name_or_path": "nobody/has-it"}, "hf download nobody/has-it"),
     ],
@@ -210,6 +217,14 @@ def test_tensors_that_are_missing_left_over_or_wrong_are_refused(
     with pytest.raises(ItemError, match=why):
         write(folder, tmp_path / "merged")
     assert not (tmp_path / "merged" / "config.json").exists()
+
+
+def test_a_damaged_adapter_is_the_failure_of_its_item_alone(one_adapter: Path, tmp_path: Path) -> None:
+    file = changed(one_adapter, tmp_path / "a") / "adapter_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-9])
+    nothing: Any = None
+    with pytest.raises(ItemError, match="is cut short"):
+        MergeTask(MergeParams(into="merged")).run(Item("1", file.name, file=file), nothing, nothing)
 
 
 def test_a_base_of_four_bits_is_refused(one_base: Path, one_adapter: Path, tmp_path: Path) -> None:

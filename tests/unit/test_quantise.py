@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests import board_chats, tiny_models
+from worker.boards import asking
 from worker.engines.choice import Choice
 from worker.errors import ItemError, UnfitError
 from worker.quantising.samples import Reader, Sample, read
@@ -191,6 +192,18 @@ def test_samples_that_are_none_are_refused(line: str, why: str, tmp_path: Path) 
     (tmp_path / "train.jsonl").write_text(f"{line}\n")
     with pytest.raises(ItemError, match=why):
         read(tmp_path / "train.jsonl", tmp_path, 4)
+
+
+def test_pictures_are_shown_as_inspection_shows_them(merged: Path, chats: Path) -> None:
+    """Of the size that the model's own processor gives them."""
+    reader = Reader.of(merged)
+    (sample,) = read(chats, chats.parent, 1)
+    picture = asking.opened(sample.pictures[0])
+    grid = reader.sight.grid(1, *reader.sight.resizing.of(*picture.size))
+    assert reader.inputs(sample)[0]["image_grid_thw"].tolist() == [list(grid)]
+    (chats.parent / "cut.jpg").write_bytes(sample.pictures[0].read_bytes()[:99])
+    with pytest.raises(ItemError, match=r"cut\.jpg is no picture"):
+        reader.inputs(Sample(sample.messages, [chats.parent / "cut.jpg"]))
 
 
 def test_held_out_samples_are_not_calibrated_with(one: Path, chats: Path, tmp_path: Path) -> None:

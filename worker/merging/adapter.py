@@ -24,7 +24,7 @@ _OF_TRAINING = {
     *("layers_to_transform", "layers_pattern", "megatron_core", "qalora_group_size", "eva_config"),
 }
 """what they chose shows in the tensors"""
-_KEEP_THE_BASE = {True, False, None, "gaussian", "orthogonal", "eva"}
+_KEEP_THE_BASE = {"True", "False", "None", "gaussian", "orthogonal", "eva"}
 """beginnings that leave the base as it was; PiSSA and others move some of it into the adapter"""
 
 
@@ -70,13 +70,17 @@ class Adapter:
         if not (folder / WEIGHTS).is_file():
             raise _refused(f"{WEIGHTS} is not beside {CONFIG}: save the adapter as safetensors")
         tensors = {one.name: one for one in weights.header(folder / WEIGHTS).tensors}
-        return cls(folder, told.get("base_model_name_or_path"), told.get("revision"), _changes(told, tensors))
+        try:
+            changes = _changes(told, tensors)
+        except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, re.error) as error:
+            raise _refused(f"{CONFIG} is not as PEFT writes it ({type(error).__name__}: {error})") from None
+        return cls(folder, told.get("base_model_name_or_path"), told.get("revision"), changes)
 
 
 def _config(folder: Path) -> Mapping[str, Any]:
     try:
         told = json.loads((folder / CONFIG).read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _refused(f"{CONFIG} cannot be read: {error}") from None
     if not isinstance(told, dict) or told.get("peft_type") != "LORA":
         raise _refused(f"{CONFIG} is of no LoRA")
@@ -84,11 +88,13 @@ def _config(folder: Path) -> Mapping[str, Any]:
         raise _refused("DoRA scales each column of the base anew: merge it with PEFT's own merge_and_unload")
     if told.get("bias", "none") != "none" or told.get("lora_bias"):
         raise _refused("it trained biases: only bias none is merged")
-    if told.get("init_lora_weights") not in _KEEP_THE_BASE:
+    if str(told.get("init_lora_weights")) not in _KEEP_THE_BASE:
         raise _refused(
             f"it began as {told['init_lora_weights']}, which changed the base: convert it to plain LoRA "
             "first (PEFT's path_initial_model_for_weight_conversion)"
         )
+    if not isinstance(told.get("base_model_name_or_path"), str | None):
+        raise _refused(f"{CONFIG} names no base: base_model_name_or_path is no text")
     for name, value in told.items():
         if name not in _READ | _OF_TRAINING and value:
             raise _refused(f"{CONFIG} sets {name}: only plain LoRA is merged")
