@@ -45,10 +45,8 @@ class Merge:
                 "full-precision one that it was made from (base=)",
             )
         tensors = [one for file in self.files for one in weights.header(file).tensors]
-        text = told.get("text_config") or {}
-        tied = told.get("tie_word_embeddings", text.get("tie_word_embeddings", False))
-        tied = tied or not any("lm_head" in one.name for one in tensors)
-        return match(self.adapter.changes, tensors, tied=bool(tied))
+        tied = checkpoint.is_tied(told) or not any("lm_head" in one.name for one in tensors)
+        return match(self.adapter.changes, tensors, tied=tied)
 
     @cached_property
     def made_of(self) -> dict[str, Json]:
