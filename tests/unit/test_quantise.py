@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -162,6 +163,35 @@ def test_other_folders_are_left_alone(one: Path, chats: Path, tmp_path: Path) ->
     with pytest.raises(ItemError, match="in the way"):
         run(work(one, chats, tmp_path / "other"), plainly)
     assert (tmp_path / "other.part" / "mine").exists()
+
+
+def test_what_passed_a_lower_gate_does_not_pass_a_higher_one(one: Path, chats: Path, tmp_path: Path) -> None:
+    told = run(work(one, chats, tmp_path / "small", least=-1), plainly)
+    assert run(work(one, chats, tmp_path / "small", least=0.9), killed) == told
+    with pytest.raises(ItemError, match="not empty"):
+        run(work(one, chats, tmp_path / "small", least=0.9999), killed)
+
+
+def test_nothing_is_written_into_the_model_itself(one: Path, chats: Path) -> None:
+    with pytest.raises(ItemError, match="beside it"):
+        run(work(one, chats, one / "small"), killed)
+
+
+def test_a_last_layer_that_is_the_embedding_need_not_be_stored_twice(
+    one: Path, chats: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    twice = tmp_path / "twice"
+    shutil.copytree(one, twice)
+    told = json.loads((twice / "config.json").read_text())
+    told["tie_word_embeddings"] = told["text_config"]["tie_word_embeddings"] = True
+    (twice / "config.json").write_text(json.dumps(told))
+    tensors = load_file(twice / "model.safetensors")
+    tensors["lm_head.weight"] = tensors[next(name for name in tensors if "embed_tokens" in name)].clone()
+    save_file(tensors, twice / "model.safetensors", {"format": "pt"})
+    run(work(twice, chats, tmp_path / "small"), plainly)
+    assert "lm_head.weight" not in load_file(tmp_path / "small" / "model.safetensors")
 
 
 def test_a_full_disk_is_told_first(
