@@ -107,17 +107,16 @@ class Reader:
         return [each for one in ids for each in ([one] * next(cells) if one == image else [one])]
 
     def _frames(self, file: Path) -> Any:
-        """One picture, whole tokens wide and high, as often as it takes to be a moment."""
+        """One picture, as inspection shows it, as often as it takes to be a moment."""
         from PIL import Image
 
         try:
             with Image.open(file) as picture:
                 seen = rgb(picture)
-        except OSError as error:
-            raise ItemError(WRONG, f"{file.name} is no picture that can be read: {error}") from None
-        side = self.sight.side
-        width, height = (max(1, round(one / side)) * side for one in seen.size)
-        one = np.asarray(seen.resize((width, height), Image.Resampling.BICUBIC))
+            size = self.sight.resizing.of(*seen.size)
+        except (OSError, ValueError) as error:
+            raise ItemError(WRONG, f"{file.name} is no picture that can be shown: {error}") from None
+        one = np.asarray(seen.resize(size, Image.Resampling.BICUBIC))
         return np.repeat(one[None], self.sight.depth, 0)
 
 
