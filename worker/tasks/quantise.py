@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from worker.jobs.stopping import StopFlag
     from worker.jobs.workspace import Workspace
 
-_ITEM = "config.json"
-_PUBLISHED = ("quantised.json", _ITEM)
+_ITEMS = ("merged.json", "config.json")
+"""the first is another one whenever other weights were merged; the second is of every model"""
+_PUBLISHED = ("quantised.json", "config.json")
 
 
 class QuantiseParams(Params):
@@ -55,12 +56,12 @@ class Quantise(JobTask[QuantiseParams]):
 
     @models_of_the_item()
     def run(self, item: Item, workspace: Workspace, stop: StopFlag) -> Answer | Failure:
-        """An item is the config.json of a merged model."""
+        """An item is merged.json, or the config.json of any model; the folder is what counts."""
         from worker.quantising import compressor
         from worker.quantising.work import Quantisation
 
-        if item.file is None or item.file.name != _ITEM:
-            raise ItemError("no-model", f"name the {_ITEM} of the merged model")
+        if item.file is None or item.file.name not in _ITEMS:
+            raise ItemError("no-model", f"name the {' or '.join(_ITEMS)} of the merged model")
         params = self.params_of(item)
         compressor.require()
         workspace.resume()
