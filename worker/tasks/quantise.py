@@ -10,14 +10,15 @@ from pydantic import Field
 
 from worker.errors import ItemError
 from worker.items import Answer, Failure, Item, Result
-from worker.tasks.task import JobTask, Params, Stopped
+from worker.tasks.task import JobTask, Params, Stopped, models_of_the_item
 
 if TYPE_CHECKING:
     from worker.jobs.stopping import StopFlag
     from worker.jobs.workspace import Workspace
 
-_ITEM = "config.json"
-_PUBLISHED = ("quantised.json", _ITEM)
+_ITEMS = ("merged.json", "config.json")
+"""the first is another one whenever other weights were merged; the second is of every model"""
+_PUBLISHED = ("quantised.json", "config.json")
 
 
 class QuantiseParams(Params):
@@ -53,13 +54,14 @@ class Quantise(JobTask[QuantiseParams]):
     def open(self, device: str) -> None:
         self._device = device
 
+    @models_of_the_item()
     def run(self, item: Item, workspace: Workspace, stop: StopFlag) -> Answer | Failure:
-        """An item is the config.json of a merged model."""
+        """An item is merged.json, or the config.json of any model; the folder is what counts."""
         from worker.quantising import compressor
         from worker.quantising.work import Quantisation
 
-        if item.file is None or item.file.name != _ITEM:
-            raise ItemError("no-model", f"name the {_ITEM} of the merged model")
+        if item.file is None or item.file.name not in _ITEMS:
+            raise ItemError("no-model", f"name the {' or '.join(_ITEMS)} of the merged model")
         params = self.params_of(item)
         compressor.require()
         workspace.resume()
