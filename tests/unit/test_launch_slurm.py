@@ -181,7 +181,6 @@ def test_on_this_machine_the_checkout_is_this_one(monkeypatch: pytest.MonkeyPatc
         ({"host": "a b"}, ["host:/d"], "", "write user@server"),
         ({}, ["host:/d"], "", "the machine that --host names"),
         ({}, ["not there"], "", "not there is not there"),
-        ({"host": "h"}, ["-"], "", "reads no list"),
         ({"host": "h"}, ["host:/d"], "q", "its full path, or a URL"),
         ({"host": "h", "dir": "/a\nb"}, ["host:/d"], "", "--dir"),
         ({"host": "h", "partition": "--wrap=x"}, ["host:/d"], "", "--partition"),

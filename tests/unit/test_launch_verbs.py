@@ -205,6 +205,7 @@ def test_a_cost_that_nobody_knows_is_said_to_be_so(launch: Any, asked: tuple[str
         (("--hw", "cpu", "--env", "PROXY=http://me:pw@host"), "--env PROXY looks like a secret"),
         (("--hw", "cpu", "--env", "no"), "write NAME=VALUE"),
         (("--hw", "cpu"), "nothing to work on"),
+        (("--hw", "cpu", "--task", "media-check", "-"), "reads no list from its standard input"),
         (("--hw", "cpu", "clips"), "--task is missing"),
         (("--hw", "cpu", "--queue", "q", "--time-limit", "5s"), "--time-limit: a worker needs 60 s at least"),
         (("--hw", "cpu", "--queue", f"az://c/q?{TOKEN}"), "holds a secret"),

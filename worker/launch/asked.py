@@ -62,6 +62,8 @@ def launch_of(checkout: Path, said: Mapping[str, Any], own: Mapping[str, Json]) 
 def _refuse_idle(launch: Launch) -> None:
     if not launch.inputs and not launch.queue:
         raise UsageError("nothing to work on: name files or folders, or a --queue that holds its items")
+    if "-" in launch.inputs:
+        raise UsageError("a launch reads no list from its standard input: write it into a file.txt")
     if launch.inputs and not launch.task and not launch.queue:
         raise UsageError("--task is missing: it says what is done with each input, see `worker tasks`")
     if 0 < launch.time_limit_s < SHORTEST_S:

@@ -38,19 +38,28 @@ def place(launch: Launch, to: str) -> Brought:
         raise UsageError(
             "folders and URLs in one launch have no common root: launch them one after the other"
         )
-    paths = [path for said in launch.inputs for path in _expanded(said)]
+    paths = [Path(path) for said in launch.inputs for path in named(said)]
     if lists := [path for path in paths if path.suffix.lower() in LISTS and path.is_file()]:
         raise UsageError(
             f"{lists[0]} is a list: the workers do not see this machine; name its folder or URLs"
         )
     root = Path(common_folder([str(path) for path in paths]))
-    named, uploads = [], []
+    names, uploads = [], []
     for path in paths:
         relative = Path(clean(str(path))).relative_to(root)
         folder = relative if path.is_dir() else relative.parent
-        named.append(_below(to, relative))
+        names.append(_below(to, relative))
         uploads.append((path, _below(to, folder)))
-    return Brought(named, to, uploads)
+    return Brought(names, to, uploads)
+
+
+def named(said: str) -> list[str]:
+    """What a path or a pattern names here."""
+    if Path(said).exists():
+        return [said]
+    if found := sorted(glob.glob(said, recursive=True)):  # noqa: PTH207
+        return found
+    raise UsageError(f"{said} is not there")
 
 
 def upload(brought: Brought, say: Say) -> None:
@@ -68,11 +77,3 @@ def _takes_values(task: str) -> bool:
     from worker.tasks import registry
 
     return registry.find(task).takes == "values"
-
-
-def _expanded(said: str) -> Sequence[Path]:
-    if Path(said).exists():
-        return [Path(said)]
-    if found := sorted(glob.glob(said, recursive=True)):  # noqa: PTH207
-        return [Path(one) for one in found]
-    raise UsageError(f"{said} is not there")

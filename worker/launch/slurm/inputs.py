@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from worker.errors import UsageError
-from worker.launch.order import GLOB
+from worker.launch.inputs import named
 
 THERE = "host:"
 """host:/data/clips lies there already"""
@@ -27,7 +26,7 @@ class Brought:
 
 
 def brought(paths: Sequence[str]) -> Brought:
-    local = [found for path in paths if not is_there(path) for found in _found(path)]
+    local = [found for path in paths if not is_there(path) for found in named(path)]
     there = [path.removeprefix(THERE) for path in paths if is_there(path)]
     if not local:
         return Brought(Path.cwd(), (), there)
@@ -44,21 +43,10 @@ def is_there(path: str) -> bool:
 
 def check(paths: Sequence[str], host: str) -> None:
     for path in paths:
-        if path == "-":
-            raise UsageError("a launch reads no list from its standard input: write it into a file.txt")
         if path.startswith(THERE) and not host:
             raise UsageError(f"{path}: {THERE} means a file of the machine that --host names")
         if not is_there(path):
-            _found(path)
-
-
-def _found(path: str) -> list[str]:
-    if os.path.lexists(path):
-        return [path]
-    found = sorted(glob.glob(path, recursive=True)) if GLOB & set(path) else []  # noqa: PTH207
-    if not found:
-        raise UsageError(f"{path} is not there")
-    return found
+            named(path)
 
 
 def batches(names: Sequence[str]) -> list[list[str]]:
