@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from worker.errors import UsageError
+from worker.errors import UsageError, WorkerError
 from worker.launch.azureml import containers, files
 from worker.launch.azureml.states import Job, judge
 from worker.launch.launch import Launch, Receipt
@@ -118,10 +118,18 @@ class AzureMl(Launcher):
         return queue.fetch(receipt.queue, out, say)
 
     def cancel(self, receipt: Receipt, say: Say) -> None:
+        """All of them, whatever becomes of one: each costs money."""
+        troubles = []
         for job in self._jobs(receipt):
             if job.is_active:
-                self._workspace().cancel(job.name)
-                say(f"{job.name}: cancelled")
+                try:
+                    self._workspace().cancel(job.name)
+                except WorkerError as error:
+                    troubles.append(error)
+                else:
+                    say(f"{job.name}: cancelled")
+        if troubles:
+            raise troubles[0]
 
     def delete(self, receipt: Receipt, say: Say) -> None:
         self.cancel(receipt, say)
