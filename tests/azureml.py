@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from worker.launch.azureml.workspace import MANNERS
 from worker.queue.emulator import ACCOUNT
 
 SUBSCRIPTION, GROUP, NAME = "00000000-0000-0000-0000-000000000001", "group", "workspace"
@@ -34,8 +35,11 @@ class Stub:
         """job → what the history of runs says of its failure"""
         self.refuse: Callable[[str, str], tuple[int, str, str] | None] = lambda *_: None
         """→ status, code, message"""
+        self.says: Callable[[str, str], bytes | None] = lambda *_: None
+        """what somebody on the way answers in its place; b"": nothing at all"""
         self.run: Callable[[str, dict[str, Any]], None] = lambda *_: None
         self.asked: list[tuple[str, str]] = []
+        self.closing = threading.Event()
         self.certificate = folder / "stub.pem"
         _self_signed(self.certificate)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -56,6 +60,7 @@ class Stub:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
+        self.closing.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -80,7 +85,7 @@ class Stub:
             subscription,
             group,
             workspace,
-            enable_telemetry=False,
+            **MANNERS,
             cloud=self.address,  # a cloud of a known name stays as it was
             cloud_metadata=cloud,
         )
@@ -165,15 +170,24 @@ def _handler(stub: Stub) -> type[BaseHTTPRequestHandler]:
         def log_message(self, *_: Any) -> None: ...
 
         def _answer(self) -> None:
+            if (said := stub.says(self.command, self.path)) is not None:
+                if said:
+                    self._send(200, "text/html", said)
+                else:
+                    stub.closing.wait()
+                    self.close_connection = True
+                return
             length = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(length)) if length else None
             try:
                 status, told = stub.answer(self.command, self.path.partition("?")[0].rstrip("/"), body)
             except Exception as error:  # a fault of the stub is its caller's to see
                 status, told = 418, {"error": {"code": "Stub", "message": repr(error)}}
-            data = json.dumps(told).encode()
+            self._send(status, "application/json", json.dumps(told).encode())
+
+        def _send(self, status: int, kind: str, data: bytes) -> None:
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)

@@ -295,6 +295,29 @@ def test_what_azure_refuses_is_said_in_one_line_before_anything_is_sent(
         open_store(QUEUE).list()
 
 
+@pytest.mark.parametrize("said", [b"<html>a proxy's page</html>", b""], ids=["page", "silence"])
+def test_an_azure_that_does_not_answer_is_asked_again_later(
+    azure: Stub, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    submit("--task", "shout", "a")
+    monkeypatch.setitem(azureml.MANNERS, "read_timeout", 0.5)
+    monkeypatch.setitem(azureml.MANNERS, "retry_total", 0)
+    azure.says = lambda method, path: said if method == "PUT" and "/jobs/" in path else None
+    azure.job("clips-1")["status"] = "Canceled"
+    told = submit("--task", "shout", "a", code=75)
+    assert "job clips-2: Azure does not answer as it should" in told
+    azure.says = lambda *_: None
+    submit("--task", "shout", "a")
+    assert azure.names("jobs") == ["clips-1", "clips-2"]
+
+
+def test_a_job_that_cannot_be_cancelled_does_not_keep_the_others_running(azure: Stub) -> None:
+    submit("--task", "shout", "--workers", "2", "a")
+    azure.refuse = lambda _, path: (409, "Conflict", "not now") if path == "/jobs/clips-1/cancel" else None
+    assert "not now" in launch("cancel", code=2)
+    assert azure.job("clips-2")["status"] == "Canceled"
+
+
 def test_a_queue_without_items_needs_inputs(azure: Stub, azurite: Server) -> None:
     launch("submit", "--hw", "cpu", *IMAGE, "--yes", "--queue", f"{azurite.fresh()}/q", code=2)
     assert azure.names("computes") == azure.names("jobs") == []

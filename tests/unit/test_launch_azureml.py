@@ -220,6 +220,9 @@ FAILED = "Execution failed. User process 'worker' exited with status code {}. Pl
         ([("Completed", "")], True, "done"),
         ([("Failed", FAILED.format(1))], True, "done"),
         ([("Failed", "")], True, "done"),
+        # with work left: whatever an exit code of 1 was of, it is no preemption
+        ([("Completed", "")], False, "done"),
+        ([("Failed", FAILED.format(1))], False, "done"),
         ([("Canceled", "")], False, "again"),
         ([("Failed", FAILED.format(75))], False, "again"),
         ([("Failed", "The node was preempted")], False, "again"),

@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from worker.errors import UsageError
+from worker.errors import UsageError, WorkerError
 from worker.launch import cost, inputs, queue
 from worker.launch.azureml import containers, files
 from worker.launch.azureml.states import Job, judge
@@ -118,10 +118,18 @@ class AzureMl(Launcher):
         return super().fetch(receipt, out, say)
 
     def cancel(self, receipt: Receipt, say: Say) -> None:
+        """All of them, whatever becomes of one: each costs money."""
         active = [job for job in self._jobs(receipt) if job.is_active]
+        troubles = []
         for job in active:
-            self._workspace().cancel(job.name)
-            say(f"{job.name}: cancelled")
+            try:
+                self._workspace().cancel(job.name)
+            except WorkerError as error:
+                troubles.append(error)
+            else:
+                say(f"{job.name}: cancelled")
+        if troubles:
+            raise troubles[0]
         if not active:
             say(f"{receipt.name}: nobody works on it")
 

@@ -87,6 +87,9 @@ def explained(doing: str) -> Iterator[None]:
     except AzureError as error:
         # no answer, or none that can be read
         raise _refusal(doing, f"{type(error).__name__}: {error.message}", 0) from None
+    except ValueError as error:
+        # a page of a proxy on the way
+        raise _refusal(doing, f"Service: no answer of Azure's ({error})", 0) from None
 
 
 def _said(error: object) -> str:

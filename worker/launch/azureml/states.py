@@ -15,6 +15,8 @@ WAITING = {"NotStarted", "Starting", "Provisioning", "Preparing", "Queued"}
 ENDED = {"Completed", "Failed", "Canceled"}
 CODE = re.compile(r"(?:exit(?:ed with)? (?:status )?code|status code)\D{0,3}(\d+)", re.IGNORECASE)
 TAKEN = re.compile(r"preempt|evict|node (?:was |is )?(?:lost|unusable|removed)", re.IGNORECASE)
+URGENT: Sequence[State] = ("again", "failed", "cancelled", "done")
+"""what the end of one job means for all, the first that there is"""
 LOG = "its last lines stand in user_logs/std_log.txt: az ml job stream --name"
 
 
@@ -47,24 +49,21 @@ def judge(jobs: Sequence[Job], is_over: bool | None, asked_to_end: bool) -> Stan
     if is_over:
         return Standing("done", "all jobs have ended")
     ends = [(job, _end(job, asked_to_end)) for job in jobs]
-    for state in ("again", "failed", "cancelled"):
-        for job, (found, said, remedy) in ends:
-            if found == state:
-                return Standing(state, f"{job.name} {said}", remedy)
-    return Standing("again", "its jobs have ended")
+    job, (state, said, remedy) = min(ends, key=lambda one: URGENT.index(one[1][0]))
+    return Standing(state, f"{job.name} {said}", remedy)
 
 
 def _end(job: Job, asked_to_end: bool) -> tuple[State, str, str]:
     if job.status == "Canceled":
         return ("cancelled", "was cancelled", "") if asked_to_end else ("again", "lost its machine", "")
     if job.status == "Completed":
-        return "again", "has ended", ""
+        return "done", "has ended", ""
     found = CODE.search(job.why)
     code = int(found[1]) if found else None
     if code == AGAIN:
         return "again", "handed its work back", ""
     if code in FINAL:
-        return "again", "has ended", ""
+        return "done", f"has ended (exit code {code})", f"{LOG} {job.name}"
     if TAKEN.search(job.why):
         return "again", "lost its machine", ""
     if code in (USAGE, MACHINE):

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 SETTINGS = ("AZURE_SUBSCRIPTION_ID", "AZURE_RESOURCE_GROUP", "AZURE_WORKSPACE_NAME")
 RECENT = 500
 """jobs that are looked through for active ones"""
+MANNERS: dict[str, Any] = {"enable_telemetry": False, "connection_timeout": 10, "read_timeout": 60}
+"""of the library, which by itself waits 5 minutes for an answer, and that four times"""
 
 
 def connect(environment: Mapping[str, str]) -> Workspace:
@@ -53,7 +55,7 @@ def _client(subscription: str, group: str, workspace: str) -> MLClient:
     from azure.ai.ml import MLClient
     from azure.identity import DefaultAzureCredential
 
-    return MLClient(DefaultAzureCredential(), subscription, group, workspace, enable_telemetry=False)
+    return MLClient(DefaultAzureCredential(), subscription, group, workspace, **MANNERS)
 
 
 class Workspace:
