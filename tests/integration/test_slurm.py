@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -55,18 +56,21 @@ def training(
     # of two nodes the end takes longer, and who is late waits for two minutes
     job = submit(slurm, queue, "--nodes=2", env={"WORKER_TTL": "3s", "WORKER_REQUEUE_DELAY": "10"})
 
+    over = Event()
+
     def saved() -> int:
         store = open_store(str(queue))
         return sum(bool(layout.checkpoint_of(entry.name)) for entry in store.list(layout.JOBS))
 
     def warn() -> str:
-        eventually(saved, 240)
+        eventually(lambda: over.is_set() or saved(), 240)
         slurm.ask("scancel", "--signal=USR1", "--batch", job)
         return job
 
     with ThreadPoolExecutor(1) as beside:
         yield queue, beside.submit(warn)
-        slurm.cancel([job])
+        over.set()
+    slurm.cancel([job])
 
 
 @pytest.fixture
