@@ -91,7 +91,6 @@ def write(folder: Path) -> None:
 def main(folder: Path) -> None:
     """The process above all of it. A file in `wanted` asks for that node again."""
     ctypes.CDLL(None).prctl(BECOME_REAPER, 1, 0, 0, 0)
-    parent = os.getppid()
     os.environ["PATH"] += f":{SBIN}"
     os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
     try:
@@ -108,7 +107,8 @@ def main(folder: Path) -> None:
             with suppress(ChildProcessError):
                 while os.waitpid(-1, 0):
                     pass
-        if os.getppid() != parent:  # nobody else is there to do it
+        # its pipe is closed: who was killed cannot do it, and has perhaps not lost its children yet
+        if select.select([sys.stdin], [], [], 0)[0]:
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -14,13 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from tests import slurm, sshd
 from tests.servers import missing
 from tests.workers import ROOT, TASKS, eventually
+from worker.cli.launch import command
 from worker.errors import UnfinishedError
 from worker.launch.here import CHECKOUT
+from worker.launch.queue import Looking
 from worker.launch.slurm.host import Host
+from worker.launch.slurm.place import ALL, MARK, WORKER
+from worker.launch.slurm.script import names
 
 PROFILES = sorted(file.stem for file in (CHECKOUT / "env").glob("*.env"))
 ITEMS = [f'word {n} 词\'s "{n}"' for n in range(24)]
@@ -81,6 +86,15 @@ class Desk:
     def hurry(self) -> None:
         (self.folder / "haste").touch()
 
+    def done(self, queue: Path, name: str = "words") -> str:
+        """What `watch` says; it is typed late, for it looks every other second."""
+        look = Looking(str(queue))
+        eventually(lambda: look.look().is_over)
+        said = self.launch("watch", name, "--fetch")
+        assert "24 of 24 items" in said
+        assert self.answers(name) == sorted(ITEMS)
+        return said
+
     def submit(self, *words: str, code: int = 0) -> str:
         """The list of words, called as its folder says."""
         asked = ("--yes", "--hw", "cpu", "--venv", sys.prefix, *self.place, *words)
@@ -120,7 +134,14 @@ def server(short: Path) -> Iterator[sshd.Sshd]:
 
 @pytest.fixture
 def desk(server: sshd.Sshd, tmp_path: Path) -> Desk:
+    """An earlier launch has brought the worker already, and Python has compiled it."""
     server.lacks("sbatch")
+    checkout = server.home / "gpu-batch-worker/checkout"
+    checkout.mkdir(parents=True)
+    there = [one for one in names() if (CHECKOUT / one).exists()]
+    subprocess.run(["cp", "-a", "--", *there, checkout], cwd=CHECKOUT, check=True)
+    (checkout / MARK).write_text(f"{WORKER}\n")
+    (checkout.parent / MARK).write_text(f"{ALL}\n")
     return a_desk(tmp_path / "a desk", server.environment, "--host", sshd.NAME)
 
 
@@ -150,13 +171,11 @@ def _processes(room: Path) -> list[int]:
 
 
 def test_from_a_desk_to_the_answers_and_nothing_is_left_there(desk: Desk, server: sshd.Sshd) -> None:
-    made = server.home / "gpu-batch-worker/checkout/.venv"  # as by an earlier set-up
+    made = server.home / "gpu-batch-worker/checkout/.venv"
     (made / "bin").mkdir(parents=True)
     server.program(made / "bin/python", f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     (made / "core.stamp").touch()
     os.utime(made / "core.stamp", (2**32, 2**32))
-    (made.parents[1] / ".made-by-worker-launch").write_text("all\n")
-    (made.parent / ".made-by-worker-launch").write_text("worker\n")
     asked = ("--yes", "--hw", "cpu", *desk.place, "--task", "shout", "--name", "words")
     for n, half in enumerate((ITEMS[::2], ITEMS[1::2])):
         (desk.folder / f"#it's {n}.txt").write_text("".join(f"{item}\n" for item in half))
@@ -187,20 +206,7 @@ def test_submitted_twice_it_runs_once_and_goes_on_after_a_cancel(desk: Desk, ser
     assert "cancelled" in desk.launch("watch", "words", code=75)
     desk.hurry()
     desk.submit(*asked)
-    assert "24 of 24 items" in desk.launch("watch", "words", "--fetch")
-    assert desk.answers("words") == sorted(ITEMS)
-
-
-def test_a_killed_worker_is_started_again_by_watch(desk: Desk, server: sshd.Sshd) -> None:
-    desk.submit(*desk.slow, "--name", "words", "my words.txt")
-    room = server.home / "gpu-batch-worker/words"
-    assert eventually(lambda: any((room / "queue/claims").glob("*/*.json")))
-    for pid in _processes(room):
-        os.killpg(pid, signal.SIGKILL)
-    desk.hurry()
-    said = desk.launch("watch", "words", "--fetch")
-    assert "submitting it again" in said
-    assert desk.answers("words") == sorted(ITEMS)
+    desk.done(room / "queue")
 
 
 @pytest.mark.parametrize(("program", "runs"), [("rsync", False), ("flock", True)])
@@ -213,26 +219,26 @@ def test_a_connection_that_breaks_is_told_and_the_same_submit_goes_on(
     assert "the connection broke; nothing is lost: the same command goes on" in said
     assert not (server.folder / f"break-{program}").exists()
     desk.submit(*asked)
-    assert "24 of 24 items" in desk.launch("watch", "words", "--fetch")
-    assert desk.answers("words") == sorted(ITEMS)
+    desk.done(server.home / "gpu-batch-worker/words/queue")
 
 
-def test_a_submit_that_is_killed_anywhere_goes_on_and_all_of_it_can_be_deleted(
-    desk: Desk, server: sshd.Sshd
-) -> None:
+def test_whatever_is_killed_goes_on_and_all_of_it_can_be_deleted(desk: Desk, server: sshd.Sshd) -> None:
     asked = (*desk.slow, "--name", "words", "my words.txt")
     room = server.home / "gpu-batch-worker/words"
     receipt = desk.folder / "run/launches/slurm/words.json"
     for sign in (receipt, room / "inputs/my words.txt", room / "worker-1.pid"):
         desk.dies_in_submit(sign, *asked)
-    eventually(lambda: _processes(room))
+    (started,) = eventually(lambda: _processes(room))
     desk.submit(*asked)
     assert desk.receipt("words")["jobs"] == ["worker-1"]
-    (before,) = _processes(room)
+    assert _processes(room) == [started]
+    eventually(lambda: any((room / "queue/claims").glob("*/*.json")))
+    os.killpg(started, signal.SIGKILL)
     desk.hurry()
-    assert "24 of 24 items" in desk.launch("watch", "words", "--fetch")
+    said = desk.launch("watch", "words", "--fetch")
+    assert "submitting it again" in said
+    assert "24 of 24 items" in said
     assert desk.answers("words") == sorted(ITEMS)
-    assert str(before) in (room / "worker-1.pid").read_text()
     desk.launch("delete", "words", "--yes")
     assert not (server.home / "gpu-batch-worker").exists()
 
@@ -257,14 +263,16 @@ def test_answers_of_a_fetch_that_breaks_are_the_old_ones_or_the_new_ones(
 
 @pytest.mark.parametrize("name", ["words", "checkout"])
 def test_a_folder_that_nobody_of_us_made_is_left_alone(desk: Desk, server: sshd.Sshd, name: str) -> None:
-    theirs = server.home / f"gpu-batch-worker/{name}/worker"
+    theirs = server.home / f"their folder/{name}/worker"
     theirs.mkdir(parents=True)
     (theirs / "thesis.tex").touch()
-    said = desk.submit("--task", "shout", "--name", "words", "my words.txt", code=3)
+    said = desk.submit(
+        "--task", "shout", "--name", "words", "--dir", "~/their folder", "my words.txt", code=3
+    )
     assert "no launch made it: another --name or --dir" in said
     desk.launch("cancel", "words")
     desk.launch("delete", "words", "--yes")
-    assert [one.name for one in (server.home / "gpu-batch-worker").iterdir()] == [name]
+    assert [one.name for one in (server.home / "their folder").iterdir()] == [name]
     assert (theirs / "thesis.tex").exists()
 
 
@@ -317,8 +325,7 @@ def test_here_without_a_scheduler(tmp_path: Path) -> None:
     (programs / "sbatch").chmod(0o755)
     desk = a_desk(tmp_path / "a desk", {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"})
     desk.submit("--task", "shout", "--workers", "2", "--name", "words", "my words.txt")
-    assert "24 of 24 items" in desk.launch("watch", "words", "--fetch")
-    assert desk.answers("words") == sorted(ITEMS)
+    desk.done(desk.folder / "run/slurm/words/queue")
     desk.launch("delete", "words", "--yes")
     assert not (desk.folder / "run/slurm").exists()
     assert (desk.folder / "my words.txt").exists()
@@ -341,17 +348,16 @@ def login(cluster: slurm.Slurm, tmp_path: Path) -> Desk:
 
 @pytest.mark.parametrize("hw", PROFILES)
 def test_slurm_takes_the_script_of_every_profile(cluster: slurm.Slurm, tmp_path: Path, hw: str) -> None:
-    desk = a_desk(tmp_path / "a desk", cluster.env)
     asked = ("--hw", hw, "--queue", "/q", "--name", "words", "--workers", "4", "--time-limit", "12h")
+    rendered = CliRunner().invoke(command, ["slurm", "render", *asked, "--partition", "low", "--cpus", "2"])
     script = tmp_path / "a b.sbatch"
-    script.write_text(desk.launch("render", *asked, "--partition", "low", "--cpus", "2"))
+    script.write_text(rendered.stdout)
     cluster.ask("sbatch", "--test-only", script)
 
 
 def test_a_queue_is_drained_by_an_array(cluster: slurm.Slurm, login: Desk) -> None:
     login.submit("--task", "shout", "--workers", "3", "--gpus", "1", "--name", "words", "my words.txt")
-    assert "24 of 24 items" in login.launch("watch", "words", "--fetch")
-    assert login.answers("words") == sorted(ITEMS)
+    login.done(login.folder / "run/slurm/words/queue")
     cluster.ended(login.receipt("words")["jobs"][0])
     login.launch("delete", "words", "--yes")
     assert not (login.folder / "run/slurm").exists()
@@ -372,8 +378,7 @@ def test_a_job_is_never_started_twice_and_a_cancelled_one_goes_on(cluster: slurm
     login.hurry()
     login.submit(*asked, "my words.txt")
     assert len(login.receipt("words")["jobs"]) == 2
-    login.launch("watch", "words", "--fetch")
-    assert login.answers("words") == sorted(ITEMS)
+    login.done(login.folder / "run/slurm/words/queue")
 
 
 @pytest.mark.parametrize(
@@ -402,8 +407,7 @@ def test_by_ssh_an_answer_that_is_lost_starts_no_second_job(
         known = cluster.ask("squeue", "--noheader", "--states=all", "--name=lost", "--format=%F").split()
         assert desk.receipt("lost")["jobs"] == known
         desk.hurry()
-        assert "24 of 24 items" in desk.launch("watch", "lost", "--fetch")
-        assert desk.answers("lost") == sorted(ITEMS)
+        desk.done(server.home / "gpu-batch-worker/lost/queue", "lost")
         cluster.ended(known[0])
         desk.launch("delete", "lost", "--yes")
         assert not (server.home / "gpu-batch-worker").exists()

@@ -6,8 +6,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -37,6 +40,37 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Slurm, P
         enqueue(queue, "sleepy", "--set", "seconds=5")
         limited = submit(slurm, queue, "--time=1", "--signal=B:USR1@60", "-w", SECOND, env=hasty(queue))
         yield slurm, queue, limited
+
+
+@pytest.fixture(scope="module")
+def training(
+    running: tuple[Slurm, Path, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Path, Future[str]]]:
+    """On both nodes, warned once: it takes half a minute, while others work beside it."""
+    if not find_spec("torch"):
+        pytest.skip("torch is not installed")
+    slurm = running[0]
+    queue = tmp_path_factory.mktemp("training") / "a queue 队列"
+    words = ("--set", "steps=40", "--set", "step_s=0.1", "one")
+    assert run("enqueue", queue, "--task", "together", *words)[0] == 0
+    # of two nodes the end takes longer, and who is late waits for two minutes
+    job = submit(slurm, queue, "--nodes=2", env={"WORKER_TTL": "3s", "WORKER_REQUEUE_DELAY": "10"})
+
+    over = Event()
+
+    def saved() -> int:
+        store = open_store(str(queue))
+        return sum(bool(layout.checkpoint_of(entry.name)) for entry in store.list(layout.JOBS))
+
+    def warn() -> str:
+        eventually(lambda: over.is_set() or saved(), 240)
+        slurm.ask("scancel", "--signal=USR1", "--batch", job)
+        return job
+
+    with ThreadPoolExecutor(1) as beside:
+        yield queue, beside.submit(warn)
+        over.set()
+    slurm.cancel([job])
 
 
 @pytest.fixture
@@ -81,8 +115,9 @@ def assert_answered_once(queue: Path) -> None:
 
 
 def test_an_array_drains_a_queue_and_each_task_works_on_the_gpus_that_it_was_given(
-    slurm: Slurm, queue: Path
+    slurm: Slurm, queue: Path, training: object
 ) -> None:
+    assert training
     enqueue(queue, "sleepy", "--set", "seconds=600")
     env = {**hasty(queue), "WORKER_HW": "rtx2080"}
     job = submit(slurm, queue, "--array=1-2", "--gres=gpu:2", "-w", FIRST, env=env)
@@ -92,20 +127,6 @@ def test_an_array_drains_a_queue_and_each_task_works_on_the_gpus_that_it_was_giv
     eventually(lambda: claimed(queue) >= 4)
     (queue.parent / "haste").touch()
     assert slurm.ended(job) == {f"{job}_1": "COMPLETED", f"{job}_2": "COMPLETED"}, log(queue)
-    assert_answered_once(queue)
-
-
-def test_what_is_preempted_in_the_middle_comes_back_soon_and_goes_on(slurm: Slurm, queue: Path) -> None:
-    enqueue(queue, "sleepy", "--set", "seconds=1")
-    job = submit(slurm, queue, "--array=1-2", "--gres=gpu:2", "-w", FIRST, env=hasty(queue))
-    store = open_store(str(queue))
-    eventually(lambda: len(store.list(layout.WORKERS)) == 2 and len(store.list(layout.DONE)) >= 2)
-    slurm.preempt(FIRST)
-    back = slurm.running(job, 2)
-    assert {one.restarts for one in back} == {1}
-    (queue.parent / "haste").touch()
-    assert set(slurm.ended(job).values()) == {"COMPLETED"}
-    assert log(queue).count("SIGTERM: stopping") == 2
     assert_answered_once(queue)
 
 
@@ -167,25 +188,32 @@ def test_one_task_of_an_array_comes_back_and_the_others_hear_nothing_of_it(slurm
     assert_answered_once(queue)
 
 
-def test_two_nodes_train_together_and_go_on_after_a_warning(slurm: Slurm, queue: Path) -> None:
-    pytest.importorskip("torch")
-    words = ("--set", "steps=40", "--set", "step_s=0.1", "one")
-    assert run("enqueue", queue, "--task", "together", *words)[0] == 0
-    # of two nodes the end takes longer, and who is late waits for two minutes
-    job = submit(slurm, queue, "--nodes=2", env={"WORKER_TTL": "3s", "WORKER_REQUEUE_DELAY": "10"})
-
-    def saved() -> int:
-        store = open_store(str(queue))
-        return sum(bool(layout.checkpoint_of(entry.name)) for entry in store.list(layout.JOBS))
-
-    eventually(saved, 240)
-    slurm.ask("scancel", "--signal=USR1", "--batch", job)
+def test_two_nodes_train_together_and_go_on_after_a_warning(
+    slurm: Slurm, training: tuple[Path, Future[str]]
+) -> None:
+    """Before the tests that take a node away."""
+    queue, warned = training
+    job = warned.result()
     assert slurm.ended(job, 240) == {job: "COMPLETED"}, log(queue)
     assert slurm.job(job).restarts == 1
     assert "going on from step" in log(queue)
     (one,) = answers(queue).values()
     assert isinstance(one.outcome, Answer)
     assert one.outcome.keys["total"] == sum(range(41))
+
+
+def test_what_is_preempted_in_the_middle_comes_back_soon_and_goes_on(slurm: Slurm, queue: Path) -> None:
+    enqueue(queue, "sleepy", "--set", "seconds=1")
+    job = submit(slurm, queue, "--array=1-2", "--gres=gpu:2", "-w", FIRST, env=hasty(queue))
+    store = open_store(str(queue))
+    eventually(lambda: len(store.list(layout.WORKERS)) == 2 and len(store.list(layout.DONE)) >= 2)
+    slurm.preempt(FIRST)
+    back = slurm.running(job, 2)
+    assert {one.restarts for one in back} == {1}
+    (queue.parent / "haste").touch()
+    assert set(slurm.ended(job).values()) == {"COMPLETED"}
+    assert log(queue).count("SIGTERM: stopping") == 2
+    assert_answered_once(queue)
 
 
 def test_what_was_done_on_a_node_that_dies_is_taken_over_by_another(slurm: Slurm, queue: Path) -> None:
