@@ -73,15 +73,18 @@ class AzureMl(Launcher):
             self.name, launch, url, known.jobs if known else (), known.made if known else (), notes={}
         )
 
-        def made(what: str, is_new: bool) -> None:
+        def made(what: str, by_us: bool) -> bool:
+            """Whether that is new: a submission that was cut off may not have written it down."""
             nonlocal receipt
+            is_new = by_us and what not in receipt.made
             if is_new:
                 say(f"{what}: made")
                 receipt = receipt.also(made=[what])
             keep(receipt)
+            return is_new
 
-        is_new, other = workspace.make_compute(files.compute(launch))
-        made(f"cluster {files.compute_of(launch)}", is_new)
+        by_us, other = workspace.make_compute(files.compute(launch))
+        is_new = made(f"cluster {files.compute_of(launch)}", by_us)
         if other:
             say(other)
         if is_new and launch.setting("identity", "managed") == "managed":
@@ -144,7 +147,7 @@ class AzureMl(Launcher):
 
     def _remove(self, receipt: Receipt, kind: str, name: str) -> str:
         if kind == "cluster":
-            return self._workspace().delete_compute(name)
+            return self._workspace().delete_compute(name, files.mark(receipt.launch))
         if kind == "environment":
             self._workspace().archive_environment(*name.split(":", 1))
             return ""
