@@ -27,6 +27,9 @@ ROLE = (
 )
 
 
+NOT_COUNTED = "not counted: each machine while it starts, and 5 minutes after its last job"
+
+
 class AzureMl(Launcher):
     name: ClassVar[str] = "azureml"
 
@@ -45,7 +48,8 @@ class AzureMl(Launcher):
         from worker.planning.money import Price
         from worker.planning.span import exactly
 
-        priced = cost.of(replace(launch, time_limit_s=files.time_limit(launch)), None)
+        limited = replace(launch, time_limit_s=files.time_limit(launch))
+        priced = cost.of(limited, notes=[NOT_COUNTED])
         if launch.price is None and priced.price and priced.price.source.startswith("Azure"):
             usd = priced.price.usd
             tier = usd.high if launch.setting("dedicated") else usd.low
