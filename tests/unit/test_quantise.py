@@ -182,10 +182,11 @@ def test_nothing_is_written_into_the_model_itself(one: Path, chats: Path) -> Non
 def test_a_last_layer_that_is_the_embedding_need_not_be_stored_twice(
     one: Path, chats: Path, tmp_path: Path
 ) -> None:
+    from shutil import copytree
+
     from safetensors.torch import load_file, save_file
 
-    twice = tmp_path / "twice"
-    shutil.copytree(one, twice)
+    twice = copytree(one, tmp_path / "twice")
     told = json.loads((twice / "config.json").read_text())
     told["tie_word_embeddings"] = told["text_config"]["tie_word_embeddings"] = True
     (twice / "config.json").write_text(json.dumps(told))

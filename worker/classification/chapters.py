@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from worker.classification.verdict import (
@@ -18,11 +17,11 @@ from worker.classification.verdict import (
 )
 from worker.classification.verdict import read as read_said
 from worker.items import Json
-from worker.tasks.chapters import Chapter, Curves, Matrix, Sheet, Shown
+from worker.tasks.chapters import Chapter, Matrix, Sheet, Shown, Words, curves
 from worker.training.record import METRICS
 
 PAIRS_MOST = 30
-_CURVES: Mapping[tuple[str, str], Mapping[str, str]] = {
+_CURVES: Mapping[Words, Mapping[str, str]] = {
     ("Loss", "损失"): {"training": "training/loss", "test": "eval/overall_loss"},
     ("Accuracy", "准确率"): {"overall": "eval/overall_accuracy"},
     ("Learning rate", "学习率"): {"lr": "training/lr"},
@@ -47,7 +46,7 @@ def chapters(
 ) -> Iterator[Chapter]:
     """`keys` of the answer, and the names of its files."""
     rows = [json.loads(line) for line in read(METRICS).decode().splitlines()]
-    yield Chapter(("How it learned", "学习过程"), [*_curves(rows, keys["datasets"])])
+    yield Chapter(("How it learned", "学习过程"), [*curves(_wanted(keys["datasets"]), rows)])
     if PREDICTIONS not in files:
         return  # begun before there were any
     said, classes = read_said(read(PREDICTIONS).decode()), keys["classes"]
@@ -69,22 +68,13 @@ def _caption(one: Said) -> str:
     return f"{one.label} → {one.said} ({one.share:.0%}): {one.dataset}/{one.picture}"
 
 
-def _curves(rows: Sequence[Mapping[str, Json]], datasets: Mapping[str, Json]) -> Iterator[Curves]:
-    for title, names in _CURVES.items():
-        wanted = dict(names)
-        if "eval/overall_accuracy" in names.values() and len(datasets) > 1:
-            wanted |= {name: f"eval/{name}_accuracy" for name in datasets}
-        lines = {
-            name: [(row["step"], row[key]) for row in rows if _drawable(row.get(key))]
-            for name, key in wanted.items()
-        }
-        if any(value for line in lines.values() for _, value in line):
-            yield Curves(title, {name: line for name, line in lines.items() if line})
-
-
-def _drawable(value: Json) -> bool:
-    """Neither unknown nor, of a training that diverged, no number."""
-    return isinstance(value, int | float) and math.isfinite(value)
+def _wanted(datasets: Mapping[str, Json]) -> Mapping[Words, Mapping[str, str]]:
+    """With a line for each data set, where there are several."""
+    each = {name: f"eval/{name}_accuracy" for name in datasets} if len(datasets) > 1 else {}
+    return {
+        title: {**names, **each} if "eval/overall_accuracy" in names.values() else names
+        for title, names in _CURVES.items()
+    }
 
 
 def _confusion(name: str, counts: Counts, classes: Sequence[str]) -> Chapter:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from worker.classification.model import LOOK, Reader
 from worker.classification.settings import Classification, require_sets
 from worker.classification.verdict import PREDICTIONS
 from worker.engines.device import look
-from worker.errors import ItemError, UnfitError
+from worker.errors import UnfitError
 from worker.items import Json
 from worker.jobs.workspace import Workspace
 from worker.media.picture import rgb
@@ -32,7 +31,6 @@ from worker.training.adapters import FILE, Adapter
 from worker.training.fitting import Amount
 from worker.training.flops import Learning
 from worker.training.record import METRICS, RECORD
-from worker.training.record import read as read_record
 from worker.training.settings import DeepSpeed
 from worker.training.settings import read as read_settings
 from worker.training.world import World
@@ -141,16 +139,7 @@ class Teaching:
 
     def told(self, done: Trained) -> dict[str, Json]:
         """Of the best model, as it was tried while it was trained."""
-        said = [
-            one
-            for one in read_record(dict(done.record.files())[METRICS])
-            if one["step"] == done.best_step and f"eval/{BEST_BY}" in one
-        ][-1]
-        if not math.isfinite(said["eval/overall_loss"]):
-            raise ItemError(
-                "diverged",
-                "the loss was a number in no evaluation: take a smaller learning_rate, or more warmup_steps",
-            )
+        said = done.tried(BEST_BY, "overall_loss")
         return {
             "overall_accuracy": round(said[f"eval/{BEST_BY}"], 6),
             "overall_loss": round(said["eval/overall_loss"], 4),

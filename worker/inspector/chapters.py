@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from worker.inspector import verdict
 from worker.inspector.verdict import ANSWERS, Answered
 from worker.items import Json
-from worker.tasks.chapters import Chapter, Curves, Sheet, Shown
+from worker.tasks.chapters import Chapter, Sheet, Shown, Words, curves
 from worker.training.record import METRICS
 
-_CURVES: Mapping[tuple[str, str], Mapping[str, str]] = {
+_CURVES: Mapping[Words, Mapping[str, str]] = {
     ("Loss", "损失"): {"training": "training/loss", "val": "eval/loss"},
     ("DeepPCB's F", "DeepPCB F 值"): {"F": "eval/f1", "precision": "eval/precision", "recall": "eval/recall"},
     ("COCO mAP", "COCO mAP"): {"50": "eval/map50", "50-95": "eval/map50_95"},
@@ -38,7 +37,7 @@ _TRIED = {
 def chapters(files: Sequence[str], read: Callable[[str], bytes]) -> Iterator[Chapter]:
     """`files`: the names of the answer's."""
     rows = [json.loads(line) for line in read(METRICS).decode().splitlines()]
-    yield Chapter(("How it learned", "学习过程"), [*_curves(rows)])
+    yield Chapter(("How it learned", "学习过程"), [*curves(_CURVES, rows)])
     tried = [[_cell(row.get(key)) for key in _TRIED.values()] for row in rows if "eval/loss" in row]
     yield Chapter(("Evaluations", "各次验证"), [Sheet([*_TRIED], tried)])
     if ANSWERS not in files:
@@ -57,21 +56,6 @@ def worst_name(number: int) -> str:
 def _caption(one: Answered) -> str:
     found = f"{len(one.labelled)} → {len(one.found)}"
     return f"{one.name}: {found}; {one.wrong[0]}" if one.wrong else f"{one.name}: {found}"
-
-
-def _curves(rows: Sequence[Mapping[str, Json]]) -> Iterator[Curves]:
-    for title, names in _CURVES.items():
-        lines = {
-            name: [(row["step"], row[key]) for row in rows if _drawable(row.get(key))]
-            for name, key in names.items()
-        }
-        if any(value for line in lines.values() for _, value in line):
-            yield Curves(title, {name: line for name, line in lines.items() if line})
-
-
-def _drawable(value: Json) -> bool:
-    """Neither unknown nor, of a training that diverged, no number."""
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _cell(value: Json) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from worker.boards import copper, marking
 from worker.engines.device import look
-from worker.errors import ItemError
 from worker.inspector import asking, model, room, samples, verdict
 from worker.inspector.chapters import worst_name
 from worker.inspector.course import BEST_BY, course
@@ -28,7 +26,6 @@ from worker.training import base, world
 from worker.training.fitting import Amount
 from worker.training.flops import Learning
 from worker.training.record import METRICS
-from worker.training.record import read as read_record
 from worker.training.settings import read as read_settings
 
 if TYPE_CHECKING:
@@ -92,16 +89,7 @@ class Teaching:
 
     def told(self, done: Trained) -> dict[str, Json]:
         """Of the best adapters, as they were tried while they were trained."""
-        said = [
-            one
-            for one in read_record(dict(done.record.files())[METRICS])
-            if one["step"] == done.best_step and f"eval/{BEST_BY}" in one
-        ][-1]
-        if not math.isfinite(said["eval/loss"]):
-            raise ItemError(
-                "diverged",
-                "the loss was a number in no evaluation: take a smaller learning_rate, or more warmup_steps",
-            )
+        said = done.tried(BEST_BY, "loss")
         training, stands_on = self.settings.training, base.known(self.settings.model.name, self.base)
         return {
             **{name: round(said[f"eval/{name}"], 4) for name in _MEASURED if f"eval/{name}" in said},

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
+
+from worker.items import Json
 
 Words: TypeAlias = tuple[str, str]
 """in English and in Chinese"""
@@ -42,3 +45,20 @@ class Shown:
 class Chapter:
     title: Words
     parts: Sequence[Curves | Matrix | Sheet | Shown]
+
+
+def curves(wanted: Mapping[Words, Mapping[str, str]], rows: Sequence[Mapping[str, Json]]) -> Iterator[Curves]:
+    """`wanted`: for each title the names of its lines, and under which keys the rows, each of a step, have
+    them. What has no line is no curve, and what is always nought none worth a look."""
+    for title, names in wanted.items():
+        lines = {
+            name: [(row["step"], row[key]) for row in rows if _drawable(row.get(key))]
+            for name, key in names.items()
+        }
+        if any(value for line in lines.values() for _, value in line):
+            yield Curves(title, {name: line for name, line in lines.items() if line})
+
+
+def _drawable(value: Json) -> bool:
+    """Neither unknown nor, of a training that diverged, no number."""
+    return isinstance(value, int | float) and math.isfinite(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from worker.jobs.workspace import Checkpoint, Workspace
 from worker.tasks.task import Stopped
 from worker.training import feeding, strategy
 from worker.training.batches import halved, kept, out_of_memory
-from worker.training.record import RECORD, Record
+from worker.training.record import METRICS, RECORD, Record, read
 from worker.training.settings import Monitor, Training
 from worker.training.world import World, entered
 
@@ -55,6 +56,17 @@ class Trained:
     model: Path
     """the best one's folder, as it was saved"""
     record: Record
+
+    def tried(self, best_by: str, loss: str) -> Mapping[str, Any]:
+        """What was measured of the best model while it was trained. `loss`: its name among those."""
+        rows = read(dict(self.record.files())[METRICS])
+        best = [row for row in rows if row["step"] == self.best_step and f"eval/{best_by}" in row][-1]
+        if not math.isfinite(best[f"eval/{loss}"]):
+            raise ItemError(
+                "diverged",
+                "the loss was a number in no evaluation: take a smaller learning_rate, or more warmup_steps",
+            )
+        return best
 
 
 def train(make: Callable[[], Course], training: Training, monitor: Monitor, run: Run) -> Trained | None:
