@@ -21,6 +21,7 @@ from worker.engines.choice import Choice
 from worker.errors import ItemError, UnfitError
 from worker.items import Item
 from worker.merging.merge import Merge
+from worker.merging.output import MANIFEST, Output
 from worker.tasks.merge import Merge as MergeTask
 from worker.tasks.merge import MergeParams
 
@@ -194,6 +195,16 @@ def _wider(tensors: dict[str, Any], name: str) -> None:
     tensors[name] = torch.ones(4, 128)
 
 
+def _ranked(tensors: dict[str, Any], name: str) -> None:
+    for part, shape in (("A", (2, 64)), ("B", (64, 2))):
+        tensors[name.replace("lora_A", f"lora_{part}")] = torch.ones(shape)
+
+
+def _folded(tensors: dict[str, Any], name: str) -> None:
+    for part in ("A", "B"):
+        tensors[name.replace("lora_A", f"lora_{part}")] = torch.ones(4, 4, 2, 2, 2)
+
+
 def _endless(tensors: dict[str, Any], name: str) -> None:
     tensors[name][0, 0] = float("inf")
 
@@ -204,6 +215,8 @@ def _endless(tensors: dict[str, Any], name: str) -> None:
         (_without, "no whole LoRA"),
         (_elsewhere, "have no place in the base"),
         (_wider, "do not fit the base"),
+        (_ranked, "the rank is 2, and adapter_config.json says 4"),
+        (_folded, "is a convolution"),
         (_endless, "too large"),
     ],
 )
@@ -252,8 +265,25 @@ def test_another_merge_or_anything_else_is_not_written_over(
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     with pytest.raises(ItemError, match="is not empty"):
         write(one_adapter, tmp_path / "mine")
-    with pytest.raises(ItemError, match="the base or the adapter itself"):
-        write(one_adapter, one_base)
+    for place in (one_base, one_base / "merged", one_adapter):
+        with pytest.raises(ItemError, match="the adapter itself, or in the base"):
+            write(one_adapter, place)
+    assert not (one_base / "merged").exists()
+
+
+def test_of_two_merges_that_begin_at_once_only_one_goes_on(
+    one_base: Path, one_adapter: Path, tmp_path: Path
+) -> None:
+    into, other = tmp_path / "merged", adapters.adapter(tmp_path / "other", one_base, seed=2)
+    early = Output.open(into, Merge.of(one_adapter, "").made_of, lambda: None)
+    (into / MANIFEST).unlink()  # neither sees the other's
+    late = Output.open(into, Merge.of(other, "").made_of, lambda: None)
+    with pytest.raises(ItemError, match="another base or adapter"):
+        early.write("model.safetensors", [b"early"])
+    late.write("model.safetensors", [b"late"])
+    with pytest.raises(ItemError, match="another base or adapter"):
+        Output.open(into, early.made_of, lambda: None)
+    assert (into / "model.safetensors").read_bytes() == b"late"
 
 
 def test_a_full_disk_is_told_before_anything_is_written(
@@ -279,8 +309,13 @@ print(high("VmHWM") - before)
 """
 
 
-def test_its_memory_is_bounded_by_a_file_whatever_the_models_size(tmp_path: Path) -> None:
-    largest = adapters.synthetic(tmp_path / "base", tmp_path / "adapter", shards=5, megabytes=24)
+@pytest.mark.parametrize(("shards", "megabytes", "tensors_each"), [(5, 24, 4), (2, 48, 1)])
+def test_its_memory_is_bounded_by_a_file_whatever_the_models_size(
+    shards: int, megabytes: int, tensors_each: int, tmp_path: Path
+) -> None:
+    largest = adapters.synthetic(
+        tmp_path / "base", tmp_path / "adapter", shards, megabytes, tensors_each=tensors_each
+    )
     command = [sys.executable, "-c", PEAK, str(tmp_path / "adapter"), str(tmp_path / "merged")]
     said = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert int(said) < 3 * largest

@@ -27,6 +27,11 @@ _OF_TRAINING = {
 _KEEP_THE_BASE = {"True", "False", "None", "gaussian", "orthogonal", "eva"}
 """beginnings that leave the base as it was; PiSSA and others move some of it into the adapter"""
 
+_UNTOLD = 8
+"""PEFT's own rank and alpha"""
+_INNER = {"A.weight", "embedding_A"}
+"""have a row for each of the rank"""
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -113,7 +118,7 @@ def _changes(told: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str
             parts.setdefault(path.removesuffix(".base_layer"), {})[f"={last}"] = tensor
     changes = {}
     for path, each in parts.items():
-        scale = _scale(told, path)
+        scale = _scale(told, path, each)
         if each.keys() <= {"A.weight", "B.weight", "=weight"} and {"A.weight", "B.weight"} <= each.keys():
             change = Change(each["A.weight"], each["B.weight"], scale, instead=each.get("=weight"))
             changes[f"{path}.weight"] = change
@@ -130,9 +135,16 @@ def _changes(told: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str
     return changes
 
 
-def _scale(told: Mapping[str, Any], path: str) -> float:
-    rank = _of(told.get("rank_pattern") or {}, path, told["r"])
-    alpha = _of(told.get("alpha_pattern") or {}, path, told["lora_alpha"])
+def _scale(told: Mapping[str, Any], path: str, each: Mapping[str, Tensor]) -> float:
+    rank = _of(told.get("rank_pattern") or {}, path, told.get("r", _UNTOLD))
+    alpha = _of(told.get("alpha_pattern") or {}, path, told.get("lora_alpha", _UNTOLD))
+    for part, tensor in each.items():
+        if not part.startswith("=") and len(tensor.shape) != 2:
+            raise _refused(f"{path} is a convolution: merge it with PEFT's own merge_and_unload")
+        if part in _INNER and tensor.shape[0] != rank:
+            raise _refused(
+                f"of {path} the rank is {tensor.shape[0]}, and {CONFIG} says {rank}: one is not its own"
+            )
     return float(alpha / rank**0.5 if told.get("use_rslora") else alpha / rank)
 
 
