@@ -25,7 +25,10 @@ from worker.engines.engine import Reply, Request, VisionEngine
 from worker.engines.latency import Latencies, figures
 from worker.engines.resizing import Resizing
 from worker.errors import ItemError
+from worker.evaluation.boards import match
 from worker.evaluation.boxes import Board, deeppcb
+from worker.inspector import verdict
+from worker.inspector.samples import Sample
 from worker.items import Answer, Failure, Item, Result
 from worker.tasks.pcb_inspect import PcbInspect, PcbInspectParams, Shown
 
@@ -248,6 +251,38 @@ def test_a_template_comes_along_if_it_is_looked_at(monkeypatch: pytest.MonkeyPat
     assert task_of().beside("x/00_test.jpg") == []
     monkeypatch.undo()
     assert PcbInspect(PcbInspectParams()).beside("x/00_test.jpg") == ["x/00_temp.jpg"]
+
+
+@pytest.mark.parametrize("family", ["qwen3-vl", "qwen2.5-vl"])
+def test_training_scores_what_is_said_as_evaluate_does(
+    folder: Path, family: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Boards alone: in training a template counts too, as a board without defects."""
+    monkeypatch.setattr(Scripted, "family", family)
+    pairs, _ = read(folder)
+    where = Coordinates(family, 640, 640)
+    whole = [json.loads(prompt.answer(pair.defects, where)) for pair in pairs]
+    for one in whole[1]:
+        one[1] += 9  # less of it is shared
+    said = [json.dumps(one[number:]) for number, one in enumerate(whole)]
+    said[2] = said[2][:-1] + ',["open",1,1,1,1]]'
+    said[3] = "none"
+    rows = [Sample("", "", [], pair.tested.name, where, pair.defects) for pair in pairs]
+    lines = {}
+    for pair, text in zip(pairs, said, strict=True):
+        outcome = inspected(pair.tested, text, text)
+        told = outcome.keys if isinstance(outcome, Answer) else {}
+        lines[pair.tested.name] = {"status": "ok" if told else "failed", **told}
+    evaluated = match(lines, pairs).document()
+    trained = verdict.measured(verdict.judge(rows, said))
+    assert 0.3 < trained["f1"] < 0.9
+    for name in ("f1", "precision", "recall"):
+        there = evaluated["deeppcb"][name]
+        assert (there["value"] if name == "f1" else there) == pytest.approx(trained[name], abs=1e-4)
+    assert (evaluated["coco"]["map50"], evaluated["coco"]["map50_95"]) == (
+        trained["map50"],
+        trained["map50_95"],
+    )
 
 
 def test_two_boxes_that_share_most_are_one_defect() -> None:
