@@ -53,23 +53,25 @@ def merged_by_peft(base: Path, adapter: Path) -> dict[str, Any]:
     return state
 
 
-def synthetic(base: Path, adapter: Path, shards: int, megabytes: int, rank: int = 16) -> int:
+def synthetic(
+    base: Path, adapter: Path, shards: int, megabytes: int, rank: int = 16, tensors_each: int = 4
+) -> int:
     """A base of any size, without a model, and an adapter over every second tensor; the bytes of a file."""
     import torch
     from safetensors.torch import save_file
 
     wide = 1024
-    high = megabytes * 1024 * 1024 // (4 * 2 * wide)
+    high = megabytes * 1024 * 1024 // (tensors_each * 2 * wide)
     base.mkdir(parents=True)
     adapter.mkdir(parents=True)
     chance, where, small = torch.Generator().manual_seed(0), {}, {}
     for shard in range(1, shards + 1):
         name = f"model-{shard:05}-of-{shards:05}.safetensors"
         tensors = {
-            f"model.layers.{4 * shard + n}.up_proj.weight": torch.randn(
+            f"model.layers.{tensors_each * shard + n}.up_proj.weight": torch.randn(
                 high, wide, generator=chance
             ).bfloat16()
-            for n in range(4)
+            for n in range(tensors_each)
         }
         for one in list(tensors)[::2]:
             path = f"base_model.model.{one.removesuffix('.weight')}"

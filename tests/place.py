@@ -17,7 +17,7 @@ from worker.launch.launch import Launch, Receipt
 from worker.launch.launcher import LAUNCHERS, Launcher, Look, Standing
 
 if TYPE_CHECKING:
-    from worker.launch.launcher import Say
+    from worker.launch.launcher import Keep, Say
 
 NAME = "fake"
 
@@ -47,9 +47,7 @@ class Fake(Launcher):
 
         return cost.of(launch)
 
-    def submit(
-        self, launch: Launch, known: Receipt | None, say: Say, keep: Callable[[Receipt], None]
-    ) -> Receipt:
+    def submit(self, launch: Launch, known: Receipt | None, say: Say, keep: Keep) -> Receipt:
         from worker.launch import queue
 
         self.asked.append("submit")
@@ -81,10 +79,9 @@ class Fake(Launcher):
 
         return queue.fetch(receipt.queue, out, say)
 
-    def cancel(self, receipt: Receipt, say: Say) -> Receipt | None:
+    def cancel(self, receipt: Receipt, say: Say) -> None:
         self.asked.append("cancel")
         say(f"{', '.join(receipt.jobs)} ended")
-        return None
 
     def delete(self, receipt: Receipt, say: Say) -> None:  # noqa: ARG002
         self.asked.append(f"delete {' '.join(receipt.made)}")

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Protocol, Self
 
+from worker import early
+
 GRACE_S = 25.0
 """what is left after SIGTERM: docker, Kubernetes and SLURM kill after 30 s as a rule"""
 WARNING_S = 55.0
@@ -93,6 +95,8 @@ class StopListener:
             signal.SIGINT: lambda *_: self._interrupt(),
         }
         self._before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        if early.heard:  # and swallowed by what it interrupted
+            self._tell(early.heard[0], self._grace)
         # A handler in Python runs only once the select is over; this byte ends the select.
         self._wakeup_before = signal.set_wakeup_fd(self._bell.fileno(), warn_on_full_buffer=False)
         return self

@@ -191,3 +191,33 @@ def test_ctrl_c_while_python_takes_itself_down_costs_no_exit_code() -> None:
         [sys.executable, "-c", LAST_MOMENT], cwd=ROOT, capture_output=True, timeout=PATIENCE_S
     )
     assert (one.returncode, one.stderr) == (0, b"")
+
+
+EARLY = """
+import os, signal, sys, types
+from worker.__main__ import main
+
+def command_line():
+    try:
+        os.kill(os.getpid(), signal.{signal})
+        while True:
+            signal.pause()
+    except BaseException as error:
+        {then}
+
+sys.modules["worker.cli"] = types.SimpleNamespace(main=command_line)
+main()
+"""
+WRAPPED = 'raise RuntimeError("an import turned it into another") from error'
+TOLD = "sys.exit(1)"
+SWALLOWED = """from worker.stop import StopListener
+        with StopListener() as stop:
+            sys.exit(stop.current is None)"""
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT", "SIGUSR1"])
+@pytest.mark.parametrize(("then", "code"), [(WRAPPED, 75), (TOLD, 75), (SWALLOWED, 0)])
+def test_a_stop_while_all_is_imported_is_not_lost(number: str, then: str, code: int) -> None:
+    script = EARLY.format(signal=number, then=then)
+    one = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, timeout=PATIENCE_S)
+    assert (one.returncode, one.stderr) == (code, b"")

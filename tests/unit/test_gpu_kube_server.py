@@ -90,6 +90,7 @@ def write(file: Path, url: str) -> None:
         (409, Conflict, "it is 409"),
         (410, Gone, "it is 410"),
         (403, MachineError, "the API server forbids it: it is 403; see env/kubernetes/gpus.yaml"),
+        (401, MachineError, "the API server does not know who asks (it is 401): log in to it again"),
         (429, Away, "the API server answers 429: it is 429"),
         (503, Away, "the API server answers 503: it is 503"),
         (422, MachineError, "the API server refuses PUT /422: 422 it is 422"),
@@ -129,6 +130,24 @@ def test_the_namespace_is_the_one_that_is_said_or_the_context_s(server: ApiServe
     ]
     with pytest.raises(UsageError, match=r"no way to a Kubernetes cluster: .*see KUBECONFIG and --context"):
         connect("absent", "")
+
+
+def test_a_context_that_is_said_needs_no_current_one(server: ApiServer, tmp_path: Path) -> None:
+    assert server
+    file = tmp_path / "config"
+    file.write_text(file.read_text().replace('"current-context": "a", ', ""))
+    assert connect("a", "")[1] == "mine"
+    with pytest.raises(UsageError, match="current-context"):
+        connect("", "")
+
+
+@pytest.mark.parametrize("text", [b"a: [", b"\xff\xfe", b"[]", b"a: 1"])
+def test_a_broken_kubeconfig_is_told_as_such(server: ApiServer, tmp_path: Path, text: bytes) -> None:
+    assert server
+    (tmp_path / "config").write_bytes(text)
+    with pytest.raises(UsageError, match="no way to a Kubernetes cluster") as told:
+        connect("", "")
+    assert "\n" not in str(told.value)
 
 
 def test_in_a_pod_its_account_shows_the_way(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests import board_lessons, tiny_models
 from worker.boards import prompt, reading
@@ -24,9 +28,11 @@ from worker.inspector.asking import ASKED, Asker, chosen
 from worker.inspector.course import BEST_BY, each, loss, measure, score
 from worker.inspector.reading import IGNORED, Reader
 from worker.inspector.samples import Sample, Samples, Shown, shown
+from worker.items import Item
 from worker.planning import known
 from worker.planning.memory import Lesson
 from worker.planning.seconds import Seen
+from worker.tasks.pcb_train import PcbTrain, PcbTrainParams
 from worker.training.course import Tried
 from worker.training.fitting import Amount
 from worker.training.settings import read as read_settings
@@ -122,8 +128,6 @@ def test_it_is_asked_with_the_tokens_that_it_was_trained_with(lesson: Path) -> N
 
 @pytest.mark.skipif(not find_spec("torchvision"), reason="the processors of transformers need torchvision")
 def test_pictures_and_tokens_are_those_of_the_processor(lesson: Path) -> None:
-    from PIL import Image
-
     from tests import qwen_processor
 
     reader = Reader.of(lesson / "base")
@@ -225,22 +229,81 @@ def test_always_the_same_boards_are_asked_about() -> None:
         ({"answer": '[["open",1,2]]'}, "of its answer entry 1 is not"),
         ({"answer": "none"}, "its answer cannot be read"),
         ({"asked": "other"}, "convert with --set family="),
+        ({"asked": "What is wrong here?"}, "asks what inspection would not ask"),
+        ({"image": "cut.jpg"}, "cut.jpg is no picture that can be read"),
+        ({"image": "thin.png", "answer": "[]"}, "thin.png: a picture of 900x3 is too long and thin"),
+        ({"image": "a\0b"}, "line 1 is no chat sample"),
+        ({"template": "nobody.jpg"}, "nobody.jpg is not there"),
+        ({"template": "thin.png"}, "have different sizes"),
     ],
 )
 def test_a_sample_that_is_none_is_told_with_its_line(lesson: Path, changed: dict[str, str], why: str) -> None:
     reader = Reader.of(lesson / "base")
     told = json.loads((lesson / "train.jsonl").read_text().splitlines()[0])
     asked, answered = told["messages"]
+    board = lesson / "boards" / asked["content"][0]["image"]
+    (lesson / "boards" / "cut.jpg").write_bytes(board.read_bytes()[:900])
+    Image.new("L", (900, 3)).save(lesson / "boards" / "thin.png")
     if "image" in changed:
         asked["content"][0]["image"] = changed["image"]
     if "asked" in changed:
         other = next(one for name, one in board_lessons.FAMILIES.items() if name != reader.sight.family)
-        asked["content"][1]["text"] = prompt.ask("zh", other)
+        asked["content"][1]["text"] = (
+            prompt.ask("zh", other) if changed["asked"] == "other" else changed["asked"]
+        )
+    if "template" in changed:
+        asked["content"][1]["text"] = prompt.ask("en", NAMES[reader.sight.family], pair=True)
+        asked["content"].insert(0, {"type": "image", "image": changed["template"]})
     answered["content"] = changed.get("answer", answered["content"])
     file = lesson / "changed.jsonl"
     file.write_text(json.dumps({"messages": changed.get("messages", [asked, answered])}))
     with pytest.raises(ItemError, match=why):
         samples.read(file, lesson / "boards", reader.sight)
+
+
+def _is_an_adapter(base: Path, config: dict[str, Any]) -> None:
+    (base / "adapter_config.json").write_text(json.dumps(config))
+
+
+def _is_quantised(base: Path, config: dict[str, Any]) -> None:
+    (base / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "awq"}}))
+
+
+def _is_another_family(base: Path, config: dict[str, Any]) -> None:
+    (base / "config.json").write_text(json.dumps({**config, "model_type": "qwen2"}))
+
+
+def _has_no_words(base: Path, config: dict[str, Any]) -> None:  # noqa: ARG001
+    for one in base.glob("tokenizer*"):
+        one.unlink()
+
+
+def _is_cut(base: Path, config: dict[str, Any]) -> None:  # noqa: ARG001
+    (base / "model.safetensors").write_bytes((base / "model.safetensors").read_bytes()[:-9])
+
+
+@pytest.mark.parametrize(
+    ("harm", "why"),
+    [
+        (_is_an_adapter, "is an adapter: merge it"),
+        (_is_quantised, "is quantised already"),
+        (_is_another_family, "takes Qwen2.5-VL and Qwen3-VL"),
+        (_has_no_words, "copy it again"),
+        (_is_cut, "is cut short"),
+    ],
+)
+def test_a_base_that_cannot_learn_is_the_failure_of_its_item_alone(
+    harm: Callable[[Path, dict[str, Any]], None], why: str, lesson: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(lesson, tmp_path / "lesson")
+    base = tmp_path / "lesson" / "base"
+    harm(base, json.loads((base / "config.json").read_text()))
+    item = Item("1", "config.yaml", file=tmp_path / "lesson" / "config.yaml")
+    nowhere: Any = None  # nothing is written before
+    with pytest.raises(ItemError, match=why) as failed:
+        PcbTrain(PcbTrainParams()).run(item, nowhere, nowhere)
+    assert failed.value.kind == "no-model"
+    assert "\n" not in failed.value.message
 
 
 def told(folder: Path, text: str) -> settings.Inspection:
@@ -256,7 +319,13 @@ def test_four_bits_are_a_method_and_defaults_are_those_of_a_large_model(tmp_path
     assert (
         told(tmp_path, "model: {name: a}\ntraining: {method: lora, batch_size: 2}").training.method == "lora"
     )
+    for no in ("'no'", "0", "off"):
+        assert told(tmp_path, f"model: {{name: a, use_4bit: {no}}}").training.method == "lora"
     for wrong, why in (
+        ("model: {name: a}\ntraining: {max_steps: 9}\ntraining: {save_steps: 1}", "training stands there tw"),
+        ("model: {name: ''}", "model.name"),
+        ("model: {name: a, use_4bit: 4}", "use_4bit"),
+        ("model: {name: a}\ntraining: {max_steps: 2,000, batch_size: 0}", "batch_size"),
         ("model: {name: a}\ntraining: {method: full}", "learns by adapters"),
         ("model: {name: a, use_4bit: true}\ntraining: {method: lora}", "contradict"),
         ("training: {batch_size: 1}", "model: Field required"),

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import re
-import shlex
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from click.testing import CliRunner
 
-from worker.cli.launch import command
 from worker.errors import UsageError, WorkerError
 from worker.hardware import gpus
-from worker.launch.kubernetes import lines, manifest, products
+from worker.launch import template
+from worker.launch.kubernetes import manifest, products
 from worker.launch.kubernetes.launcher import TEMPLATE, Kubernetes
 from worker.launch.launch import Launch
 from worker.launch.order import read_profile
@@ -147,7 +141,7 @@ def test_a_time_limit_ends_the_job_and_the_worker_a_little_earlier() -> None:
     launch = launched(time_limit_s=3600)
     assert job(launch)["spec"]["activeDeadlineSeconds"] == 3600
     assert variables(launch)["WORKER_STOP_AFTER"] == "3550"
-    assert variables(launched(time_limit_s=60))["WORKER_STOP_AFTER"] == "30"
+    assert variables(launched(time_limit_s=60))["WORKER_STOP_AFTER"] == "48"
     assert "activeDeadlineSeconds" not in job(launched())["spec"]
 
 
@@ -244,7 +238,7 @@ def test_what_a_template_says_besides_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["kind: Job", "", TEMPLATE.read_text() + "        image: another\n"])
 def test_a_template_that_cannot_be_filled_in_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "own.yaml").write_text(text)
-    with pytest.raises(UsageError, match=r"lines that begin with .*; begin with env/kubernetes/worker"):
+    with pytest.raises(UsageError, match=r"lines that begin with .*; begin with the file"):
         Kubernetes().check(launched(settings={"template": str(tmp_path / "own.yaml")}))
     with pytest.raises(UsageError, match="cannot be read"):
         Kubernetes().check(launched(settings={"template": str(tmp_path / "none.yaml")}))
@@ -274,17 +268,35 @@ def test_a_template_that_is_no_job_is_refused_before_it_is_sent(odd: str) -> Non
         "null",
         "- a",
         "a\\n",
+        "a\nb",
+        "\x7f\x85\u2028\ufeff",
+        "😀",
+        "1_000",
+        "12:30:45",
+        ".inf",
+        "<<",
     ],
 )
 def test_a_value_is_read_back_as_it_was_whatever_yaml_makes_of_such_words(value: str) -> None:
-    told = lines.entries({"list": [{"a": value}], "map": {"b": value or "x"}, "plain": value or "x"})
+    told = template.entries({"list": [{"a": value}], "map": {"b": value}, "plain": value})
     assert yaml.safe_load("\n".join(told)) == {
         "list": [{"a": value}],
-        "map": {"b": value or "x"},
-        "plain": value or "x",
+        "map": {"b": value},
+        "plain": value,
     }
     launch = launched(environment={"WORKER_ODD": value})
     assert variables(launch)["WORKER_ODD"] == value
+
+
+def test_a_dollar_reaches_the_worker_as_it_was_said() -> None:
+    """Kubernetes reads $$ as one, and $(NAME) as a variable."""
+    launch = launched(
+        environment={"WORKER_ODD": "$(WORKER_HW) a$$b $"},
+        queue="/films/$(WORKER_HW)/queue",
+        settings={"claims": ["films:/films"]},
+    )
+    assert variables(launch)["WORKER_ODD"] == "$$(WORKER_HW) a$$$$b $$"
+    assert worker_of(launch)["args"] == ["run", "/films/$$(WORKER_HW)/queue"]
 
 
 @pytest.mark.parametrize(
@@ -328,34 +340,3 @@ def test_what_cannot_go_well_is_refused_in_one_line(said: dict[str, Any], told: 
 def test_a_card_is_not_asked_for_where_there_is_none() -> None:
     with pytest.raises(UsageError, match="which has none"):
         Kubernetes().check(replace(launched("cpu"), gpus=1))
-
-
-def test_render_needs_neither_a_cluster_nor_its_library() -> None:
-    code = (
-        "import sys; from worker.__main__ import main\n"
-        "try: main()\n"
-        "finally: print(sorted(m for m in sys.modules if m.partition('.')[0] in "
-        "('kubernetes', 'yaml', 'pydantic', 'torch', 'numpy', 'obstore')), file=sys.stderr)"
-    )
-    words = ["launch", "kubernetes", "render", "--hw", "t4", "--queue", "s3://b/q", "--image", "r/w:1"]
-    ran = subprocess.run(
-        [sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=ROOT, check=False
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert yaml.safe_load(ran.stdout)["metadata"]["name"] == "q-1"
-    assert ran.stderr.splitlines()[-1] == "[]"
-
-
-def test_what_the_page_says_to_type_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in [one for one in os.environ if one.startswith("WORKER_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    typed = re.findall(
-        r"^worker launch kubernetes submit (.*)$", (ROOT / "docs/kubernetes.md").read_text(), re.M
-    )
-    assert len(typed) == 2
-    for line in typed:
-        ran = CliRunner().invoke(
-            command, ["kubernetes", "render", *shlex.split(line)], catch_exceptions=False
-        )
-        assert yaml.safe_load(ran.stdout)["kind"] == "Job"

@@ -8,7 +8,6 @@ import re
 import shlex
 import signal
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from worker.cli.screen import lines
 from worker.clock import Clock
 from worker.errors import MachineError, UnfinishedError, UsageError
 from worker.items import Failure
+from worker.launch import template
 from worker.launch.here import CHECKOUT
 from worker.launch.launch import Launch
 from worker.launch.order import read_profile
@@ -41,7 +41,7 @@ SBATCH_WORDS = re.compile(r"\\(.)")
 
 
 def rendered(launch: Launch, facts: dict[str, str] | None = None) -> str:
-    return script.render(launch, place.place(launch, facts), script.template(CHECKOUT))
+    return script.render(launch, place.place(launch, facts), template.read(CHECKOUT / script.TEMPLATE))
 
 
 def options(text: str) -> dict[str, str]:
@@ -135,6 +135,16 @@ def test_render_asks_nobody() -> None:
     assert told(rendered(FAR), "WORKER_QUEUE") == ["/home/it's me/gpu-batch-worker/films/queue"]
 
 
+def test_nodes_that_train_together_are_all_paid_for_and_none_waits(tmp_path: Path) -> None:
+    (tmp_path / "food.yaml").touch()
+    train = replace(FAR, task="classify-train", inputs=[f"{tmp_path}/food.yaml"], gpus=8, price=3)
+    one, two = (Slurm().cost(replace(train, settings={"nodes": nodes})) for nodes in (1, 2))
+    assert (one.cards, two.cards, two.machines) == (8, 16, 2)
+    assert not [line for line in two.rests_on if "wait" in line]
+    assert "the time is one machine's: the 2 of a worker need less together" in two.rests_on
+    assert "1 of 2 workers has a job" in " ".join(Slurm().cost(replace(train, workers=2)).rests_on)
+
+
 # places
 
 
@@ -160,7 +170,6 @@ def test_on_this_machine_the_checkout_is_this_one(monkeypatch: pytest.MonkeyPatc
     [
         ({"host": "-oProxyCommand=x"}, ["host:/d"], "", "write user@server"),
         ({"host": "a b"}, ["host:/d"], "", "write user@server"),
-        ({}, [], "", "name what to work on"),
         ({}, ["host:/d"], "", "the machine that --host names"),
         ({}, ["not there"], "", "not there is not there"),
         ({"host": "h"}, ["-"], "", "reads no list"),
@@ -446,23 +455,6 @@ def test_a_killed_one_is_missed(room: Path) -> None:
 
 
 # the command line
-
-
-def test_render_is_quick_and_loads_no_heavy_module() -> None:
-    said = subprocess.run(
-        [sys.executable, "-c", RENDER], capture_output=True, text=True, check=True, timeout=60, cwd=CHECKOUT
-    )
-    loaded = said.stdout.splitlines()[-1].split()
-    assert not {"torch", "transformers", "numpy", "obstore", "pydantic"} & set(loaded)
-
-
-RENDER = """
-import sys
-from worker.cli import group
-words = "launch slurm render --hw a100 --queue /q --workers 4 --gpus 1 --partition gpu --time-limit 12h"
-group.main(words.split(), standalone_mode=False)
-print(" ".join(sys.modules))
-"""
 
 
 def test_the_launcher_has_its_own_options() -> None:

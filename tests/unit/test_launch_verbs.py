@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import shlex
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from worker.queue.shards import Shard
 
 CPU = read_profile(ROOT, "cpu", {})
 AGAIN = Standing("again", "preempted")
+RECEIPT = Receipt(NAME, Launch("clips", CPU), "", ["job-1"], ["cluster"])
 TOKEN = "sv=2024&sig=abc%2Fdef123456789"
 
 
@@ -102,7 +104,7 @@ def queue() -> QueueUnderTest:
 @pytest.fixture
 def shard(queue: QueueUnderTest) -> Shard:
     """Launched already, and not done."""
-    Receipts(NAME).keep(Receipt(NAME, Launch("clips", CPU), queue.store.url, ["job-1"], ["cluster"]))
+    Receipts(NAME).keep(replace(RECEIPT, queue=queue.store.url))
     return queue.shard("a", "b")
 
 
@@ -129,7 +131,7 @@ from worker.cli import main
 try:
     main(sys.argv[1:])
 except SystemExit as ended:
-    heavy = {"torch", "numpy", "pydantic", "obstore", "av", "cv2", "azure", "kubernetes", "tenacity"}
+    heavy = {"torch", "numpy", "pydantic", "obstore", "av", "cv2", "azure", "kubernetes", "yaml", "tenacity"}
     print(ended.code, sorted(heavy & {one.partition(".")[0] for one in sys.modules}))
 """
     asked = ("--hw", "a100", "--task", "ghost-probing", "--queue", "az://films/q", "--image", "host/name:1")
@@ -174,7 +176,7 @@ def test_cost_counts_what_will_be_enqueued_and_says_what_it_rests_on(launch: Any
         (("--task", "shout", "--hw", "a100"), "there is no plan for shout"),
         (("--task", "shout", "--hw", "cpu"), "price is not known: --price USD says what a machine costs"),
         (("--task", "shout", "--hw", "cpu", "--price", "1", "--workers", "2"), "on 2 machines"),
-        (("--hw", "a100", "--queue", "q"), "the queue's recipe says what the work is"),
+        (("--hw", "a100"), "the queue's recipe says what the work is"),
         (("--task", "ghost-probing", "--hw", "a100", "az://c/clips"), "what lies elsewhere is not counted"),
         (("--task", "ghost-probing", "--engine", "qwen", "--hw", "cpu"), "it does not fit: it needs a GPU"),
         (
@@ -184,7 +186,7 @@ def test_cost_counts_what_will_be_enqueued_and_says_what_it_rests_on(launch: Any
     ],
 )
 def test_a_cost_that_nobody_knows_is_said_to_be_so(launch: Any, asked: tuple[str, ...], told: str) -> None:
-    said = launch("cost", *asked)
+    said = launch("cost", "--queue", "q", *asked)
     assert said.code == 0
     assert told in said.out
 
@@ -197,13 +199,18 @@ def test_a_cost_that_nobody_knows_is_said_to_be_so(launch: Any, asked: tuple[str
     [
         (("--hw", "b800"), "HW=b800 is unknown; choose one of: a10, a100"),
         (("--hw", "../env/a800"), "is unknown; choose one of"),
-        (("--hw", "cpu", "--tier", "none"), "--tier none is no tier"),
+        (("--hw", "cpu", "--queue", "q", "--tier", "none"), "--tier none is no tier"),
         (("--hw", "cpu", "--name", "Clips"), "--name 'Clips': lower case"),
         (("--hw", "cpu", "--env", "HF_TOKEN=x"), "--env HF_TOKEN looks like a secret"),
         (("--hw", "cpu", "--env", "PROXY=http://me:pw@host"), "--env PROXY looks like a secret"),
         (("--hw", "cpu", "--env", "no"), "write NAME=VALUE"),
+        (("--hw", "cpu"), "nothing to work on"),
+        (("--hw", "cpu", "clips"), "--task is missing"),
+        (("--hw", "cpu", "--queue", "q", "--time-limit", "5s"), "--time-limit: a worker needs 60 s at least"),
         (("--hw", "cpu", "--queue", f"az://c/q?{TOKEN}"), "holds a secret"),
         (("--hw", "cpu", f"az://c/clips?{TOKEN}"), "holds a secret"),
+        (("--hw", "cpu", "--price", "1", "clips\udcff"), "clips? is not UTF-8"),
+        (("--hw", "cpu", "--env", "A=\udcff"), "A=? is not UTF-8"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_before_anything_is_made(
@@ -330,6 +337,15 @@ def test_a_job_that_failed_is_not_submitted_again(place: type[Fake], launch: Any
     assert "again" not in place.asked
 
 
+def test_what_a_person_has_to_do_is_said_while_it_waits(
+    place: type[Fake], launch: Any, queue: QueueUnderTest, shard: Shard, clock: Clock
+) -> None:
+    place.standings = [Standing("waiting", "1 waiting (ImagePullBackOff)", "can the nodes pull it? --image")]
+    clock.then[3] = lambda: queue.commit(shard)
+    assert "can the nodes pull it? --image" in launch("watch").out
+    assert json.loads(launch("watch", "--json").out)["scheduler"]["remedy"] == place.standings[0].remedy
+
+
 def test_a_scheduler_and_a_store_that_are_away_are_waited_for(
     place: type[Fake], launch: Any, queue: QueueUnderTest, shard: Shard, clock: Clock
 ) -> None:
@@ -385,6 +401,31 @@ def test_ctrl_c_leaves_everything_running_and_says_how_to_look_again(
     assert set(place.asked) == {"standing"}
 
 
+@pytest.mark.usefixtures("shard")
+@pytest.mark.parametrize(("verb", "sleeps"), [("cancel", 3), ("cancel", 5), ("delete", 3)])
+def test_what_was_ended_elsewhere_is_not_submitted_again_by_who_watches(
+    place: type[Fake], launch: Any, clock: Clock, verb: str, sleeps: int
+) -> None:
+    """A scheduler may tell a cancelled job like a preempted one. `sleeps`: 5 is in a pause before the next
+    submission."""
+    if sleeps == 5:
+        place.standings = [AGAIN]
+
+    def ended() -> None:
+        place.standings = [AGAIN]
+        place.asked.clear()
+        with pytest.raises(SystemExit):
+            cli.main(["launch", NAME, verb, "clips", *["--yes"] * (verb == "delete")])
+
+    clock.then[sleeps] = ended
+    said = launch("watch")
+    assert clock.slept[sleeps - 1] == (20 if sleeps == 5 else 2)
+    assert "again" not in place.asked
+    assert said.code == (75 if verb == "cancel" else 2)
+    told = "clips: cancelled, and preempted, and work is left" if verb == "cancel" else "no launch is called"
+    assert told in said.err
+
+
 # cancel, delete, receipts
 
 
@@ -417,25 +458,40 @@ def test_a_receipt_is_found_by_its_name_and_a_wrong_one_is_told(launch: Any) -> 
     assert "is the receipt of fake two" in launch("cancel", "one").line
 
 
-# the page
+# the pages
 
 
-def examples() -> list[list[str]]:
-    lines = (ROOT / "docs" / "launch.md").read_text().splitlines()
-    words = [shlex.split(line, comments=True) for line in lines if line.startswith("worker launch")]
-    return [one[2:] for one in words if "submit" in one]
+def examples() -> list[str]:
+    pages = [
+        (ROOT / page).read_text()
+        for page in (
+            "README.md",
+            *(f"docs/{name}.md" for name in ("launch", "slurm", "azureml", "kubernetes")),
+        )
+    ]
+    typed = re.findall(r"worker launch (\w+ (?:render|cost|submit) [^`\n]+)", "\n".join(pages))
+    return sorted({one.partition("  #")[0] for one in typed if "…" not in one})
 
 
-@pytest.mark.parametrize("words", examples(), ids=" ".join)
-def test_what_the_page_says_to_type_can_be_rendered_and_priced(
-    words: list[str], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("typed", examples())
+def test_what_a_page_says_to_type_can_be_rendered_and_priced(
+    typed: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path("drives").mkdir()
-    Path("drives/one.mp4").touch()
-    for verb in ("render", "cost"):
+    for folder in ("drives", "films", "clips"):
+        Path(folder).mkdir()
+        Path(folder, "one.mp4").touch()
+    Path("food.yaml").touch()
+    there = [*Path().iterdir()]
+    place, _, *words = shlex.split(typed)
+    for verb, told in (("render", words[words.index("--hw") + 1]), ("cost", "time")):
         with pytest.raises(SystemExit) as ended:
-            cli.main(["launch", *(verb if word == "submit" else word for word in words)])
+            cli.main(["launch", place, verb, *words])
         out, err = capsys.readouterr()
         assert not ended.value.code, err
-        assert ("1 items" if verb == "cost" else "a100") in out
-    assert [one.name for one in Path().iterdir()] == ["drives"]
+        assert told in out
+    assert [*Path().iterdir()] == there
+
+
+def test_every_page_says_what_to_type() -> None:
+    assert {one.split()[0] for one in examples()} == {*LAUNCHERS}
+    assert len(examples()) >= 10

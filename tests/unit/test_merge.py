@@ -19,7 +19,11 @@ from tests.workers import ROOT
 from worker.engines import weights
 from worker.engines.choice import Choice
 from worker.errors import ItemError, UnfitError
+from worker.items import Item
 from worker.merging.merge import Merge
+from worker.merging.output import MANIFEST, Output
+from worker.tasks.merge import Merge as MergeTask
+from worker.tasks.merge import MergeParams
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("peft", reason="peft is not installed")
@@ -162,6 +166,10 @@ def changed(adapter: Path, folder: Path, **told: Any) -> Path:
         ({"target_parameters": ["experts"]}, "target_parameters"),
         ({"something_new": {"a": 1}}, "something_new"),
         ({"peft_type": "LOHA"}, "no LoRA"),
+        ({"r": 0}, "not as PEFT writes it"),
+        ({"rank_pattern": {"(": 2}}, "not as PEFT writes it"),
+        ({"init_lora_weights": ["gaussian"]}, "gaussian"),
+        ({"base_model_name_or_path": 5}, "is no text"),
         ({"base_model_name_or_path": None}, "names no base"),
         ({"base_model_name_or_path": "nobody/has-it"}, "hf download nobody/has-it"),
     ],
@@ -187,6 +195,16 @@ def _wider(tensors: dict[str, Any], name: str) -> None:
     tensors[name] = torch.ones(4, 128)
 
 
+def _ranked(tensors: dict[str, Any], name: str) -> None:
+    for part, shape in (("A", (2, 64)), ("B", (64, 2))):
+        tensors[name.replace("lora_A", f"lora_{part}")] = torch.ones(shape)
+
+
+def _folded(tensors: dict[str, Any], name: str) -> None:
+    for part in ("A", "B"):
+        tensors[name.replace("lora_A", f"lora_{part}")] = torch.ones(4, 4, 2, 2, 2)
+
+
 def _endless(tensors: dict[str, Any], name: str) -> None:
     tensors[name][0, 0] = float("inf")
 
@@ -197,6 +215,8 @@ def _endless(tensors: dict[str, Any], name: str) -> None:
         (_without, "no whole LoRA"),
         (_elsewhere, "have no place in the base"),
         (_wider, "do not fit the base"),
+        (_ranked, "the rank is 2, and adapter_config.json says 4"),
+        (_folded, "is a convolution"),
         (_endless, "too large"),
     ],
 )
@@ -210,6 +230,14 @@ def test_tensors_that_are_missing_left_over_or_wrong_are_refused(
     with pytest.raises(ItemError, match=why):
         write(folder, tmp_path / "merged")
     assert not (tmp_path / "merged" / "config.json").exists()
+
+
+def test_a_damaged_adapter_is_the_failure_of_its_item_alone(one_adapter: Path, tmp_path: Path) -> None:
+    file = changed(one_adapter, tmp_path / "a") / "adapter_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-9])
+    nothing: Any = None
+    with pytest.raises(ItemError, match="is cut short"):
+        MergeTask(MergeParams(into="merged")).run(Item("1", file.name, file=file), nothing, nothing)
 
 
 def test_a_base_of_four_bits_is_refused(one_base: Path, one_adapter: Path, tmp_path: Path) -> None:
@@ -237,8 +265,25 @@ def test_another_merge_or_anything_else_is_not_written_over(
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     with pytest.raises(ItemError, match="is not empty"):
         write(one_adapter, tmp_path / "mine")
-    with pytest.raises(ItemError, match="the base or the adapter itself"):
-        write(one_adapter, one_base)
+    for place in (one_base, one_base / "merged", one_adapter):
+        with pytest.raises(ItemError, match="the adapter itself, or in the base"):
+            write(one_adapter, place)
+    assert not (one_base / "merged").exists()
+
+
+def test_of_two_merges_that_begin_at_once_only_one_goes_on(
+    one_base: Path, one_adapter: Path, tmp_path: Path
+) -> None:
+    into, other = tmp_path / "merged", adapters.adapter(tmp_path / "other", one_base, seed=2)
+    early = Output.open(into, Merge.of(one_adapter, "").made_of, lambda: None)
+    (into / MANIFEST).unlink()  # neither sees the other's
+    late = Output.open(into, Merge.of(other, "").made_of, lambda: None)
+    with pytest.raises(ItemError, match="another base or adapter"):
+        early.write("model.safetensors", [b"early"])
+    late.write("model.safetensors", [b"late"])
+    with pytest.raises(ItemError, match="another base or adapter"):
+        Output.open(into, early.made_of, lambda: None)
+    assert (into / "model.safetensors").read_bytes() == b"late"
 
 
 def test_a_full_disk_is_told_before_anything_is_written(
@@ -264,8 +309,13 @@ print(high("VmHWM") - before)
 """
 
 
-def test_its_memory_is_bounded_by_a_file_whatever_the_models_size(tmp_path: Path) -> None:
-    largest = adapters.synthetic(tmp_path / "base", tmp_path / "adapter", shards=5, megabytes=24)
+@pytest.mark.parametrize(("shards", "megabytes", "tensors_each"), [(5, 24, 4), (2, 48, 1)])
+def test_its_memory_is_bounded_by_a_file_whatever_the_models_size(
+    shards: int, megabytes: int, tensors_each: int, tmp_path: Path
+) -> None:
+    largest = adapters.synthetic(
+        tmp_path / "base", tmp_path / "adapter", shards, megabytes, tensors_each=tensors_each
+    )
     command = [sys.executable, "-c", PEAK, str(tmp_path / "adapter"), str(tmp_path / "merged")]
     said = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert int(said) < 3 * largest

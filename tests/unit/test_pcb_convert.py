@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -87,6 +88,34 @@ def test_odd_lines_are_told_with_their_file_and_number(listed: Path) -> None:
     listed.write_text(f"{listed.read_text()}\nonly-one-word\nno/such.jpg no/such.txt")
     odd = [(one["file"], one["line"]) for one in convert(listed).keys["odd"]]
     assert sorted(odd) == [("group00003/00003_not/00003001.txt", 2), ("trainval.txt", 7), ("trainval.txt", 8)]
+
+
+def test_bad_boards_are_odd_and_the_others_do_not_pay(listed: Path) -> None:
+    lines = listed.read_text().splitlines()
+    first, second = (listed.parent / one.split()[0].replace(".jpg", "_test.jpg") for one in lines[:2])
+    whole = first.read_bytes()
+    first.write_bytes(whole[: len(whole) // 2])
+    labels = listed.parent / lines[1].split()[1]
+    labels.write_text(labels.read_text().rstrip() + "\n600 10 641 40 1\n")
+    abroad = listed.parent.parent / f"{listed.parent.name}-abroad_test.jpg"
+    abroad.write_bytes(whole)
+    listed.write_text("\n".join([*lines, f"../{abroad.name.replace('_test', '')} a.txt", f"{abroad} a.txt"]))
+    answer = convert(listed)
+    cut, outside, *out = sorted(answer.keys["odd"], key=lambda one: (one["file"] != listed.name, one["line"]))
+    assert (cut["line"], cut["why"].split(":")[0]) == (1, f"{first.name} is no picture that can be read")
+    told = [one["why"] for one in (outside, *out)]
+    assert sum("leads out of the list's folder" in one for one in told) == 2
+    assert told[-1] == "outside of 640x640: 600 10 641 40"
+    boards = [one for part in answer.keys["splits"].values() for one in part["groups"].values()]
+    assert sum(boards) == len(lines) - 1
+    assert not any(rb"[\"open\",938,16," in answer.files[f"{one}.jsonl"] for one in ("train", "val"))
+    assert second.name in (answer.files["train.jsonl"] + answer.files["val.jsonl"]).decode()
+
+
+def test_what_lies_above_the_boards_is_no_group_of_theirs(listed: Path, tmp_path: Path) -> None:
+    above = tmp_path / "group7" / "mygroup_a"
+    shutil.copytree(listed.parent, above, ignore=shutil.ignore_patterns("group7"))
+    assert convert(above / listed.name).keys["held_out"] == ["00001"]
 
 
 def test_a_list_of_nothing_fails_and_says_why(tmp_path: Path) -> None:

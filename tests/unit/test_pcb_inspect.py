@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests import tiny_models
 from tests.endpoint import says, serving
-from worker.boards import demo, prompt
+from worker.boards import asking, copper, demo, prompt
 from worker.boards.coordinates import Coordinates
 from worker.boards.deeppcb import read
 from worker.boards.defect import TYPES, Box, Defect
@@ -23,6 +24,7 @@ from worker.engines.choice import Choice
 from worker.engines.engine import Reply, Request, VisionEngine
 from worker.engines.latency import Latencies, figures
 from worker.engines.resizing import Resizing
+from worker.errors import ItemError
 from worker.evaluation.boxes import Board, deeppcb
 from worker.items import Answer, Failure, Item, Result
 from worker.tasks.pcb_inspect import PcbInspect, PcbInspectParams, Shown
@@ -156,6 +158,49 @@ def test_what_is_right_in_a_wrong_answer_is_kept_and_the_rest_told(folder: Path)
     assert 'cut off after 640 tokens; it said: [["open",' in cut.message
 
 
+def test_half_of_a_surrogate_pair_is_no_text_that_could_be_kept(folder: Path) -> None:
+    said = '[["\\ud800",1,2,3,4]]'
+    outcome = inspected(folder / FIRST, said, said)
+    assert isinstance(outcome, Failure)
+    assert outcome.kind == "unreadable"
+    assert outcome.message.encode().endswith(said.encode())
+
+
+def test_pictures_of_every_kind_are_seen_alike_by_model_and_baseline(folder: Path, tmp_path: Path) -> None:
+    """In the pixels of the file, whichever way EXIF says it was held; deep greys are no white."""
+    board, template = (
+        Image.open(folder / FIRST.replace("_test", end)).convert("L").crop((0, 0, 640, 600))
+        for end in ("_test", "_temp")
+    )
+    held = Image.Exif()
+    held[0x0112] = 6
+    deep = [Image.fromarray(np.asarray(one, np.uint16) * 257) for one in (board, template)]
+    board.save(tmp_path / "held_test.jpg", exif=held)
+    template.save(tmp_path / "held_temp.jpg", exif=held)
+    for end, one in zip(("_test", "_temp"), deep, strict=True):
+        one.save(tmp_path / f"deep{end}.png")
+    found = []
+    for file in (tmp_path / "held_test.jpg", tmp_path / "deep_test.png"):
+        by_model = shown(task_of(second="baseline"), file).question
+        assert (by_model.where.width, by_model.where.height) == (640, 600)
+        assert by_model.request.frames[0].mean() == pytest.approx(np.asarray(board).mean(), abs=1)
+        assert copper.read(file).shape == (600, 640)
+        assert by_model.second
+        found.append([one.type for one in by_model.second])
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("content", [b"", b"GIF89a", b"\xff\xd8\xff\xe0"])
+@pytest.mark.parametrize("read", [asking.opened, copper.read])
+def test_what_is_no_picture_is_told_in_one_line(
+    content: bytes, read: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    (tmp_path / "a_test.jpg").write_bytes(content)
+    with pytest.raises(ItemError, match=r"^a_test\.jpg is no picture that can be read") as told:
+        read(tmp_path / "a_test.jpg")
+    assert told.value.kind == "damaged"
+
+
 def test_a_failure_of_the_engine_is_one_boards_own(folder: Path) -> None:
     assert inspected(folder / FIRST, Failure("refused", "no")) == Failure("refused", "no")
 
@@ -182,6 +227,18 @@ def test_a_second_opinion_is_told_beside_the_first(folder: Path, tmp_path: Path)
     }
     without = Path(shutil.copy(folder / FIRST, tmp_path))
     assert "second" not in keys(inspected(without, "[]", second="baseline"))
+
+
+@pytest.mark.parametrize("name", ["line_tested_1.jpg", "at_temp25_board.jpg", "at_temp25_test.jpg"])
+def test_names_tell_boards_from_templates_by_their_ends(folder: Path, name: str, tmp_path: Path) -> None:
+    """All are boards; a model needs no template, and where there is none nobody else is asked."""
+    board = tmp_path / name
+    shutil.copy(folder / FIRST, board)
+    assert keys(inspected(board, "[]", second="baseline"))["role"] == "board"
+    assert "second" not in keys(inspected(board, "[]", second="baseline"))
+    if name.endswith("_test.jpg"):
+        shutil.copy(folder / FIRST.replace("_test", "_temp"), tmp_path / "at_temp25_temp.jpg")
+        assert keys(inspected(board, "[]", second="baseline"))["second"]["alone"]
 
 
 def test_a_template_comes_along_if_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

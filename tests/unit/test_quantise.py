@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests import board_chats, tiny_models
+from worker.boards import asking
 from worker.engines.choice import Choice
 from worker.errors import ItemError, UnfitError
 from worker.quantising.samples import Reader, Sample, read
@@ -163,6 +165,35 @@ def test_other_folders_are_left_alone(one: Path, chats: Path, tmp_path: Path) ->
     assert (tmp_path / "other.part" / "mine").exists()
 
 
+def test_what_passed_a_lower_gate_does_not_pass_a_higher_one(one: Path, chats: Path, tmp_path: Path) -> None:
+    told = run(work(one, chats, tmp_path / "small", least=-1), plainly)
+    assert run(work(one, chats, tmp_path / "small", least=0.9), killed) == told
+    with pytest.raises(ItemError, match="not empty"):
+        run(work(one, chats, tmp_path / "small", least=0.9999), killed)
+
+
+def test_nothing_is_written_into_the_model_itself(one: Path, chats: Path) -> None:
+    with pytest.raises(ItemError, match="beside it"):
+        run(work(one, chats, one / "small"), killed)
+
+
+def test_a_last_layer_that_is_the_embedding_need_not_be_stored_twice(
+    one: Path, chats: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    twice = tmp_path / "twice"
+    shutil.copytree(one, twice)
+    told = json.loads((twice / "config.json").read_text())
+    told["tie_word_embeddings"] = told["text_config"]["tie_word_embeddings"] = True
+    (twice / "config.json").write_text(json.dumps(told))
+    tensors = load_file(twice / "model.safetensors")
+    tensors["lm_head.weight"] = tensors[next(name for name in tensors if "embed_tokens" in name)].clone()
+    save_file(tensors, twice / "model.safetensors", {"format": "pt"})
+    run(work(twice, chats, tmp_path / "small"), plainly)
+    assert "lm_head.weight" not in load_file(tmp_path / "small" / "model.safetensors")
+
+
 def test_a_full_disk_is_told_first(
     one: Path, chats: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +222,18 @@ def test_samples_that_are_none_are_refused(line: str, why: str, tmp_path: Path) 
     (tmp_path / "train.jsonl").write_text(f"{line}\n")
     with pytest.raises(ItemError, match=why):
         read(tmp_path / "train.jsonl", tmp_path, 4)
+
+
+def test_pictures_are_shown_as_inspection_shows_them(merged: Path, chats: Path) -> None:
+    """Of the size that the model's own processor gives them."""
+    reader = Reader.of(merged)
+    (sample,) = read(chats, chats.parent, 1)
+    picture = asking.opened(sample.pictures[0])
+    grid = reader.sight.grid(1, *reader.sight.resizing.of(*picture.size))
+    assert reader.inputs(sample)[0]["image_grid_thw"].tolist() == [list(grid)]
+    (chats.parent / "cut.jpg").write_bytes(sample.pictures[0].read_bytes()[:99])
+    with pytest.raises(ItemError, match=r"cut\.jpg is no picture"):
+        reader.inputs(Sample(sample.messages, [chats.parent / "cut.jpg"]))
 
 
 def test_held_out_samples_are_not_calibrated_with(one: Path, chats: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from worker.boards.reading import Said, read
 from worker.engines.engine import Request
 from worker.engines.reply import UnreadableError
 from worker.errors import ItemError
+from worker.media.picture import rgb
 
 if TYPE_CHECKING:
     from worker.engines.resizing import Resizing
@@ -82,13 +83,17 @@ def question(
 
 
 def opened(file: Path) -> Image.Image:
+    """Decoded, in the pixels of the file, whichever way it was held: boxes are counted in those."""
     try:
         with Image.open(file, formats=("JPEG", "PNG", "BMP")) as picture:
-            return picture.convert("RGB")
+            return rgb(picture)
     except Image.DecompressionBombError as error:
         raise ItemError("too-large", f"{file.name}: {error}") from None
-    except (UnidentifiedImageError, OSError) as error:
-        raise ItemError("damaged", f"{file.name} is no picture that can be read: {error}") from None
+    except (OSError, ValueError, SyntaxError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # no fault of the picture's
+        why = "" if isinstance(error, UnidentifiedImageError) else f": {error}"
+        raise ItemError("damaged", f"{file.name} is no picture that can be read{why}") from None
 
 
 def resized(picture: Image.Image, size: tuple[int, int]) -> Rgb:

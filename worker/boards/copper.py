@@ -18,8 +18,12 @@ Floats = NDArray[Any]
 
 
 def read(file: Path) -> Mask:
-    """Dark is copper, as DeepPCB has it."""
-    grey = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
+    """Dark is copper, as DeepPCB has it. In the pixels of the file, whichever way it was held."""
+    found = np.frombuffer(file.read_bytes(), np.uint8)
+    try:
+        grey = cv2.imdecode(found, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:  # it is empty, or says that it is larger than any picture
+        grey = None
     if grey is None:
         raise ItemError("damaged", f"{file.name} is no picture that can be read")
     return np.asarray(grey < 128, np.uint8)

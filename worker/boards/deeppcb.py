@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from worker.boards.defect import TYPES, Box, Defect
-from worker.errors import UsageError
+from worker.errors import ItemError, UsageError
 
 TESTED, TEMPLATE = "_test", "_temp"
-_GROUP = re.compile(r"group(\w+)")
+_GROUP = re.compile(r"(?:^|/)group(\d+)/")
+
+
+Size = tuple[int, int]
+"""width, height"""
+Look = Callable[[Path], Size]
+"""raises ItemError of what is no picture"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +55,10 @@ def read(folder: Path) -> tuple[list[Pair], list[Odd]]:
     return pairs, odd
 
 
-def read_list(file: Path) -> tuple[list[Pair], list[Odd]]:
+def read_list(file: Path, size: Look | None = None) -> tuple[list[Pair], list[Odd]]:
     """The pairs that one of DeepPCB's lists names: `picture.jpg labels.txt` a line, where the picture's name
-    lacks what tells a board from its template."""
+    lacks what tells a board from its template. `size`: each picture is looked at, and what cannot be read, or
+    is labelled outside of it, is odd."""
     named: list[tuple[Path, Path, str, int]] = []
     odd: list[Odd] = []
     for number, line in enumerate(file.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
@@ -59,13 +67,18 @@ def read_list(file: Path) -> tuple[list[Pair], list[Odd]]:
             if words:
                 odd.append(Odd(file.name, number, f"not a picture and its labels: {line[:60]!r}"))
             continue
+        if outside := [word for word in words if ".." in Path(word).parts or Path(word).is_absolute()]:
+            odd.append(Odd(file.name, number, f"{outside[0]} leads out of the list's folder"))
+            continue
         picture, labels = (file.parent / word for word in words)
         named.append((picture.with_stem(picture.stem + TESTED), labels, file.name, number))
-    pairs, missing = _gather(file.parent, named)
+    pairs, missing = _gather(file.parent, named, size)
     return pairs, odd + missing
 
 
-def _gather(folder: Path, named: Iterable[tuple[Path, Path, str, int]]) -> tuple[list[Pair], list[Odd]]:
+def _gather(
+    folder: Path, named: Iterable[tuple[Path, Path, str, int]], size: Look | None = None
+) -> tuple[list[Pair], list[Odd]]:
     """`named`: the picture, its labels, and where it is named."""
     odd: list[Odd] = []
     pairs: list[Pair] = []
@@ -75,15 +88,22 @@ def _gather(folder: Path, named: Iterable[tuple[Path, Path, str, int]]) -> tuple
         if missing:
             odd.append(Odd(where, line, f"there is no {missing.name}"))
             continue
+        try:
+            room, _ = [size(one) for one in (tested, template)] if size else (None, None)
+        except ItemError as error:
+            odd.append(Odd(where, line, error.message))
+            continue
         text = labels.read_text(encoding="utf-8-sig", errors="replace")
-        defects, unread = parse(text, labels.relative_to(folder).as_posix())
+        defects, unread = parse(text, labels.relative_to(folder).as_posix(), room)
         odd += unread
-        pairs.append(Pair(tested, template, group(tested.as_posix()), defects))
+        below = f"{folder.resolve().name}/{tested.relative_to(folder).as_posix()}"
+        pairs.append(Pair(tested, template, group(below), defects))
     return pairs, odd
 
 
-def parse(text: str, file: str) -> tuple[list[Defect], list[Odd]]:
-    """`x1 y1 x2 y2 type` a line; the last may lack its end."""
+def parse(text: str, file: str, room: Size | None = None) -> tuple[list[Defect], list[Odd]]:
+    """`x1 y1 x2 y2 type` a line; the last may lack its end. `room`: the size of the picture."""
+    wide, high = room or (math.inf, math.inf)
     defects: list[Defect] = []
     odd: list[Odd] = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -99,13 +119,15 @@ def parse(text: str, file: str) -> tuple[list[Defect], list[Odd]]:
             odd.append(Odd(file, number, f"no type has the number {kind}"))
         elif left >= right or top >= bottom or min(left, top) < 0:
             odd.append(Odd(file, number, f"no box: {left} {top} {right} {bottom}"))
+        elif right > wide or bottom > high:
+            odd.append(Odd(file, number, f"outside of {wide}x{high}: {left} {top} {right} {bottom}"))
         else:
             defects.append(Defect(TYPES[kind - 1], Box(left, top, right, bottom)))
     return defects, odd
 
 
 def template_of(tested: Path) -> Path:
-    return tested.with_name(tested.name.replace(TESTED, TEMPLATE))
+    return tested.with_stem(tested.stem.removesuffix(TESTED) + TEMPLATE)
 
 
 def labels_of(tested: Path) -> Path:

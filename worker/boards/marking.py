@@ -32,7 +32,7 @@ def marked_on(picture: Pixels, defects: Sequence[Defect]) -> bytes:
 
 def beside(copper: Mask, labelled: Sequence[Defect], found: Sequence[Defect]) -> bytes:
     """The same board twice, as JPEG: on the left what is true."""
-    return _jpeg(np.hstack([_drawn(copper, labelled), _drawn(copper, found)]))
+    return _jpeg(np.hstack([_drawn(_coloured(copper), defects) for defects in (labelled, found)]))
 
 
 def sheet(boards: Sequence[tuple[Mask, Sequence[Defect]]]) -> bytes:

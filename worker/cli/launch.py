@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from worker.redact import redact
 
 if TYPE_CHECKING:
     from worker.cli.screen import Screen
-    from worker.launch.launch import Launch
+    from worker.launch.launch import Launch, Receipt, Receipts
     from worker.launch.launcher import Look, Standing
 
 DEFAULTS = {"auto_envvar_prefix": "WORKER_LAUNCH", "help_option_names": ["-h", "--help"]}
@@ -166,7 +167,8 @@ def _submit(launcher: str, own: Mapping[str, Any], yes: bool, **said: Any) -> No
 
     launch = _launch(own, **said)
     receipts, found = Receipts(launcher), find(launcher)
-    known = receipts.find(launch.name)
+    if known := receipts.find(launch.name):
+        known = replace(known, cancelled=False)
     refuse_other(launch, known, is_named=bool(said["name"]))
     found.check(launch)
     click.echo("\n".join(cost.lines(found.cost(launch))), err=True)
@@ -186,7 +188,7 @@ def _watch(launcher: str, name: str, fetch: bool, tries: int, json: bool) -> int
     from worker.launch.launch import Receipts
     from worker.launch.watching import watch
 
-    receipts, found = Receipts(launcher), find(launcher)
+    receipts = Receipts(launcher)
     receipt = receipts.need(name)
     screen = Screen(sys.stdout, in_place=not json)
 
@@ -195,8 +197,8 @@ def _watch(launcher: str, name: str, fetch: bool, tries: int, json: bool) -> int
         _say(line)
 
     try:
-        after, seen, standing = watch(
-            found, receipt, tries, Clock(), _shown(receipt.name, screen, json), say, receipts.keep
+        seen, standing = watch(
+            find(launcher), receipts, receipt.name, tries, Clock(), _shown(receipt.name, screen, json), say
         )
     except KeyboardInterrupt:
         these = f"worker launch {launcher}"
@@ -207,9 +209,9 @@ def _watch(launcher: str, name: str, fetch: bool, tries: int, json: bool) -> int
         return STOPPED
     if not seen.is_over:
         remedy = standing.remedy or f"the same `worker launch {launcher} submit` goes on"
-        tell_error(f"{after.name}: {standing.said}, and work is left; {remedy}")
+        tell_error(f"{receipt.name}: {standing.said}, and work is left; {remedy}")
         return 1 if standing.state == "failed" else STOPPED
-    return _fetch(launcher, after.name, "") if fetch else int(bool(seen.failed))
+    return _fetch(launcher, receipt.name, "") if fetch else int(bool(seen.failed))
 
 
 def _fetch(launcher: str, name: str, out: str) -> int:
@@ -225,9 +227,7 @@ def _cancel(launcher: str, name: str) -> None:
     """End the workers. Queue and answers stay: the same submit goes on."""
     from worker.launch.launch import Receipts
 
-    receipts = Receipts(launcher)
-    if after := find(launcher).cancel(receipts.need(name), _say):
-        receipts.keep(after)
+    find(launcher).cancel(_cancelled(Receipts(launcher), name), _say)
 
 
 def _delete(launcher: str, name: str, yes: bool) -> None:
@@ -238,8 +238,15 @@ def _delete(launcher: str, name: str, yes: bool) -> None:
     receipt = receipts.need(name)
     made = ", ".join(receipt.made) or "nothing"
     _agree(f"Delete {made}?", yes, f"nothing was deleted ({made} would be)")
-    find(launcher).delete(receipt, _say)
+    find(launcher).delete(_cancelled(receipts, receipt.name), _say)
     receipts.drop(receipt.name)
+
+
+def _cancelled(receipts: Receipts, name: str) -> Receipt:
+    """Written down first: who watches it elsewhere would submit again what ends."""
+    receipt = replace(receipts.need(name), cancelled=True)
+    receipts.keep(receipt)
+    return receipt
 
 
 def _launch(own: Mapping[str, Any], **said: Any) -> Launch:
@@ -266,10 +273,13 @@ def _shown(name: str, screen: Screen, json: bool) -> Callable[[Look, Standing], 
 
     def show(look: Look, standing: Standing) -> None:
         if json:
-            state = {"state": standing.state, "said": standing.said}
-            screen.show([json_line({**look.json, "launch": name, "scheduler": state})])
-        else:
-            screen.show([f"{name}  {harmless(redact(standing.said))}", *look.lines])
+            screen.show([json_line({**look.json, "launch": name, "scheduler": asdict(standing)})])
+            return
+        # who waits would wait for ever for what only a person can mend
+        remedy = [f"  {standing.remedy}"] if standing.remedy and not look.is_over else []
+        screen.show(
+            [harmless(redact(line)) for line in (f"{name}  {standing.said}", *remedy)] + [*look.lines]
+        )
 
     return show
 

@@ -89,6 +89,12 @@ def config(folder: Path) -> Mapping[str, Any]:
     return told
 
 
+def is_tied(told: Mapping[str, Any]) -> bool:
+    """Of a configuration: its embedding is its last layer too."""
+    text = told.get("text_config") or {}
+    return bool(told.get("tie_word_embeddings", text.get("tie_word_embeddings", False)))
+
+
 def files(folder: Path) -> list[Path]:
     """Those that hold the weights, all of them there."""
     names = [_WHOLE]

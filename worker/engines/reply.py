@@ -26,11 +26,17 @@ def json_of(text: str) -> Json:
     said = text.rpartition("</think>")[2].strip()
     fenced = _FENCED.fullmatch(said)
     try:
-        return json.loads(fenced[1] if fenced else said, object_pairs_hook=_once, parse_constant=_no_constant)
+        found: Json = json.loads(
+            fenced[1] if fenced else said, object_pairs_hook=_once, parse_constant=_no_constant
+        )
+        json.dumps(
+            found, ensure_ascii=False
+        ).encode()  # half of a surrogate pair is no text, and cannot be kept
     except ValueError as error:  # what json.loads raises, too
         raise UnreadableError(f"it is no JSON ({error})") from None
     except RecursionError:
         raise UnreadableError("it is no JSON (nested too deeply)") from None
+    return found
 
 
 def _once(pairs: Sequence[tuple[str, Json]]) -> dict[str, Json]:

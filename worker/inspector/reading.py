@@ -44,10 +44,19 @@ class Reader:
     def of(cls, folder: Path) -> Reader:
         from transformers import AutoTokenizer
 
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        sight = Sight.of(folder)
+        try:
+            tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError) as error:
+            why = str(error).partition("\n")[0]
+            raise UsageError(f"{folder} has no tokenizer that can be read ({why}): copy it again") from None
         if tokenizer.eos_token_id is None or not tokenizer.chat_template:
             raise UsageError(f"{folder} has no template of a chat, or no token that ends one: copy it again")
-        return cls(Sight.of(folder), tokenizer, int(tokenizer.eos_token_id))
+        try:  # of files that are absent transformers makes a tokenizer without words
+            read_pictures(tokenizer, sight, "?", [sight.grid(1, sight.side, sight.side)])
+        except ValueError as error:
+            raise UsageError(f"{folder} cannot be asked about pictures ({error}): copy it again") from None
+        return cls(sight, tokenizer, int(tokenizer.eos_token_id))
 
     def row(self, one: Shown, *, answered: bool = True) -> Row:
         return self._row(one, [self._grid(frame) for frame in one.frames], answered=answered)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import cast, get_args
 
 import numpy as np
-from PIL import Image
 
 from worker.boards import asking, prompt, reading
 from worker.boards.coordinates import FAMILIES, Coordinates, Family
@@ -51,7 +50,7 @@ class Shown:
 def read(file: Path, root: Path, sight: Sight) -> list[Sample]:
     """`root`: of the pictures, none of which may lie elsewhere. `sight`: of the model that will learn."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, ValueError) as error:
         raise ItemError(WRONG, f"{file} cannot be read: {error}; pcb-convert writes such files") from None
     found = [
@@ -75,40 +74,49 @@ def _sample(where: str, line: str, root: Path, sight: Sight) -> Sample:
         asking_for, answer = words["text"], answered["content"]
         if not names or len(names) != len(pictures) or not isinstance(answer, str):
             raise ValueError("a question is pictures and then a text, and its answer a text")
-    except (ValueError, KeyError, TypeError) as error:
+        files = [(root / name).resolve() for name in names]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         why = f"{type(error).__name__}: {error}"
         raise ItemError(WRONG, f"{where} is no chat sample of pcb-convert ({why})") from None
-    if (other := _meant_for(asking_for, pair=len(names) > 1)) not in (None, family):
-        raise ItemError(
-            WRONG, f"{where} is for {other}, and the model is {family}: convert with --set family={family}"
-        )
-    files = [(root / name).resolve() for name in names]
+    _require_question(where, asking_for, family, pair=len(names) > 1)
     if outside := [name for name, one in zip(names, files, strict=True) if not one.is_relative_to(root)]:
         raise ItemError(WRONG, f"{where} names {outside[0]}, which is not below {root}")
-    size = _size(where, files[-1])
+    *_, size = sizes = [_size(where, one) for one in files]
+    if len(set(sizes)) > 1:
+        raise ItemError(WRONG, f"{where}: {names[0]} and {names[-1]} have different sizes")
     usual, own = Coordinates(family, *size), Coordinates(family, *size, sight.resizing)
+    try:  # what is too long and thin for a model has no size
+        is_usual = own.resized == usual.resized or own.size == usual.size
+    except ValueError as error:
+        raise ItemError(WRONG, f"{where}, {names[-1]}: {error}") from None
     defects = _defects(where, answer, usual)
-    if own.size != usual.size:
+    if not is_usual:
         answer = prompt.answer(defects, own)
     return Sample(asking_for, answer, files, names[-1], own, defects)
 
 
-def _meant_for(asked: str, *, pair: bool) -> Family | None:
-    """Each family is asked in words of its own."""
-    known = {prompt.ask(lang, one, pair=pair): one for one in FAMILIES for lang in get_args(Lang)}
-    return known.get(asked)
+def _require_question(where: str, asked: str, family: Family, *, pair: bool) -> None:
+    """To the letter what inspection asks. Each family is asked in words of its own."""
+    of = {one: [prompt.ask(lang, one, pair=pair) for lang in get_args(Lang)] for one in FAMILIES}
+    if asked in of[family]:
+        return
+    if other := next((one for one in FAMILIES if asked in of[one]), None):
+        raise ItemError(
+            WRONG, f"{where} is for {other}, and the model is {family}: convert with --set family={family}"
+        )
+    raise ItemError(WRONG, f"{where} asks what inspection would not ask: convert again, by pcb-convert")
 
 
 def _size(where: str, file: Path) -> tuple[int, int]:
-    try:
-        with Image.open(file, formats=("JPEG", "PNG", "BMP")) as picture:
-            return picture.size
-    except FileNotFoundError:
+    """Of a picture that can be read to its end: none stops a training in the middle."""
+    if not file.is_file():
         raise ItemError(
             WRONG, f"{where}: {file} is not there; data.pictures is the folder that such names begin in"
-        ) from None
-    except OSError as error:
-        raise ItemError("damaged", f"{where}: {file.name} is no picture that can be read: {error}") from None
+        )
+    try:
+        return asking.opened(file).size
+    except ItemError as error:
+        raise ItemError(error.kind, f"{where}: {error.message}") from None
 
 
 def _defects(where: str, answer: str, coordinates: Coordinates) -> Sequence[Defect]:

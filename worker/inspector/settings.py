@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from worker.errors import ItemError
 from worker.items import Json
@@ -20,7 +20,7 @@ TRAIN, VAL = "train.jsonl", "val.jsonl"
 
 
 class Model(Section):
-    name: str
+    name: str = Field(min_length=1)
     """a folder, seen from the file, or a model of the hub that was fetched here (owner/name)"""
     use_4bit: bool = True
     """QLoRA; false: LoRA beside a model of 16 bits"""
@@ -71,13 +71,21 @@ class Inspection(Section):
         model, how = (told.get(name) or {} for name in ("model", "training"))
         if not isinstance(model, dict) or not isinstance(how, dict):
             return told
-        said, bits = how.get("method"), model.get("use_4bit")
+        said, bits = how.get("method"), _as_bool(model.get("use_4bit"))
         if said == "full":
             raise ValueError("training.method full: an inspector learns by adapters, lora or qlora")
         if said is not None and bits is not None and bits != (said == "qlora"):
             raise ValueError(f"training.method {said} and model.use_4bit {bits} contradict each other")
         method = said or ("lora" if bits is False else "qlora")
         return {**told, "training": {**how, "method": method}}
+
+
+def _as_bool(told: Json) -> bool | None:
+    """As pydantic reads it: `"no"` and 0 are false. None: it is none, and pydantic will say so."""
+    try:
+        return TypeAdapter(bool).validate_python(told)
+    except ValidationError:
+        return None
 
 
 def told_over(settings: Inspection, data: str, pictures: str) -> Inspection:

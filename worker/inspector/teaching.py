@@ -55,6 +55,7 @@ class Teaching:
         train, val = (beside / one for one in require_data(settings.data))
         root = beside / settings.data.pictures if settings.data.pictures else train.parent
         lies = base.find(settings.model.name, beside)
+        base.require_whole(lies)
         reader = Reader.of(lies)
         rows, held = (samples.read(one, root, reader.sight) for one in (train, val))
         return cls(settings, lies, reader, rows, held, root, device)

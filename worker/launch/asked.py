@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from worker.duration import spoken
 from worker.errors import UsageError
 from worker.items import Json
 from worker.launch.launch import Launch, Receipt, is_name
@@ -15,6 +16,8 @@ from worker.launch.order import Profile, read_profile
 from worker.redact import redact
 
 NAMELESS = "work"
+SHORTEST_S = 60
+"""of a job"""
 RECIPE = ("engine", "model", "revision", "screen", "screen-model")
 SECRETS = ("KEY", "KEYS", "TOKEN", "SECRET", "SECRETS", "PASSWORD", "PASSWD", "PWD", "SAS", "CREDENTIAL")
 """what a part of a variable's name ends in, if it is none of our business"""
@@ -33,8 +36,9 @@ def launch_of(checkout: Path, said: Mapping[str, Any], own: Mapping[str, Json]) 
     texts = [one for one in own.values() if isinstance(one, str)]
     for one in (said["queue"], said["image"], *said["paths"], *recipe.values(), *params, *texts):
         refuse_secret(one)
+    _refuse_unreadable({**said, **own})
     gpus = said["gpus"]
-    return Launch(
+    launch = Launch(
         name,
         profile,
         queue=said["queue"],
@@ -51,6 +55,17 @@ def launch_of(checkout: Path, said: Mapping[str, Any], own: Mapping[str, Json]) 
         price=said["price"],
         settings=dict(own),
     )
+    _refuse_idle(launch)
+    return launch
+
+
+def _refuse_idle(launch: Launch) -> None:
+    if not launch.inputs and not launch.queue:
+        raise UsageError("nothing to work on: name files or folders, or a --queue that holds its items")
+    if launch.inputs and not launch.task and not launch.queue:
+        raise UsageError("--task is missing: it says what is done with each input, see `worker tasks`")
+    if 0 < launch.time_limit_s < SHORTEST_S:
+        raise UsageError(f"--time-limit: a worker needs {spoken(SHORTEST_S)} at least")
 
 
 def profile_of(checkout: Path, hw: str) -> Profile:
@@ -60,6 +75,15 @@ def profile_of(checkout: Path, hw: str) -> Profile:
             "a clone of the repository, which `make setup` puts into its .venv"
         )
     return read_profile(checkout, hw, os.environ)
+
+
+def need_image(launch: Launch) -> None:
+    """Where machines have nothing else of ours."""
+    if not launch.image:
+        raise UsageError(
+            "--image is missing: the machines pull the worker's image from a registry; "
+            f"make push HW={launch.profile.hw} IMAGE=registry/name:tag brings it there"
+        )
 
 
 def assigned(said: str) -> tuple[str, str]:
@@ -81,6 +105,17 @@ def refuse_secret(said: str) -> None:
             f"{redact(said)} holds a secret, and would be written down: leave it out, say it here by the "
             "environment (AZURE_STORAGE_SAS_TOKEN) and there by the place's store of secrets (docs/launch.md)"
         )
+
+
+def _refuse_unreadable(said: Mapping[str, Any]) -> None:
+    """What no file of YAML or JSON can hold."""
+    lists = (value if isinstance(value, list | tuple) else [value] for value in said.values())
+    for one in (one for values in lists for one in values if isinstance(one, str)):
+        try:
+            one.encode()
+        except UnicodeEncodeError:
+            shown = one.encode(errors="replace").decode()
+            raise UsageError(f"{shown} is not UTF-8: give it another name") from None
 
 
 def name_of(path: str) -> str:

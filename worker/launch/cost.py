@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import TYPE_CHECKING
 
 from worker.duration import spoken
+from worker.errors import UsageError
 from worker.items import Json
 
 if TYPE_CHECKING:
@@ -96,18 +97,15 @@ def lines(cost: Cost) -> list[str]:
     return [*said, *(f"      {one}" for one in cost.rests_on)]
 
 
-def of(launch: Launch, items: int | None = None, notes: Iterable[str] = ()) -> Cost:
-    """By the plan of its task. `items`: that will be enqueued, where the launcher knows; `notes`: what of its
-    own the figures rest on."""
-    from worker.errors import UsageError
+def of(launch: Launch, nodes: int = 1) -> Cost:
+    """By the plan of its task. `nodes`: machines of each worker, which take one job together."""
     from worker.planning import kinds, money
     from worker.tasks import registry
     from worker.tasks.task import JobTask
 
     price = money.find(launch.profile.hw, None if launch.price is None else str(launch.price))
-    cost = Cost(
-        launch.workers * launch.gpus, None, price, launch.time_limit_s, [*notes], machines=launch.workers
-    )
+    machines = launch.workers * nodes
+    cost = Cost(machines * launch.gpus, None, price, launch.time_limit_s, machines=machines)
     if not launch.task:
         return _resting(cost, "the queue's recipe says what the work is: --task says it here too")
     task = registry.find(launch.task)
@@ -115,10 +113,10 @@ def of(launch: Launch, items: int | None = None, notes: Iterable[str] = ()) -> C
         return _resting(
             cost, f"there is no plan for {launch.task}: `watch` tells once the first answers are there"
         )
-    counted = count(launch, task) if items is None else items
+    counted = _count(launch, task)
     is_job = issubclass(task, JobTask)
     # what a machine does not share with others, such as loading a model, takes each of them its time
-    share = None if counted is None or is_job else ceil(counted / launch.workers)
+    share = None if counted is None or is_job else ceil(counted / machines)
     try:
         made = _plan(launch, task, share, price)
     except UsageError as error:  # of a model that nobody has described, say
@@ -131,25 +129,24 @@ def of(launch: Launch, items: int | None = None, notes: Iterable[str] = ()) -> C
         jobs = counted or 1
         seconds *= ceil(jobs / launch.workers)
         if jobs < launch.workers:
-            rests_on.append(
-                f"{jobs} of {launch.workers} machines has a job, the others wait and are paid for"
-            )
+            rests_on.append(f"{jobs} of {launch.workers} workers has a job, the others wait and are paid for")
+        if nodes > 1:
+            rests_on.append(f"the time is one machine's: the {nodes} of a worker need less together")
     elif counted is None:
-        seconds *= 1 / launch.workers
+        seconds *= 1 / machines
         rests_on.append("as many items as `worker plan` has by itself: what lies elsewhere is not counted")
     else:
         rests_on.append(f"{counted:,} items")
-        if counted < launch.workers:
-            rests_on.append(f"{launch.workers - counted:,} machines find nothing to do")
-    fees = made.needs.fees * (launch.workers if share else 1) if made.needs.fees else None
+        if counted < machines:
+            rests_on.append(f"{machines - counted:,} machines find nothing to do")
+    fees = made.needs.fees * (machines if share else 1) if made.needs.fees else None
     if fees:
         rests_on.append(f"fees of ${fees.low:.2f} to ${fees.high:.2f} besides the machines")
     return _resting(replace(cost, seconds=seconds, fees=fees), *rests_on, *made.notes)
 
 
-def count(launch: Launch, task: type[AnyTask]) -> int | None:
+def _count(launch: Launch, task: type[AnyTask]) -> int | None:
     """The items that its inputs are; None: they are not on this machine."""
-    from worker.errors import UsageError
     from worker.inputs import is_url
     from worker.queue.lines import Wish
     from worker.sources import find

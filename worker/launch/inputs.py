@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,8 +71,6 @@ def _takes_values(task: str) -> bool:
 
 
 def _expanded(said: str) -> Sequence[Path]:
-    import glob
-
     if Path(said).exists():
         return [Path(said)]
     if found := sorted(glob.glob(said, recursive=True)):  # noqa: PTH207

@@ -74,6 +74,8 @@ class Receipt:
     made: Sequence[str] = ()
     """what did not exist before, and may be deleted again"""
     submitted: str = ""
+    cancelled: bool = False
+    """a person said so: it is not submitted again by itself"""
     notes: Mapping[str, Json] = field(default_factory=dict)
     """the launcher's own"""
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     Say = Callable[[str], None]
     """a line for a person who waits"""
+    Keep = Callable[[Receipt], None]
+    """writes down what is known so far"""
 
 State = Literal["waiting", "running", "again", "done", "failed", "cancelled", "gone"]
 """again: it ended with work left and no fault (75, a preemption): somebody has to submit it once more;
@@ -75,9 +77,7 @@ class Launcher(ABC):
     def cost(self, launch: Launch) -> Cost: ...
 
     @abstractmethod
-    def submit(
-        self, launch: Launch, known: Receipt | None, say: Say, keep: Callable[[Receipt], None]
-    ) -> Receipt:
+    def submit(self, launch: Launch, known: Receipt | None, say: Say, keep: Keep) -> Receipt:
         """Make what is missing, bring the inputs, enqueue, start. After a failure half way it goes on.
 
         `known`: of an earlier submission of this name. `keep` after each thing that is made, so that a crash
@@ -103,9 +103,8 @@ class Launcher(ABC):
         """The answers into OUT; True: all are there and none failed."""
 
     @abstractmethod
-    def cancel(self, receipt: Receipt, say: Say) -> Receipt | None:
-        """End its workers. Queue and answers stay: the same submit goes on. → what is to be kept of it, if
-        that is new."""
+    def cancel(self, receipt: Receipt, say: Say) -> None:
+        """End its workers. Queue and answers stay: the same submit goes on."""
 
     @abstractmethod
     def delete(self, receipt: Receipt, say: Say) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from worker.launch.launch import Launch
     from worker.launch.launcher import Say
-    from worker.queue.progress import Watcher
+    from worker.queue.progress import Progress, Watcher
 
 
 def enqueue(launch: Launch, queue: str, inputs: Sequence[str], root: str | None, say: Say) -> int:
@@ -36,8 +36,10 @@ def enqueue(launch: Launch, queue: str, inputs: Sequence[str], root: str | None,
     return added.added.new
 
 
-def look(queue: str) -> Look:
-    return Looking(queue).look()
+def looked(progress: Progress) -> Look:
+    from worker.cli.screen import lines
+
+    return Look(lines(progress), progress.as_json(), progress.is_over, progress.failed)
 
 
 class Looking:
@@ -48,7 +50,6 @@ class Looking:
         self._watcher: Watcher | None = None
 
     def look(self) -> Look:
-        from worker.cli.screen import lines
         from worker.clock import Clock
         from worker.queue.progress import Watcher
         from worker.queue.store import open_store
@@ -57,7 +58,7 @@ class Looking:
         self._watcher = None  # what failed in the middle of a look is not looked with again
         progress = watcher.look()
         self._watcher = watcher
-        return Look(lines(progress), progress.as_json(), progress.is_over, progress.failed)
+        return looked(progress)
 
 
 def fetch(queue: str, out: Path, say: Say) -> bool:

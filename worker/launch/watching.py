@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, TypeVar
@@ -13,7 +14,7 @@ from worker.launch.launcher import Standing
 
 if TYPE_CHECKING:
     from worker.clock import Clock
-    from worker.launch.launch import Receipt
+    from worker.launch.launch import Receipts
     from worker.launch.launcher import Launcher, Look, Say
 
     Show = Callable[[Look, Standing], None]
@@ -29,40 +30,41 @@ UNHEARD = Standing("waiting", "the scheduler has not answered yet")
 
 
 def watch(
-    launcher: Launcher,
-    receipt: Receipt,
-    tries: int,
-    clock: Clock,
-    show: Show,
-    say: Say,
-    keep: Callable[[Receipt], None],
-) -> tuple[Receipt, Look, Standing]:
+    launcher: Launcher, receipts: Receipts, name: str, tries: int, clock: Clock, show: Show, say: Say
+) -> tuple[Look, Standing]:
     """Until the queue is done, or nobody works on it any more. What was preempted is submitted again, `tries`
-    times at most. A store or a scheduler that is away is waited for."""
+    times at most. A store or a scheduler that is away is waited for.
+
+    Its receipt is read each time: it may have been cancelled meanwhile, or submitted once more."""
     away, pause = _Away(say), _Pause()
     standing, asked = UNHEARD, -inf
     while True:
         # first who works and then what is left: the other way round an end between both looks like a failure
+        receipt = receipts.need(name)
         if clock.now() - asked >= ASK_EVERY_S:
             heard = away.ask("the scheduler", partial(launcher.standing, receipt))
             standing, asked = heard or standing, clock.now()
+        if standing.state == "again" and receipt.cancelled:
+            standing = replace(standing, state="cancelled", said=f"cancelled, and {standing.said}")
         seen = away.ask("the queue", partial(launcher.look, receipt))
         if seen:
             show(seen, standing)
         if seen and seen.is_over:
-            return receipt, seen, standing
+            return seen, standing
         if seen and standing.state == "again" and tries > 0:
             tries -= 1
             wait = pause.after(int(seen.json.get("items", {}).get("answered", 0)))
             soon = f" in {wait:.0f} s" if wait else ""
             say(f"{standing.said}: submitting it again{soon}, {tries} more times at most")
             clock.sleep(wait)
+            receipt = receipts.need(name)
+            if receipt.cancelled:
+                continue
             if after := away.ask("the scheduler", partial(launcher.again, receipt, say)):
-                receipt = after
-                keep(receipt)
+                receipts.keep(after)
             asked = -inf
         elif seen and (standing.state == "again" or standing.state in OVER):
-            return receipt, seen, standing
+            return seen, standing
         clock.sleep(LOOK_EVERY_S)
 
 

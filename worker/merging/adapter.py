@@ -24,8 +24,13 @@ _OF_TRAINING = {
     *("layers_to_transform", "layers_pattern", "megatron_core", "qalora_group_size", "eva_config"),
 }
 """what they chose shows in the tensors"""
-_KEEP_THE_BASE = {True, False, None, "gaussian", "orthogonal", "eva"}
+_KEEP_THE_BASE = {"True", "False", "None", "gaussian", "orthogonal", "eva"}
 """beginnings that leave the base as it was; PiSSA and others move some of it into the adapter"""
+
+_UNTOLD = 8
+"""PEFT's own rank and alpha"""
+_INNER = {"A.weight", "embedding_A"}
+"""have a row for each of the rank"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +75,17 @@ class Adapter:
         if not (folder / WEIGHTS).is_file():
             raise _refused(f"{WEIGHTS} is not beside {CONFIG}: save the adapter as safetensors")
         tensors = {one.name: one for one in weights.header(folder / WEIGHTS).tensors}
-        return cls(folder, told.get("base_model_name_or_path"), told.get("revision"), _changes(told, tensors))
+        try:
+            changes = _changes(told, tensors)
+        except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, re.error) as error:
+            raise _refused(f"{CONFIG} is not as PEFT writes it ({type(error).__name__}: {error})") from None
+        return cls(folder, told.get("base_model_name_or_path"), told.get("revision"), changes)
 
 
 def _config(folder: Path) -> Mapping[str, Any]:
     try:
         told = json.loads((folder / CONFIG).read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _refused(f"{CONFIG} cannot be read: {error}") from None
     if not isinstance(told, dict) or told.get("peft_type") != "LORA":
         raise _refused(f"{CONFIG} is of no LoRA")
@@ -84,11 +93,13 @@ def _config(folder: Path) -> Mapping[str, Any]:
         raise _refused("DoRA scales each column of the base anew: merge it with PEFT's own merge_and_unload")
     if told.get("bias", "none") != "none" or told.get("lora_bias"):
         raise _refused("it trained biases: only bias none is merged")
-    if told.get("init_lora_weights") not in _KEEP_THE_BASE:
+    if str(told.get("init_lora_weights")) not in _KEEP_THE_BASE:
         raise _refused(
             f"it began as {told['init_lora_weights']}, which changed the base: convert it to plain LoRA "
             "first (PEFT's path_initial_model_for_weight_conversion)"
         )
+    if not isinstance(told.get("base_model_name_or_path"), str | None):
+        raise _refused(f"{CONFIG} names no base: base_model_name_or_path is no text")
     for name, value in told.items():
         if name not in _READ | _OF_TRAINING and value:
             raise _refused(f"{CONFIG} sets {name}: only plain LoRA is merged")
@@ -107,7 +118,7 @@ def _changes(told: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str
             parts.setdefault(path.removesuffix(".base_layer"), {})[f"={last}"] = tensor
     changes = {}
     for path, each in parts.items():
-        scale = _scale(told, path)
+        scale = _scale(told, path, each)
         if each.keys() <= {"A.weight", "B.weight", "=weight"} and {"A.weight", "B.weight"} <= each.keys():
             change = Change(each["A.weight"], each["B.weight"], scale, instead=each.get("=weight"))
             changes[f"{path}.weight"] = change
@@ -124,9 +135,16 @@ def _changes(told: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str
     return changes
 
 
-def _scale(told: Mapping[str, Any], path: str) -> float:
-    rank = _of(told.get("rank_pattern") or {}, path, told["r"])
-    alpha = _of(told.get("alpha_pattern") or {}, path, told["lora_alpha"])
+def _scale(told: Mapping[str, Any], path: str, each: Mapping[str, Tensor]) -> float:
+    rank = _of(told.get("rank_pattern") or {}, path, told.get("r", _UNTOLD))
+    alpha = _of(told.get("alpha_pattern") or {}, path, told.get("lora_alpha", _UNTOLD))
+    for part, tensor in each.items():
+        if not part.startswith("=") and len(tensor.shape) != 2:
+            raise _refused(f"{path} is a convolution: merge it with PEFT's own merge_and_unload")
+        if part in _INNER and tensor.shape[0] != rank:
+            raise _refused(
+                f"of {path} the rank is {tensor.shape[0]}, and {CONFIG} says {rank}: one is not its own"
+            )
     return float(alpha / rank**0.5 if told.get("use_rslora") else alpha / rank)
 
 

@@ -13,7 +13,7 @@ from worker.items import Json
 from worker.jobs.checkpoints import hash_file
 from worker.merging.adapter import CONFIG, WEIGHTS, WRONG, Adapter, Change
 from worker.merging.matching import match
-from worker.merging.output import MANIFEST, Output
+from worker.merging.output import MANIFEST, TAKEN, Output
 from worker.merging.shards import merged
 
 
@@ -45,10 +45,8 @@ class Merge:
                 "full-precision one that it was made from (base=)",
             )
         tensors = [one for file in self.files for one in weights.header(file).tensors]
-        text = told.get("text_config") or {}
-        tied = told.get("tie_word_embeddings", text.get("tie_word_embeddings", False))
-        tied = tied or not any("lm_head" in one.name for one in tensors)
-        return match(self.adapter.changes, tensors, tied=bool(tied))
+        tied = checkpoint.is_tied(told) or not any("lm_head" in one.name for one in tensors)
+        return match(self.adapter.changes, tensors, tied=tied)
 
     @cached_property
     def made_of(self) -> dict[str, Json]:
@@ -67,8 +65,9 @@ class Merge:
     def write(self, into: Path, alive: Callable[[], None], saved: Callable[[Output, int], None]) -> Output:
         """`saved`: each time one more of the files of weights is whole. The configuration comes last: without
         it the folder is no model."""
-        if into.resolve() in (self.base.resolve(), self.adapter.folder.resolve()):
-            raise ItemError("taken", f"into={into} is the base or the adapter itself: name a new folder")
+        place, base = into.resolve(), self.base.resolve()
+        if place == self.adapter.folder.resolve() or place.is_relative_to(base):
+            raise ItemError(TAKEN, f"into={into} is the adapter itself, or in the base: name a new folder")
         output = Output.open(into, self.made_of, alive)
         beside = [one for one in checkpoint.beside(self.base) if one not in (MANIFEST, checkpoint.CONFIG)]
         output.require_room({one.name: one.stat().st_size for one in self.files})

@@ -35,18 +35,16 @@ class Output:
     def open(cls, folder: Path, made_of: Mapping[str, Json], alive: Callable[[], None]) -> Output:
         """New, or what a killed worker left: its files are read, and count if they are what was written."""
         folder.mkdir(parents=True, exist_ok=True)
-        for one in folder.glob(f"{_TEMP}*"):
-            one.unlink(missing_ok=True)
         output, told = cls(folder, made_of, {}), _read(folder / MANIFEST)
-        if told is None and any(folder.iterdir()):
+        begun = [*folder.glob(f"{_TEMP}*")]
+        if told is None and {*folder.iterdir()} - {*begun}:
             raise ItemError(
                 TAKEN, f"into={folder} is not empty, and no merge was begun there: name a new folder"
             )
-        if told is not None and told["made_of"] != made_of:
-            raise ItemError(
-                TAKEN,
-                f"into={folder} holds the merge of another base or adapter: name a new folder, or remove it",
-            )
+        if told is not None:
+            output._require_ours(told)
+        for one in begun:
+            one.unlink(missing_ok=True)
         for name, (size, sha256) in (told["files"] if told else {}).items():
             stored = StoredFile(size, sha256)
             if _hash(folder / name, alive) == stored:
@@ -73,12 +71,21 @@ class Output:
                     size += _write(out.fileno(), part)
                     hashing.result()
                 os.fsync(out.fileno())
+            self._require_ours(_read(self.folder / MANIFEST))  # another may have begun in the same moment
             temp.replace(self.folder / name)
         finally:
             with suppress(OSError):
                 temp.unlink(missing_ok=True)
         _sync(self.folder)
         self.files[name] = StoredFile(size, digest.hexdigest())
+
+    def _require_ours(self, told: Json | None) -> None:
+        if told is None or told["made_of"] != self.made_of:
+            raise ItemError(
+                TAKEN,
+                f"into={self.folder} holds the merge of another base or adapter: name a new folder, or "
+                "remove it",
+            )
 
     def note(self) -> Path:
         """What is whole is written down."""

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from worker.boards.asking import opened, resized
 from worker.engines.qwen_sight import Sight
 from worker.errors import ItemError
-from worker.media.picture import rgb
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,17 +45,17 @@ class Sample:
 def read(file: Path, root: Path, count: int) -> list[Sample]:
     """So many of them, drawn by lot: the same ones always."""
     try:
-        lines = [line for line in file.read_text("utf-8").splitlines() if line.strip()]
-    except OSError as error:
+        lines = [line for line in file.read_text("utf-8-sig").split("\n") if line.strip()]
+    except (OSError, ValueError) as error:
         raise ItemError(
-            WRONG, f"{file}: {error.strerror}; name the train.jsonl that pcb-convert wrote"
+            WRONG, f"{file} cannot be read: {error}; name the train.jsonl that pcb-convert wrote"
         ) from None
     drawn = random.Random(_SEED).sample(range(len(lines)), min(count, len(lines)))
     found = []
     for number in drawn:
         try:
             found.append(Sample.of(lines[number], root))
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
             raise ItemError(WRONG, f"{file.name}, line {number + 1} is no chat sample: {error}") from None
     if absent := [picture for one in found for picture in one.pictures if not picture.is_file()]:
         raise ItemError(
@@ -108,15 +108,11 @@ class Reader:
 
     def _frames(self, file: Path) -> Any:
         """One picture, as inspection shows it, as often as it takes to be a moment."""
-        from PIL import Image
-
         try:
-            with Image.open(file) as picture:
-                seen = rgb(picture)
-            size = self.sight.resizing.of(*seen.size)
-        except (OSError, ValueError) as error:
-            raise ItemError(WRONG, f"{file.name} is no picture that can be shown: {error}") from None
-        one = np.asarray(seen.resize(size, Image.Resampling.BICUBIC))
+            picture = opened(file)
+            one = resized(picture, self.sight.resizing.of(*picture.size))
+        except (ItemError, ValueError) as error:
+            raise ItemError(WRONG, f"{file.name}: {error}") from None
         return np.repeat(one[None], self.sight.depth, 0)
 
 

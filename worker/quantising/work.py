@@ -47,7 +47,7 @@ class Quantisation:
         """`saved`: once what takes hours is done. What falls too far is kept beside, under another name."""
         self._require_fit()
         made_of = self._made_of
-        if told := self._told(self.into, made_of):
+        if (told := self._told(self.into, made_of)) and told["verdict"]["cosine"] >= self.least:
             return told
         if self.into.exists() and any(self.into.iterdir()):
             raise ItemError("taken", f"into={self.into} is not empty: name a new folder, or remove it")
@@ -107,6 +107,8 @@ class Quantisation:
         }
 
     def _require_fit(self) -> None:
+        if self.into.is_relative_to(self.merged):
+            raise ItemError("taken", f"into={self.into} is in the merged model: name a folder beside it")
         told = checkpoint.config(self.merged)
         checkpoint.check(self.merged)
         if told.get("quantization_config") or told.get("compression_config"):

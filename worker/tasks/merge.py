@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from worker.errors import ItemError
 from worker.items import Answer, Failure, Item, Result
-from worker.tasks.task import JobTask, Params, Stopped
+from worker.tasks.task import JobTask, Params, Stopped, models_of_the_item
 
 if TYPE_CHECKING:
     from worker.jobs.stopping import StopFlag
@@ -44,6 +44,7 @@ class Merge(JobTask[MergeParams]):
     seconds_per_item = 600.0
     keep = 0
 
+    @models_of_the_item()
     def run(self, item: Item, workspace: Workspace, stop: StopFlag) -> Answer | Failure:
         """An item is adapter_config.json or adapter_model.safetensors; the other one lies beside it."""
         from worker.merging.merge import Merge

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from worker import signs
-from worker.boards.deeppcb import Pair, read_list, split
+from worker.boards.deeppcb import Look, Pair, Size, read_list, split
 from worker.boards.defect import TYPES, Lang
 from worker.errors import ItemError
 from worker.items import Answer, Failure, Item, Json, Result
@@ -46,7 +47,8 @@ class PcbConvert(MapTask[PcbConvertParams, Answer]):
         if item.file is None:
             raise ItemError("missing", "there is no list to read")
         params = self.params_of(item)
-        pairs, odd = read_list(item.file)
+        size = cache(_size)
+        pairs, odd = read_list(item.file, size)
         if not pairs:
             why = f": {odd[0].why}" if odd else ""
             raise ItemError("no-boards", f"it lists no board with its template and labels{why}")
@@ -57,7 +59,7 @@ class PcbConvert(MapTask[PcbConvertParams, Answer]):
         }
         files: dict[str, bytes] = {"contact_sheet.jpg": _sheet(pairs)}
         for name, part in parts.items():
-            files |= _written(name, _pictures(part, item.file.parent, params.pair), params)
+            files |= _written(name, _pictures(part, item.file.parent, params.pair, size), params)
         keys: dict[str, Json] = {
             "splits": {name: _counts(part) for name, part in parts.items()},
             "held_out": sorted(held),
@@ -86,22 +88,19 @@ def _counts(pairs: Sequence[Pair]) -> dict[str, Json]:
     }
 
 
-def _pictures(pairs: Sequence[Pair], root: Path, paired: bool) -> list[Picture]:
+def _pictures(pairs: Sequence[Pair], root: Path, paired: bool, size: Look) -> list[Picture]:
     from worker.boards.conversion import pictures
 
-    sizes = {f: _size(f) for pair in pairs for f in (pair.tested, pair.template)}
+    sizes = {f: size(f) for pair in pairs for f in (pair.tested, pair.template)}
     return pictures(pairs, root, sizes, paired=paired)
 
 
-def _size(file: Path) -> tuple[int, int]:
-    from PIL import Image, UnidentifiedImageError
+def _size(file: Path) -> Size:
+    """Of a picture that can be read to its end."""
+    from worker.boards.asking import opened
 
     signs.give()
-    try:
-        with Image.open(file, formats=("JPEG", "PNG", "BMP")) as picture:
-            return picture.size
-    except (UnidentifiedImageError, OSError) as error:
-        raise ItemError("damaged", f"{file.name} is no picture that can be read: {error}") from None
+    return opened(file).size
 
 
 def _written(name: str, found: Sequence[Picture], params: PcbConvertParams) -> dict[str, bytes]:

@@ -97,14 +97,14 @@ class PcbInspect(VisionTask[PcbInspectParams, Shown]):
         """Its template, if that is looked at."""
         board = Path(input)
         wanted = self._vision is None or self.params.pair or self.params.second != "none"
-        return [template_of(board).as_posix()] if wanted and TESTED in board.stem else []
+        return [template_of(board).as_posix()] if wanted and board.stem.endswith(TESTED) else []
 
     def prepare(self, item: Item) -> Answer | Shown:
         """All of the baseline's work; or what a model is asked."""
         if item.file is None:
             raise ItemError("missing", "there is no file to look at")
         params, file = self.params_of(item), item.file
-        role = "template" if TEMPLATE in file.stem else "board"
+        role = "template" if file.stem.endswith(TEMPLATE) else "board"
         if role == "template" and not params.templates:
             return _unseen(file)
         if self._vision:
@@ -202,7 +202,8 @@ class PcbInspect(VisionTask[PcbInspectParams, Shown]):
         from worker.boards.coordinates import FAMILIES
 
         assert self._vision
-        has_second = params.second != "none" and role == "board" and template_of(file).is_file()
+        is_tested = file.stem.endswith(TESTED)
+        has_second = params.second != "none" and is_tested and template_of(file).is_file()
         return question(
             file,
             _template(file) if params.pair else None,
@@ -217,11 +218,11 @@ class PcbInspect(VisionTask[PcbInspectParams, Shown]):
 
 def _template(file: Path) -> Path:
     """A template is its own."""
-    template = template_of(file)
-    if TEMPLATE in file.stem:
+    template, is_tested = template_of(file), file.stem.endswith(TESTED)
+    if file.stem.endswith(TEMPLATE):
         return file
-    if TESTED not in file.stem or not template.is_file():
-        beside = template.name if TESTED in file.stem else f"…{TEMPLATE} for a board …{TESTED}"
+    if not is_tested or not template.is_file():
+        beside = template.name if is_tested else f"…{TEMPLATE} for a board …{TESTED}"
         raise ItemError("template", f"there is no {beside} beside it, and it is compared with that")
     return template
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from worker.errors import ItemError
 from worker.items import Answer, Failure, Item, Result
-from worker.tasks.task import JobTask, Params
+from worker.tasks.task import JobTask, Params, models_of_the_item
 
 if TYPE_CHECKING:
     from worker.jobs.stopping import StopFlag
@@ -33,6 +33,7 @@ class PcbTrain(JobTask[PcbTrainParams]):
     def open(self, device: str) -> None:
         self._device = device
 
+    @models_of_the_item()
     def run(self, item: Item, workspace: Workspace, stop: StopFlag) -> Answer | Failure:
         from worker.inspector.teaching import Teaching, publish
         from worker.training.core import Run, train

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from worker.errors import ItemError
 from worker.items import Answer, Failure, Item, Result
-from worker.tasks.task import JobTask, Params, Stopped
+from worker.tasks.task import JobTask, Params, Stopped, models_of_the_item
 
 if TYPE_CHECKING:
     from worker.jobs.stopping import StopFlag
@@ -54,6 +54,7 @@ class Quantise(JobTask[QuantiseParams]):
     def open(self, device: str) -> None:
         self._device = device
 
+    @models_of_the_item()
     def run(self, item: Item, workspace: Workspace, stop: StopFlag) -> Answer | Failure:
         """An item is merged.json, or the config.json of any model; the folder is what counts."""
         from worker.quantising import compressor

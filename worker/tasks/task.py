@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from worker.errors import ItemError, UsageError
 from worker.items import Answer, Failure, Item, Json, Result
 
 if TYPE_CHECKING:
@@ -183,6 +185,16 @@ class JobTask(Task[P]):
 
         What it reports and publishes must depend on the item and its parameters alone."""
         raise TypeError(f"task {self.name} has no run()")
+
+
+@contextmanager
+def models_of_the_item() -> Iterator[None]:
+    """What is wrong with the models that a job names is its own failure: it ends no worker that has others to
+    do."""
+    try:
+        yield
+    except UsageError as error:
+        raise ItemError("no-model", str(error)) from None
 
 
 class Stopped(Exception):

@@ -20,6 +20,17 @@ def find(name: str, beside: Path) -> Path:
     raise ItemError("no-model", f"the model {name} is not on this machine{how}")
 
 
+def require_whole(folder: Path) -> None:
+    """Adapters learn beside the numbers that they will be merged into."""
+    checkpoint.check(folder)
+    told = checkpoint.config(folder)
+    if told.get("quantization_config") or told.get("compression_config"):
+        raise ItemError(
+            "no-model",
+            f"{folder.name} is quantised already: name the full-precision one that it was made from",
+        )
+
+
 def known(name: str, folder: Path) -> Base:
     """`name`: as it was told, where `folder` was found for it."""
     if folder.parent.name == "snapshots":

@@ -125,8 +125,19 @@ S = TypeVar("S", bound=Section)
 def read(file: Path, kind: type[S]) -> S:
     import yaml
 
+    class Once(yaml.SafeLoader):
+        """Of two sections of one name it would take the second, and the first would be lost."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            if twice := [name for name in names if names.count(name) > 1]:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{twice[0]} stands there twice", node.start_mark
+                )
+            return super().construct_mapping(node, deep)
+
     try:
-        told = yaml.safe_load(file.read_text(encoding="utf-8"))
+        told = yaml.load(file.read_text(encoding="utf-8"), Once)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ItemError(WRONG, f"{file.name} cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(told, dict):
@@ -149,7 +160,7 @@ def unknown(told: Mapping[str, Json], kind: type[BaseModel], above: str = "") ->
     for name, value in told.items():
         field = kind.model_fields.get(name)
         if field is None:
-            yield above + name
+            yield f"{above}{name}"
         elif isinstance(value, dict):
             *_, kind_of = (field.annotation, *get_args(field.annotation))
             if isinstance(kind_of, type) and issubclass(kind_of, BaseModel):

@@ -138,12 +138,21 @@ def connect(context: str, namespace: str, rights: str = RIGHTS) -> tuple[ApiServ
             here = (ACCOUNT / "namespace").read_text().strip()
         else:
             config.load_kube_config(file, context or None, settings)
-            named, current = config.list_kube_config_contexts(file)
-            chosen = next((one for one in named if one["name"] == context), current)
-            here = chosen["context"].get("namespace", "")
+            here = chosen_context(context)["context"].get("namespace", "")
     except config.ConfigException as error:
         raise UsageError(f"no way to a Kubernetes cluster: {error}; see KUBECONFIG and --context") from error
+    except (ValueError, TypeError, KeyError, import_module("yaml").YAMLError) as error:
+        why = " ".join(str(error).split())
+        raise UsageError(f"no way to a Kubernetes cluster: kubeconfig cannot be read ({why})") from error
     return ApiServer(client.ApiClient(settings), rights), namespace or here or "default"
+
+
+def chosen_context(said: str) -> Object:
+    """Of kubeconfig; without a name the current one, of which there may be none."""
+    found = import_module("kubernetes.config.kube_config")
+    merged = found.KubeConfigMerger(os.environ.get("KUBECONFIG") or found.KUBE_CONFIG_DEFAULT_LOCATION)
+    context: Object = found.KubeConfigLoader(merged.config, active_context=said or None).current_context
+    return context
 
 
 def _lines(answer: Any) -> Iterator[Object]:
@@ -170,7 +179,9 @@ def _refused(method: str, path: str, status: int, data: bytes, rights: str) -> E
     plain = {404: Absent, 409: Conflict, 410: Gone}
     if status in plain:
         return plain[status](said)
-    if status in (401, 403):
+    if status == 401:
+        return Forbidden(f"the API server does not know who asks ({said or status}): log in to it again")
+    if status == 403:
         return Forbidden(f"the API server forbids it: {said or status}; see {rights}")
     if status in (408, 429) or status >= 500:
         return Away(f"the API server answers {status}: {said}")

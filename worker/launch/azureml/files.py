@@ -6,18 +6,20 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 from worker.errors import UsageError
-from worker.launch.azureml import template
+from worker.items import Json
+from worker.launch import template
+from worker.launch.asked import need_image
 from worker.launch.azureml.sizes import size_of
+from worker.launch.endings import stop_after
 from worker.launch.here import CHECKOUT
 from worker.launch.launch import Launch
 from worker.launch.order import NAME
 
 FOLDER = CHECKOUT / "env/azureml"
 TIME_LIMIT_S = 12 * 3600
-GRACE_S = 600
+MARGIN_S = 600
 """of the time limit is left to hand the work back: pulling the image counts too"""
 IDENTITIES = {"managed": "managed", "user": "user_identity"}
 WORKSPACES_OWN = "account-of-the-workspace"
@@ -25,20 +27,12 @@ WORKSPACES_OWN = "account-of-the-workspace"
 QUEUE = re.compile(r"az://(?P<container>[a-z0-9](?:-?[a-z0-9]){2,62})(?:/[\w.~-]+)+/?")
 COMPUTE = re.compile(r"[a-zA-Z][a-zA-Z0-9-]{0,30}[a-zA-Z0-9]")
 ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
+BINDING = re.compile(r"\$\{\{\s*(.*?)\s*\}\}")
 
 
 def check(launch: Launch) -> None:
-    hw = launch.profile.hw
-    if not launch.image:
-        raise UsageError(
-            f"--image is missing: the cluster pulls the worker's image from a registry"
-            f"; make push HW={hw} IMAGE=registry/name:tag brings it there"
-        )
+    need_image(launch)
     size_of(launch.profile, launch.gpus, str(launch.setting("size", "")))
-    if not launch.inputs and not launch.queue:
-        raise UsageError("nothing to work on: name files or folders, or a --queue that holds its items")
-    if launch.inputs and not launch.task and not launch.queue:
-        raise UsageError("--task is missing: it says what is done with each input, see `worker tasks`")
     if not QUEUE.fullmatch(queue_of(launch)):
         raise UsageError(
             f"--queue {queue_of(launch).partition('?')[0]}: write az://container/folder, without a key; the "
@@ -49,8 +43,6 @@ def check(launch: Launch) -> None:
     account = account_of(launch)
     if account and not ACCOUNT.fullmatch(account):
         raise UsageError(f"--account {account}: lower case letters and digits, 3 to 24")
-    if 0 < launch.time_limit_s < 60:
-        raise UsageError("--time-limit: a worker needs a minute at least")
 
 
 def render(launch: Launch) -> dict[str, str]:
@@ -68,21 +60,16 @@ def compute(launch: Launch) -> str:
         "tier": "dedicated" if launch.setting("dedicated") else "low_priority",
         "max_instances": launch.workers,
     }
-    return template.fill(_template("compute.yml"), values)
+    return _filled("compute.yml", values)
 
 
 def environment(launch: Launch) -> str:
     name, version = environment_of(launch)
-    return template.fill(
-        _template("environment.yml"), {"name": name, "version": version, "image": launch.image}
-    )
+    return _filled("environment.yml", {"name": name, "version": version, "image": launch.image})
 
 
 def job(launch: Launch, number: int) -> str:
-    inputs = {"queue": queue_of(launch), "stop_after": f"{stop_after(launch):.0f}s"}
-    text = _template("job.yml")
-    command = re.search(r"^command: (.*)$", text, re.MULTILINE)
-    template.check_bindings(command[1] if command else "", inputs)
+    inputs = {"queue": queue_of(launch), "stop_after": f"{stop_after(time_limit(launch), MARGIN_S):.0f}s"}
     values = {
         **inputs,
         "name": job_name(launch, number),
@@ -94,11 +81,12 @@ def job(launch: Launch, number: int) -> str:
             **launch.environment,
         },
         "timeout": round(time_limit(launch)),
+        "identity": {"type": IDENTITIES[str(launch.setting("identity", "managed"))]},
         "tags": tags(launch),
     }
-    text = template.fill(text, values)
-    who = IDENTITIES[str(launch.setting("identity", "managed"))]
-    return text.replace("identity:\n  type: managed", f"identity:\n  type: {who}")
+    text = _filled("job.yml", values)
+    _check_bindings(text, inputs)
+    return text
 
 
 def tags(launch: Launch) -> Mapping[str, str]:
@@ -148,13 +136,18 @@ def time_limit(launch: Launch) -> float:
     return launch.time_limit_s or TIME_LIMIT_S
 
 
-def stop_after(launch: Launch) -> float:
-    limit = time_limit(launch)
-    return limit - min(GRACE_S, limit / 10)
+def _filled(name: str, values: Mapping[str, Json]) -> str:
+    text = template.read(FOLDER / name)
+    for key, value in values.items():
+        text = template.put(text, key, {key: value})
+    return text
 
 
-def _template(name: str) -> str:
-    try:
-        return Path(FOLDER, name).read_text("utf-8")
-    except OSError as error:
-        raise UsageError(f"{FOLDER / name}: {error.strerror}; launch from a checkout") from None
+def _check_bindings(job: str, inputs: Mapping[str, Json]) -> None:
+    """Azure finds a misspelt name only once the machines are paid for."""
+    known = {f"inputs.{name}" for name in inputs}
+    for name in BINDING.findall(job):
+        if name not in known:
+            raise UsageError(
+                f"${{{{{name}}}}} in the job's command names nothing: there are {', '.join(sorted(known))}"
+            )

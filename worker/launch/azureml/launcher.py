@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from worker.errors import UsageError
+from worker.launch import cost, inputs, queue
 from worker.launch.azureml import containers, files
 from worker.launch.azureml.states import Job, judge
 from worker.launch.launch import Launch, Receipt
@@ -17,8 +18,7 @@ from worker.launch.launcher import Launcher, Look, Standing
 
 if TYPE_CHECKING:
     from worker.launch.azureml.workspace import Workspace
-    from worker.launch.cost import Cost
-    from worker.launch.launcher import Say
+    from worker.launch.launcher import Keep, Say
 
 
 ROLE = (
@@ -39,24 +39,19 @@ class AzureMl(Launcher):
     def render(self, launch: Launch) -> Mapping[str, str]:
         return files.render(launch)
 
-    def cost(self, launch: Launch) -> Cost:
+    def cost(self, launch: Launch) -> cost.Cost:
         """At the tier's own price, where our table has Azure's."""
-        from worker.launch import cost
         from worker.planning.money import Price
         from worker.planning.span import exactly
 
-        priced = cost.of(replace(launch, time_limit_s=files.time_limit(launch)), None)
+        priced = cost.of(replace(launch, time_limit_s=files.time_limit(launch)))
         if launch.price is None and priced.price and priced.price.source.startswith("Azure"):
             usd = priced.price.usd
             tier = usd.high if launch.setting("dedicated") else usd.low
             return replace(priced, price=Price(exactly(tier), priced.price.source))
         return priced
 
-    def submit(
-        self, launch: Launch, known: Receipt | None, say: Say, keep: Callable[[Receipt], None]
-    ) -> Receipt:
-        from worker.launch import inputs, queue
-
+    def submit(self, launch: Launch, known: Receipt | None, say: Say, keep: Keep) -> Receipt:
         url = files.queue_of(launch)
         if known and known.queue != url:
             raise UsageError(
@@ -102,7 +97,7 @@ class AzureMl(Launcher):
         jobs = self._jobs(receipt)
         ended = bool(jobs) and not any(job.is_active for job in jobs)
         is_over = self.look(receipt).is_over if ended else None
-        return judge(jobs, is_over, bool(receipt.notes.get("cancelled")))
+        return judge(jobs, is_over, receipt.cancelled)
 
     def again(self, receipt: Receipt, say: Say) -> Receipt:
         return self._start(receipt, say, lambda _: None)
@@ -112,17 +107,14 @@ class AzureMl(Launcher):
         return super().look(receipt)
 
     def fetch(self, receipt: Receipt, out: Path, say: Say) -> bool:
-        from worker.launch import queue
-
         containers.let_in(_account(receipt))
         return queue.fetch(receipt.queue, out, say)
 
-    def cancel(self, receipt: Receipt, say: Say) -> Receipt:
+    def cancel(self, receipt: Receipt, say: Say) -> None:
         for job in self._jobs(receipt):
             if job.is_active:
                 self._workspace().cancel(job.name)
                 say(f"{job.name}: cancelled")
-        return replace(receipt, notes={**receipt.notes, "cancelled": True})
 
     def delete(self, receipt: Receipt, say: Say) -> None:
         self.cancel(receipt, say)
@@ -145,7 +137,7 @@ class AzureMl(Launcher):
         ours = (f"{below}/", f"{files.inputs_of(below)}/")
         return containers.remove(_account(receipt), name, receipt.name, ours)
 
-    def _start(self, receipt: Receipt, say: Say, keep: Callable[[Receipt], None]) -> Receipt:
+    def _start(self, receipt: Receipt, say: Say, keep: Keep) -> Receipt:
         """As many jobs as are lacking. Their names count up, so that whoever submits the same finds them."""
         launch, workspace = receipt.launch, self._workspace()
         active: list[str] = []

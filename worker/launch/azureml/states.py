@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from worker.launch.azureml.refusals import explain
+from worker.launch.endings import AGAIN, FINAL, MACHINE, USAGE
 from worker.launch.launcher import Standing, State
 
 WAITING = {"NotStarted", "Starting", "Provisioning", "Preparing", "Queued"}
 ENDED = {"Completed", "Failed", "Canceled"}
-DONE, SOME_FAILED, USAGE, MACHINE, AGAIN = 0, 1, 2, 3, 75
-"""how a worker ends"""
 CODE = re.compile(r"(?:exit(?:ed with)? (?:status )?code|status code)\D{0,3}(\d+)", re.IGNORECASE)
 TAKEN = re.compile(r"preempt|evict|node (?:was |is )?(?:lost|unusable|removed)", re.IGNORECASE)
 LOG = "its last lines stand in user_logs/std_log.txt: az ml job stream --name"
@@ -64,7 +63,7 @@ def _end(job: Job, asked_to_end: bool) -> tuple[State, str, str]:
     code = int(found[1]) if found else None
     if code == AGAIN:
         return "again", "handed its work back", ""
-    if code in (DONE, SOME_FAILED):
+    if code in FINAL:
         return "again", "has ended", ""
     if TAKEN.search(job.why):
         return "again", "lost its machine", ""

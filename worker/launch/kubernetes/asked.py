@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from worker.errors import UsageError
+from worker.launch.asked import need_image
 from worker.launch.kubernetes import products
 from worker.launch.order import GLOB
 
@@ -104,11 +105,7 @@ def is_url(path: str) -> bool:
 
 
 def _refuse_unreachable(launch: Launch, claims: Mapping[str, str]) -> None:
-    if not launch.image:
-        hw = launch.profile.hw
-        raise UsageError(
-            f"--image registry/name:tag is needed: make push HW={hw} IMAGE=registry/name:tag makes one"
-        )
+    need_image(launch)
     if launch.gpus and not launch.profile.has_gpu:
         raise UsageError(
             f"--gpus {launch.gpus} with --hw {launch.profile.hw}, which has none: leave --gpus out"

@@ -6,12 +6,20 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from worker.errors import UnfinishedError, UsageError
-from worker.gpus.kube.api import ACCOUNT, Absent, ApiServer, Away, Conflict, Forbidden, connect
+from worker.gpus.kube.api import (
+    ACCOUNT,
+    Absent,
+    ApiServer,
+    Away,
+    Conflict,
+    Forbidden,
+    chosen_context,
+    connect,
+)
 from worker.launch.kubernetes.manifest import labels
 from worker.launch.kubernetes.standing import CANCELLED
 
@@ -142,11 +150,9 @@ def open_cluster(context: str, namespace: str) -> Cluster:
 
 def context_meant(said: str) -> str:
     """By its name: another one may become the current one. Empty: the cluster around this pod."""
-    file = os.environ.get("KUBECONFIG") or None
-    if said or (not file and (ACCOUNT / "token").exists()):
+    if said or (not os.environ.get("KUBECONFIG") and (ACCOUNT / "token").exists()):
         return said
-    _, current = import_module("kubernetes.config").list_kube_config_contexts(file)
-    name: str = current["name"]
+    name: str = chosen_context("")["name"]
     return name
 
 

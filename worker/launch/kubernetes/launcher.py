@@ -6,21 +6,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from worker.errors import UsageError
+from worker.launch import cost, inputs, queue, template
 from worker.launch.here import CHECKOUT
 from worker.launch.kubernetes import manifest
 from worker.launch.kubernetes.asked import Asked, asked, is_url, place
+from worker.launch.kubernetes.standing import ended, standing
+from worker.launch.launch import Receipt
 from worker.launch.launcher import Launcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-    from worker.launch.cost import Cost
     from worker.launch.kubernetes.cluster import Cluster
     from worker.launch.kubernetes.manifest import Object
-    from worker.launch.launch import Launch, Receipt
-    from worker.launch.launcher import Say, Standing
-
-    Keep = Callable[[Receipt], None]
+    from worker.launch.launch import Launch
+    from worker.launch.launcher import Keep, Say, Standing
 
 TEMPLATE = CHECKOUT / "env" / "kubernetes" / "worker.yaml"
 FILE = "worker.yaml"
@@ -35,15 +36,11 @@ class Kubernetes(Launcher):
     def render(self, launch: Launch) -> Mapping[str, str]:
         return {FILE: _text(launch, asked(launch))}
 
-    def cost(self, launch: Launch) -> Cost:
-        from worker.launch import cost
-
+    def cost(self, launch: Launch) -> cost.Cost:
         return cost.of(launch)
 
     def submit(self, launch: Launch, known: Receipt | None, say: Say, keep: Keep) -> Receipt:
-        from worker.errors import UsageError
         from worker.launch.kubernetes import cluster as clusters
-        from worker.launch.launch import Receipt
 
         wanted = asked(launch)
         cluster = clusters.open_cluster(wanted.context, wanted.namespace)
@@ -66,8 +63,6 @@ class Kubernetes(Launcher):
         return _start(receipt, cluster, jobs, say, keep)
 
     def standing(self, receipt: Receipt) -> Standing:
-        from worker.launch.kubernetes.standing import standing
-
         cluster = _cluster(receipt)
         jobs = cluster.jobs(receipt.name)
         if not jobs:
@@ -80,13 +75,9 @@ class Kubernetes(Launcher):
         return _start(receipt, cluster, cluster.jobs(receipt.name), say, lambda _: None)
 
     def fetch(self, receipt: Receipt, out: Path, say: Say) -> bool:
-        from worker.launch.queue import fetch
-
-        return fetch(receipt.queue, out, say)
+        return queue.fetch(receipt.queue, out, say)
 
     def cancel(self, receipt: Receipt, say: Say) -> None:
-        from worker.launch.kubernetes.standing import ended
-
         cluster = _cluster(receipt)
         living = [one for one in cluster.jobs(receipt.name) if not ended(one)]
         for job in living:
@@ -115,9 +106,6 @@ def _cluster(receipt: Receipt) -> Cluster:
 
 def _bring(launch: Launch, say: Say) -> None:
     """What is worked on, to where the pods reach it; enqueued before any of them is paid for."""
-    from worker.errors import UsageError
-    from worker.launch import inputs, queue
-
     where = place(launch)
     if not is_url(where):
         queue.enqueue(launch, where, launch.inputs, None, say)
@@ -135,7 +123,6 @@ def _bring(launch: Launch, say: Say) -> None:
 def _start(receipt: Receipt, cluster: Cluster, jobs: list[Object], say: Say, keep: Keep) -> Receipt:
     """A Job cannot be changed, so each start is one of its own; the ended ones stay to be looked at."""
     from worker.launch.kubernetes.cluster import generation, left_out
-    from worker.launch.kubernetes.standing import ended
 
     if jobs and not ended(jobs[-1]):
         say(f"{_name(jobs[-1])} works already")
@@ -158,15 +145,12 @@ def _start(receipt: Receipt, cluster: Cluster, jobs: list[Object], say: Say, kee
 
 
 def _text(launch: Launch, wanted: Asked, number: int = 1) -> str:
-    template = manifest.read(Path(wanted.template) if wanted.template else TEMPLATE)
-    return manifest.text(template, launch, wanted, number)
+    file = Path(wanted.template) if wanted.template else TEMPLATE
+    return manifest.text(template.read(file, "name another --template"), launch, wanted, number)
 
 
 def _refuse_others(launch: Launch, wanted: Asked, jobs: list[Object]) -> None:
     """Who works with other settings would go on with them."""
-    from worker.errors import UsageError
-    from worker.launch.kubernetes.standing import ended
-
     (*_, wished) = manifest.objects(_text(launch, wanted))
     if not jobs or ended(jobs[-1]):
         return
@@ -180,8 +164,6 @@ def _refuse_others(launch: Launch, wanted: Asked, jobs: list[Object]) -> None:
 
 def _refuse_missing(wanted: Asked, cluster: Cluster) -> None:
     """What a pod would wait for without an end."""
-    from worker.errors import UsageError
-
     named = [("secret", name, "--secret") for name in wanted.secrets]
     named += [("persistentvolumeclaim", name, "--claim") for name in wanted.claims.values()]
     named += [("serviceaccount", wanted.service_account, "--service-account")] * bool(wanted.service_account)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from worker.errors import UsageError
 from worker.items import Json
-from worker.launch.kubernetes import lines
+from worker.launch import template
+from worker.launch.endings import stop_after
 from worker.launch.kubernetes.asked import IDENTITIES, Asked, place
 
 if TYPE_CHECKING:
@@ -34,20 +34,12 @@ def labels(name: str) -> dict[str, str]:
     }
 
 
-def read(file: Path) -> str:
-    try:
-        return file.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is no text"
-        raise UsageError(f"{file} cannot be read ({why}): name another --template") from None
-
-
-def text(template: str, launch: Launch, asked: Asked, generation: int = 1) -> str:
+def text(shipped: str, launch: Launch, asked: Asked, generation: int = 1) -> str:
     """What is made, in this order; the Job is the last one."""
-    job = _job(template, launch, asked, generation)
+    job = _job(shipped, launch, asked, generation)
     if not asked.identity:
         return job
-    return "\n".join([*lines.entries(_account(launch, asked)), "---", job])
+    return "\n".join([*template.entries(_account(launch, asked)), "---", job])
 
 
 def objects(text: str) -> list[Object]:
@@ -73,22 +65,22 @@ def grace_s(launch: Launch) -> int:
     return int(Duration().convert(said, None, None))
 
 
-def _job(template: str, launch: Launch, asked: Asked, generation: int) -> str:
-    told = template
+def _job(shipped: str, launch: Launch, asked: Asked, generation: int) -> str:
+    told = shipped
     for key, values in _values(launch, asked).items():
-        told = lines.put(told, key, values)
+        told = template.put(told, key, values)
     claims = [(f"claim-{number}", folder, name) for number, (folder, name) in enumerate(asked.claims.items())]
-    told = lines.add(
+    told = template.add(
         told, "volumeMounts", [{"name": volume, "mountPath": folder} for volume, folder, _ in claims]
     )
-    told = lines.add(
+    told = template.add(
         told,
         "volumes",
         [{"name": volume, "persistentVolumeClaim": {"claimName": name}} for volume, _, name in claims],
     )
     seal = hashlib.sha256(told.encode()).hexdigest()[:16]
     name = f"{launch.name}-{generation}"
-    return lines.put(told, "name", {"name": name, "annotations": {ASKED: seal}})
+    return template.put(told, "name", {"name": name, "annotations": {ASKED: seal}})
 
 
 def _values(launch: Launch, asked: Asked) -> Mapping[str, Mapping[str, Json]]:
@@ -100,7 +92,7 @@ def _values(launch: Launch, asked: Asked) -> Mapping[str, Mapping[str, Json]]:
     requests = {"cpu": asked.cpu, "memory": asked.memory}
     pod = {
         "terminationGracePeriodSeconds": grace_s(launch) + AFTER_GRACE_S,
-        "serviceAccountName": account,
+        "serviceAccountName": account or None,
         "nodeSelector": asked.selectors,
     }
     return {
@@ -117,13 +109,21 @@ def _values(launch: Launch, asked: Asked) -> Mapping[str, Mapping[str, Json]]:
         "affinity": {"affinity": _affinity(asked.nodes)},
         "tolerations": {"tolerations": asked.tolerations},
         "image": {"image": launch.image},
-        "args": {"args": ["run", place(launch)]},
+        "args": {"args": ["run", _literal(place(launch))]},
         "env": {
-            "env": [{"name": name, "value": value} for name, value in _environment(launch, asked).items()]
+            "env": [
+                {"name": name, "value": _literal(value)}
+                for name, value in _environment(launch, asked).items()
+            ]
         },
         "envFrom": {"envFrom": [{"secretRef": {"name": name}} for name in asked.secrets]},
         "resources": {"resources": {"requests": requests, "limits": {**cards, **most}}},
     }
+
+
+def _literal(said: str) -> str:
+    """Kubernetes fills in $(NAME), and makes one $ of two."""
+    return said.replace("$", "$$")
 
 
 def _affinity(nodes: Mapping[str, Sequence[str]]) -> Json:
@@ -139,12 +139,8 @@ def _environment(launch: Launch, asked: Asked) -> dict[str, str]:
     ours = {"WORKER_CHILDREN": str(asked.cores), "WORKER_GRACE": str(GRACE_S), "TMPDIR": "/tmp"}
     if launch.time_limit_s:
         # from the worker's own start: one that came late is told to end by the deadline itself
-        ours["WORKER_STOP_AFTER"] = f"{_stop_after(launch):.0f}"
+        ours["WORKER_STOP_AFTER"] = f"{stop_after(launch.time_limit_s, grace_s(launch)):.0f}"
     return {**launch.profile.environment, **ours, **launch.environment}
-
-
-def _stop_after(launch: Launch) -> float:
-    return max(launch.time_limit_s - grace_s(launch), launch.time_limit_s / 2)
 
 
 def _account(launch: Launch, asked: Asked) -> Object:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from worker.launch.endings import AGAIN, DONE, FINAL, MACHINE, USAGE
 from worker.launch.launcher import Standing
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 CANCELLED = "gpu-batch-worker/cancelled"
 """annotation: a person said so"""
 INDEX = "batch.kubernetes.io/job-completion-index"
-DONE, FAILED_ITEMS, USAGE, MACHINE, STOPPED = 0, 1, 2, 3, 75
 
 REMEDIES = (
     (r"Insufficient \S*cpu|Insufficient memory", "--cpu and --memory say what each worker asks for"),
@@ -119,9 +119,9 @@ def _failed(job: Object, condition: Object, seen: Sequence[_Seen]) -> Standing:
     told = re.search(r"exit code (\d+)", message)
     if reason == "PodFailurePolicy" and told and int(told[1]) == USAGE:
         return Standing("failed", "a worker refused what it was told (exit code 2)", logs)
-    if codes and codes <= {DONE, FAILED_ITEMS}:
+    if codes and codes <= {*FINAL}:
         return Standing("done", f"{_number(job)} ended, all is done, some items failed")
-    if codes and STOPPED in codes and codes <= {DONE, FAILED_ITEMS, STOPPED}:
+    if AGAIN in codes and codes <= {*FINAL, AGAIN}:
         return Standing("again", f"{_number(job)} were stopped before the end")
     if MACHINE in codes:
         return Standing(
@@ -173,8 +173,7 @@ def _last_codes(seen: Iterable[_Seen]) -> set[int | None]:
 
 def _counts(one: _Seen) -> bool:
     """A death that nobody wanted."""
-    known = (DONE, FAILED_ITEMS, MACHINE, STOPPED)
-    return one.state == "ended" and not one.disrupted and one.code not in known
+    return one.state == "ended" and not one.disrupted and one.code not in (*FINAL, MACHINE, AGAIN)
 
 
 def _death(one: _Seen) -> str:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from worker.errors import MachineError, UnfinishedError, UsageError
-from worker.launch.cost import Cost
+from worker.launch import cost, template
 from worker.launch.here import CHECKOUT
 from worker.launch.launch import Launch, Receipt
 from worker.launch.launcher import Launcher, Look, Standing
+from worker.launch.queue import looked
 from worker.launch.slurm import inputs, place, script
 from worker.launch.slurm.cluster import Cluster
 from worker.launch.slurm.host import Address, Host, quoted
@@ -22,7 +23,7 @@ from worker.launch.slurm.refusals import refusal, refused
 from worker.launch.slurm.server import Server
 
 if TYPE_CHECKING:
-    from worker.launch.launcher import Say
+    from worker.launch.launcher import Keep, Say
 
 MEMORY = re.compile(r"\d+[KMGT]?")
 CARD = re.compile(r"[A-Za-z0-9_.-]+")
@@ -35,8 +36,6 @@ class Slurm(Launcher):
         host = str(launch.setting("host", ""))
         if host:
             Address.of(host)
-        if not launch.inputs and not launch.queue:
-            raise UsageError("name what to work on: a PATH, or the --queue that holds the items already")
         for option in ("dir", "venv", "partition", "account", "qos", "constraint"):
             said = str(launch.setting(option, ""))
             if re.search(r"[\x00-\x1f\x7f\\]", said) or said.startswith("-"):
@@ -47,21 +46,15 @@ class Slurm(Launcher):
                 raise UsageError(f"--{option.replace('_', '-')} {said!r}: write it like {form}")
         inputs.check(launch.inputs, host)
         place.place(launch)
-        if not (CHECKOUT / script.TEMPLATE).is_file():
-            raise UsageError(f"{script.TEMPLATE} is not in {CHECKOUT}: work in a whole checkout")
+        template.read(CHECKOUT / script.TEMPLATE)
 
     def render(self, launch: Launch) -> Mapping[str, str]:
         return self._render(launch, place.place(launch))
 
-    def cost(self, launch: Launch) -> Cost:
-        from worker.launch import cost
+    def cost(self, launch: Launch) -> cost.Cost:
+        return cost.of(launch, int(launch.setting("nodes", 1)))
 
-        machines = launch.workers * int(launch.setting("nodes", 1))
-        return cost.of(replace(launch, workers=machines))
-
-    def submit(
-        self, launch: Launch, known: Receipt | None, say: Say, keep: Callable[[Receipt], None]
-    ) -> Receipt:
+    def submit(self, launch: Launch, known: Receipt | None, say: Say, keep: Keep) -> Receipt:
         host = Host(str(launch.setting("host", "")))
         facts = place.facts(host)
         where = place.place(launch, facts)
@@ -85,13 +78,11 @@ class Slurm(Launcher):
         return _starter(receipt, host).standing(receipt.jobs, where)
 
     def look(self, receipt: Receipt) -> Look:
-        from worker.cli.screen import lines
         from worker.queue.told import progress_of
 
         host, where = _at(receipt)
-        told = json.loads(host.need(f"{where.worker} status {quoted(where.queue)} --json"))
-        progress = progress_of(told)
-        return Look(lines(progress), told, progress.is_over, progress.failed)
+        told = host.need(f"{where.worker} status {quoted(where.queue)} --json")
+        return looked(progress_of(json.loads(told)))
 
     def fetch(self, receipt: Receipt, out: Path, say: Say) -> bool:
         host, where = _at(receipt)
@@ -125,7 +116,7 @@ class Slurm(Launcher):
             say(f"{receipt.name}: nothing is there that it made")
 
     def _render(self, launch: Launch, where: Place) -> Mapping[str, str]:
-        return {script.FILE: script.render(launch, where, script.template(CHECKOUT))}
+        return {script.FILE: script.render(launch, where, template.read(CHECKOUT / script.TEMPLATE))}
 
     def _start(self, starter: Cluster | Server, receipt: Receipt, where: Place, say: Say) -> Receipt:
         host = Host(str(receipt.launch.setting("host", "")))

@@ -11,7 +11,7 @@ from worker.launch import native
 from worker.launch.here import CHECKOUT
 from worker.launch.launch import Launch
 from worker.launch.machine import Machine
-from worker.launch.order import NAME, Order
+from worker.launch.order import NAME, Order, read_profile
 from worker.launch.slurm.host import Host, quoted
 
 MARK = ".made-by-worker-launch"
@@ -110,8 +110,6 @@ def _order(launch: Launch) -> Order:
     """With an image only the queue is seen to outside of it."""
     if not launch.image:
         return Order(launch.profile)
-    from worker.launch.order import read_profile
-
     return Order(read_profile(CHECKOUT, "cpu", {}))
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from worker.launch.endings import stop_after
 from worker.launch.launch import Launch
 from worker.launch.slurm.host import quoted
 from worker.launch.slurm.inputs import THERE
@@ -46,7 +47,7 @@ def settings(launch: Launch, where: Place) -> dict[str, str]:
         told["WORKER_IMAGE"] = launch.image
         told["WORKER_BINDS"] = ",".join(_folders(launch, where))
     if launch.time_limit_s:
-        told["WORKER_STOP_AFTER"] = f"{stop_after(launch):.0f}s"
+        told["WORKER_STOP_AFTER"] = f"{stop_after(launch.time_limit_s, MARGIN_S):.0f}s"
     return told | dict(launch.environment)
 
 
@@ -56,10 +57,6 @@ def _folders(launch: Launch, where: Place) -> Sequence[str]:
         there = [path.removeprefix(THERE) for path in launch.inputs if path.startswith(THERE)]
         return [where.inputs, *there]
     return [str(Path(path).absolute()) for path in launch.inputs if "://" not in path]
-
-
-def stop_after(launch: Launch) -> float:
-    return launch.time_limit_s - min(MARGIN_S, launch.time_limit_s / 5)
 
 
 def _options(launch: Launch) -> list[str]:
@@ -90,10 +87,6 @@ def _word(text: str) -> str:
 def _option_of(line: str) -> str:
     found = re.match(r"#SBATCH\s+(--[a-z-]+)", line)
     return found[1] if found else ""
-
-
-def template(checkout: Path) -> str:
-    return (checkout / TEMPLATE).read_text()
 
 
 def names() -> Sequence[str]:

@@ -6,16 +6,18 @@ from collections import Counter
 from collections.abc import Sequence
 
 from worker.errors import MachineError
+from worker.launch.endings import AGAIN, DONE, FINAL, stop_after
 from worker.launch.launch import Launch
 from worker.launch.launcher import Standing, State
 from worker.launch.slurm.host import Host, quoted
 from worker.launch.slurm.place import Place
-from worker.launch.slurm.script import stop_after
+from worker.launch.slurm.script import MARGIN_S
 
 SCRIPT = "worker/launch/slurm/detached.sh"
 WAIT_S = 90
 """for workers to hand their work back"""
-AGAIN, FINAL = "75", ("0", "1")
+KILLED = 128
+"""and more: by a signal"""
 
 
 class Server:
@@ -28,7 +30,8 @@ class Server:
     def start(self, launch: Launch, where: Place) -> tuple[list[str], bool]:
         lists = cards(launch, self._cards, self._host.name or "this machine")
         before = self.live(where)
-        limit = f"WORKER_LAUNCH_LIMIT={stop_after(launch):.0f} " if launch.time_limit_s else ""
+        limit_s = stop_after(launch.time_limit_s, MARGIN_S)
+        limit = f"WORKER_LAUNCH_LIMIT={limit_s:.0f} " if limit_s else ""
         said = self._host.need(
             f"cd {quoted(where.room)} && exec 9>.starting && {{ command -v flock >/dev/null && flock 9; "
             f"{limit}{self._call('start', where, *lists)}; }} </dev/null"
@@ -79,19 +82,18 @@ def standing(said: str) -> Standing:
     """Of what detached.sh tells."""
     found = [words[1:] for words in _lines(said)]
     counts = Counter(words[0] for words in found)
-    codes = [words[1] for words in found if words[0] == "ended"]
+    codes = [int(words[1]) for words in found if words[0] == "ended"]
     told = [f"{counts[word]} {word}" for word in ("running", "cancelled") if counts[word]]
-    told += [f"{codes.count(code)} ended" + f" with {code}" * (code != "0") for code in sorted(set(codes))]
+    told += [f"{codes.count(code)} ended" + f" with {code}" * (code != DONE) for code in sorted(set(codes))]
     told += [f"{counts['lost']} ended without a word"] if counts["lost"] else []
     if counts["running"]:
         return Standing("running", ", ".join(told))
     if counts["cancelled"]:
         return Standing("cancelled", ", ".join(told), "the same submit goes on")
-    bad = [code for code in codes if code not in (AGAIN, *FINAL) and int(code) < 128]
-    if bad:
+    if any(code not in (AGAIN, *FINAL) and code < KILLED for code in codes):
         return Standing("failed", ", ".join(told), "its log, in the launch's folder, says why")
     # whoever was killed, or whose machine was started again, has left work
-    state: State = "done" if codes and len(codes) == len(found) and set(codes) <= set(FINAL) else "again"
+    state: State = "done" if codes and len(codes) == len(found) and {*codes} <= {*FINAL} else "again"
     return Standing(state, ", ".join(told) or "no worker was started")
 
 

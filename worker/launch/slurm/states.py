@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from worker.launch.endings import AGAIN, FINAL
 from worker.launch.launcher import Standing, State
 
 WORKING = {"RUNNING", "COMPLETING", "CONFIGURING", "STAGE_OUT", "SIGNALING", "RESIZING"}
 WAITING = {"PENDING", "REQUEUED", "SUSPENDED", "STOPPED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"}
 TAKEN = {"TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE", "REVOKED"}
 """its machine or its time was taken: no fault of the work"""
-AGAIN, FINAL = 75, (0, 1)
 
 REASONS: Sequence[tuple[str, str, str]] = (
     ("Priority", "others are before it", "a partition or QOS of higher priority starts sooner"),

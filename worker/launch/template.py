@@ -1,21 +1,30 @@
-"""A file of YAML as lines, one key's of them replaced: so `render` needs no library, and comments stay."""
+"""The files of env/ that a launch fills in. YAML as lines, one key's of them replaced: so `render` needs no
+library, and comments stay."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from worker.errors import UsageError
 from worker.items import Json
+from worker.launch.flow import flow
 
-PLAIN = re.compile(r"[A-Za-z][\w./:@-]*\w|[A-Za-z]")
-MEANT_OTHERWISE = {"yes", "no", "on", "off", "true", "false", "null", "y", "n"}
-"""what YAML takes for something else than a text"""
+NOTHING: Sequence[Json] = (None, {}, [], ())
+"""left out; an empty text is one"""
+
+
+def read(file: Path, remedy: str = "work in a whole checkout") -> str:
+    try:
+        return file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is no text"
+        raise UsageError(f"{file} cannot be read ({why}): {remedy}") from None
 
 
 def put(text: str, key: str, values: Mapping[str, Json]) -> str:
-    """These entries in place of KEY's, which stands once in the file; what is empty is left out."""
+    """These entries in place of KEY's, which stands once in the file."""
     lines = text.splitlines()
     start, end, indent = _block(lines, key)
     return _joined([*lines[:start], *entries(values, indent), *lines[end:]])
@@ -38,19 +47,8 @@ def entries(values: Mapping[str, Json], indent: int = 0) -> Iterator[str]:
         elif isinstance(value, list | tuple) and value:
             yield f"{pad}{flow(key)}:"
             yield from (f"{pad}  - {flow(one)}" for one in value)
-        elif value or isinstance(value, bool | int):
+        elif value not in NOTHING:
             yield f"{pad}{flow(key)}: {flow(value)}"
-
-
-def flow(value: Json) -> str:
-    """On one line."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{flow(key)}: {flow(one)}" for key, one in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(flow, value)) + "]"
-    if isinstance(value, str) and PLAIN.fullmatch(value) and value.lower() not in MEANT_OTHERWISE:
-        return value
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _block(lines: Sequence[str], key: str) -> tuple[int, int, int]:
@@ -60,7 +58,7 @@ def _block(lines: Sequence[str], key: str) -> tuple[int, int, int]:
     if len(found) != 1:
         raise UsageError(
             f"the template has {len(found)} lines that begin with {key}: where one is filled in; "
-            "begin with env/kubernetes/worker.yaml"
+            "begin with the file that is shipped in env/"
         )
     start = found[0]
     indent = _indent(lines[start])
