@@ -26,7 +26,7 @@ endif
 # as text in a recipe, a quote in them would be the shell's
 export IN QUEUE OUT ENGINE MODEL
 
-.PHONY: help setup run doctor image push weights test test-image test-tensorflow test-azureml check chaos bench bench-video bench-train bench-gpu format clean
+.PHONY: help setup run doctor image push weights test test-image test-tensorflow test-azureml test-quantise check chaos bench bench-video bench-train bench-gpu format clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets and variables
@@ -84,13 +84,17 @@ test-azureml: .venv-azureml/stamp ## the tests that need Azure's library, in an 
 	.venv-azureml/bin/python -c "import azure.ai.ml"
 	.venv-azureml/bin/python -m pytest tests/unit/test_launch_azureml_files.py tests/integration/test_launch_azureml.py
 
+test-quantise: .venv-quantise/stamp ## the tests of quantising by llm-compressor and AutoAWQ, in an environment of its own
+	.venv-quantise/bin/python -W ignore -c "import llmcompressor, awq"
+	OMP_NUM_THREADS=1 .venv-quantise/bin/python -m pytest tests/unit/test_quantise.py
+
 check: .venv/dev.stamp ## what CI runs: format, lint, types, tests
 	@tests/servers.sh
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy --strict
 	$(PYTEST)
-	@echo "Not tried here: make test-image builds the CPU image, in minutes and as root; make test-tensorflow; make test-azureml"
+	@echo "Not tried here: make test-image builds the CPU image, in minutes and as root; make test-tensorflow; make test-azureml; make test-quantise"
 
 chaos: .venv/dev.stamp ## kill, freeze and cheat real workers on each store, then count the answers
 	@tests/servers.sh
@@ -130,6 +134,14 @@ clean: ## remove what setup and the tests made; answers stay
 	@echo "Making .venv-azureml, with Azure's library"
 	@python3 -m venv .venv-azureml
 	@.venv-azureml/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
+
+.venv-quantise/stamp: env/locks/llmcompressor.txt env/locks/autoawq.txt
+	@echo "Making .venv-quantise, with llm-compressor and AutoAWQ"
+	@python3 -m venv .venv-quantise
+	@.venv-quantise/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@.venv-quantise/bin/python -m pip install --quiet --disable-pip-version-check \
+		--no-deps --no-build-isolation -r env/locks/autoawq.txt # it asks for triton
 	@touch $@
 
 .venv/bench.stamp: env/locks/bench.txt .venv/dev.stamp

@@ -64,12 +64,15 @@ class Sshd:
             "TMPDIR": str(self.folder),
         }
 
-    def breaks_at(self, name: str, *, runs: bool = True) -> None:
-        """The next time that NAME is called there, the connection dies after it (or instead of it)."""
+    def breaks_at(self, name: str, *, runs: bool = True, said: int = 0) -> None:
+        """The next time that NAME is called there, the connection dies after it (or instead of it; or once it
+        SAID so many bytes)."""
         flag = self.folder / f"break-{name}"
         flag.touch()
         real = shutil.which(name, path=PATHS)
         run = f'{real} "$@"' if runs else "true"
+        if said:
+            run = f'exec 3<&0; stdbuf -o0 head -c {said} < <({real} "$@" <&3)'
         self.program(self.bin / name, BREAKER.format(name=name, run=run, real=real, flag=flag))
 
     @staticmethod

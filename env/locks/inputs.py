@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
-from worker.hardware.stacks import CPU, STACKS, Stack
+from worker.hardware.stacks import CPU, HOPPER, STACKS, Stack
 
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 HEAD = "# written by python -m env.locks, from worker/hardware/stacks.py and pyproject.toml\n"
@@ -17,6 +17,8 @@ TENSORFLOW = "tensorflow"
 """an environment of its own, with what its tests need: `make test-tensorflow`"""
 AZUREML = "azureml"
 """alike, for its telemetry wants another release than the tools of developers: `make test-azureml`"""
+LLMCOMPRESSOR = "llmcompressor"
+"""alike, for it wants another transformers: `make test-quantise`"""
 
 
 def texts() -> dict[str, str]:
@@ -28,11 +30,12 @@ def texts() -> dict[str, str]:
             found[f"quantise-{stack.name}"] = _text([*_project(), *_torch(stack), *_pins(stack.quantise)], ())
     found[TENSORFLOW] = _text(_tensorflow(), (*SAME, "-c gpus.txt", "-c dev.txt"))
     found[AZUREML] = _text([*_project(), *_extra(AZUREML), *_tests()], SAME)
+    found[LLMCOMPRESSOR] = _text([*_project(), *_torch(HOPPER), *_pins(HOPPER.quantise), *_tests()], ())
     return found
 
 
 def stack_of(lock: str) -> Stack:
-    return CPU if lock in (TENSORFLOW, AZUREML) else STACKS[lock.removeprefix("quantise-")]
+    return CPU if lock in (TENSORFLOW, AZUREML, LLMCOMPRESSOR) else STACKS[lock.removeprefix("quantise-")]
 
 
 def _worker(stack: Stack) -> list[str]:

@@ -13,10 +13,11 @@ import tempfile
 from pathlib import Path
 
 from env.locks.inputs import stack_of
-from worker.hardware.stacks import PYTHON
+from worker.hardware.stacks import CPU, PYTHON
 
 MARK = "# resolved from {name}.in, sha256 {digest}"
 PIP = ("-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--only-binary", ":all:")
+_OF_CUDA = "nvidia-(?!ml-py)|cuda-|triton$"
 PLACES = ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL")
 
 
@@ -35,6 +36,8 @@ def lock(name: str, text: str, folder: Path) -> str:
         found = {name: version for name, version in found.items() if not re.match("nvidia-.*-cu", name)}
         found |= stack.libraries
         found |= {"torch": str(stack.torch), "torchvision": str(stack.torchvision)}
+    if stack is CPU:  # a torch that computes on a CPU alone wants nothing of CUDA; another brings its own
+        found = {name: version for name, version in found.items() if not re.match(_OF_CUDA, name)}
     pins = sorted((f"{name}=={version}" for name, version in found.items()), key=str.lower)
     return "\n".join([mark(name, text), *pins, ""])
 

@@ -18,7 +18,9 @@ import pytest
 from tests import slurm, sshd
 from tests.servers import missing
 from tests.workers import ROOT, TASKS, eventually
+from worker.errors import UnfinishedError
 from worker.launch.here import CHECKOUT
+from worker.launch.slurm.host import Host
 
 PROFILES = sorted(file.stem for file in (CHECKOUT / "env").glob("*.env"))
 ITEMS = [f'word {n} 词\'s "{n}"' for n in range(24)]
@@ -60,6 +62,21 @@ class Desk:
             "seconds=600",
             *(word for one in said for word in ("--env", one)),
         )
+
+    def dies_in_submit(self, sign: Path, *words: str) -> None:
+        """As soon as SIGN is there: the command, and what it started here."""
+        asked = ("submit", "--yes", "--hw", "cpu", "--venv", sys.prefix, *self.place, *words)
+        with subprocess.Popen(
+            self._command(*asked),
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        ) as one:
+            eventually(lambda: sign.exists() or one.poll() is not None)
+            os.killpg(one.pid, signal.SIGKILL)
 
     def hurry(self) -> None:
         (self.folder / "haste").touch()
@@ -122,10 +139,10 @@ def _processes(room: Path) -> list[int]:
     """Of a launch on a server without a SLURM."""
     found = []
     for file in room.glob("worker-*.pid"):
-        pid = int(file.read_text().split()[0])
+        pid = next(iter(file.read_text().split()), "")  # "none yet", for a moment
         about = Path(f"/proc/{pid}/stat")
         if about.exists() and about.read_text().rpartition(")")[2].split()[0] != "Z":
-            found.append(pid)
+            found.append(int(pid))
     return found
 
 
@@ -139,11 +156,12 @@ def test_from_a_desk_to_the_answers_and_nothing_is_left_there(desk: Desk, server
     (made / "core.stamp").touch()
     os.utime(made / "core.stamp", (2**32, 2**32))
     (made.parents[1] / ".made-by-worker-launch").write_text("all\n")
+    (made.parent / ".made-by-worker-launch").write_text("worker\n")
     asked = ("--yes", "--hw", "cpu", *desk.place, "--task", "shout", "--name", "words")
     for n, half in enumerate((ITEMS[::2], ITEMS[1::2])):
-        (desk.folder / f"it's {n}.txt").write_text("".join(f"{item}\n" for item in half))
-    (desk.folder / "linked.txt").symlink_to("it's 1.txt")
-    desk.launch("submit", *asked, "it's 0.txt", "linked.txt")
+        (desk.folder / f"#it's {n}.txt").write_text("".join(f"{item}\n" for item in half))
+    (desk.folder / "linked.txt").symlink_to("#it's 1.txt")
+    desk.launch("submit", *asked, "#it's 0.txt", "linked.txt")
     said = desk.launch("watch", "words", "--fetch")
     assert "24 of 24 items" in said
     assert desk.answers("words") == sorted(ITEMS)
@@ -151,7 +169,6 @@ def test_from_a_desk_to_the_answers_and_nothing_is_left_there(desk: Desk, server
     assert "gpu-batch-worker/words: deleted" in desk.launch("delete", "words", "--yes")
     assert sorted(one.name for one in (server.home / "gpu-batch-worker").iterdir()) == [
         ".made-by-worker-launch",
-        "checkout",
         "theirs",
     ]
 
@@ -200,12 +217,54 @@ def test_a_connection_that_breaks_is_told_and_the_same_submit_goes_on(
     assert desk.answers("words") == sorted(ITEMS)
 
 
-def test_a_folder_that_nobody_of_us_made_is_left_alone(desk: Desk, server: sshd.Sshd) -> None:
-    theirs = server.home / "gpu-batch-worker/words"
+def test_a_submit_that_is_killed_anywhere_goes_on_and_all_of_it_can_be_deleted(
+    desk: Desk, server: sshd.Sshd
+) -> None:
+    asked = (*desk.slow, "--name", "words", "my words.txt")
+    room = server.home / "gpu-batch-worker/words"
+    receipt = desk.folder / "run/launches/slurm/words.json"
+    for sign in (receipt, room / "inputs/my words.txt", room / "worker-1.pid"):
+        desk.dies_in_submit(sign, *asked)
+    eventually(lambda: _processes(room))
+    desk.submit(*asked)
+    assert desk.receipt("words")["jobs"] == ["worker-1"]
+    (before,) = _processes(room)
+    desk.hurry()
+    assert "24 of 24 items" in desk.launch("watch", "words", "--fetch")
+    assert desk.answers("words") == sorted(ITEMS)
+    assert str(before) in (room / "worker-1.pid").read_text()
+    desk.launch("delete", "words", "--yes")
+    assert not (server.home / "gpu-batch-worker").exists()
+
+
+def test_answers_of_a_fetch_that_breaks_are_the_old_ones_or_the_new_ones(
+    desk: Desk, server: sshd.Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in desk.environment.items():
+        monkeypatch.setenv(name, value)
+    there, here = server.home / "results", desk.folder / "out"
+    for folder, text in ((there, "new" * 1_000_000), (here, "old")):
+        folder.mkdir()
+        (folder / "final_results.json").write_text(text)
+    server.breaks_at("rsync", said=1_000_000)
+    with pytest.raises(UnfinishedError, match="connection broke"):
+        Host(sshd.NAME).fetch(str(there), here)
+    assert (here / "final_results.json").read_text() == "old"
+    Host(sshd.NAME).fetch(str(there), here)
+    assert (here / "final_results.json").read_text() == "new" * 1_000_000
+    assert [one.name for one in here.iterdir()] == ["final_results.json"]
+
+
+@pytest.mark.parametrize("name", ["words", "checkout"])
+def test_a_folder_that_nobody_of_us_made_is_left_alone(desk: Desk, server: sshd.Sshd, name: str) -> None:
+    theirs = server.home / f"gpu-batch-worker/{name}/worker"
     theirs.mkdir(parents=True)
     (theirs / "thesis.tex").touch()
     said = desk.submit("--task", "shout", "--name", "words", "my words.txt", code=3)
     assert "no launch made it: another --name or --dir" in said
+    desk.launch("cancel", "words")
+    desk.launch("delete", "words", "--yes")
+    assert [one.name for one in (server.home / "gpu-batch-worker").iterdir()] == [name]
     assert (theirs / "thesis.tex").exists()
 
 

@@ -22,12 +22,13 @@ from worker.errors import MachineError, UnfinishedError, UsageError
 from worker.items import Failure
 from worker.launch import template
 from worker.launch.here import CHECKOUT
-from worker.launch.launch import Launch
+from worker.launch.launch import Launch, Receipt
 from worker.launch.order import read_profile
 from worker.launch.slurm import place, script, server, states
-from worker.launch.slurm.host import Address, quoted
+from worker.launch.slurm.cluster import Cluster
+from worker.launch.slurm.host import Address, Host, Said, quoted
 from worker.launch.slurm.inputs import Brought, batches, brought, check
-from worker.launch.slurm.launcher import Slurm
+from worker.launch.slurm.launcher import Slurm, refuse_other_host
 from worker.launch.slurm.refusals import refusal, refused
 from worker.queue.progress import Watcher
 from worker.queue.told import progress_of
@@ -129,6 +130,14 @@ def test_a_worker_hands_its_work_back_before_its_time_is_up() -> None:
     assert told(rendered(replace(FAR, time_limit_s=43200)), "WORKER_STOP_AFTER") == ["42900s"]
     assert told(rendered(replace(FAR, time_limit_s=60)), "WORKER_STOP_AFTER") == ["48s"]
     assert told(rendered(FAR), "WORKER_STOP_AFTER") == [""]
+
+
+@pytest.mark.parametrize(("limit_s", "warned"), [(43200, "120"), (120, "8"), (0, "120")])
+def test_slurm_warns_later_than_the_worker_s_own_clock_and_never_at_the_start(
+    limit_s: float, warned: str
+) -> None:
+    text = rendered(replace(FAR, time_limit_s=limit_s))
+    assert options(text)["--signal"] == f"B:USR1@{warned}"
 
 
 def test_render_asks_nobody() -> None:
@@ -286,6 +295,69 @@ def test_the_books_know_what_the_controller_has_forgotten() -> None:
     assert (seen.state, seen.said) == ("cancelled", "1 ended, 1 cancelled")
 
 
+class Controller(Host):
+    """Runs job 12 of films."""
+
+    def run(self, script: str, *, stdin: str = "", limit_s: float | None = None) -> Said:  # noqa: ARG002
+        return Said(
+            0, "12\n" if "squeue" in script else "JobId=12 JobName=films JobState=RUNNING Reason=None\n"
+        )
+
+
+def test_a_job_whose_number_nobody_heard_is_no_job_that_is_gone() -> None:
+    assert Cluster(Controller()).standing([], place.place(FAR, FACTS)).state == "running"
+
+
+# what is made, and deleted
+
+
+@pytest.fixture
+def where(tmp_path: Path) -> place.Place:
+    return place.place(replace(FAR, settings={**FAR.settings, "dir": str(tmp_path / "it's/our folder")}))
+
+
+def test_what_was_made_while_nobody_listened_is_known_to_the_next_try(where: place.Place) -> None:
+    first, again = (Host().need(place.make(where, "films 1")).splitlines() for _ in range(2))
+    assert {where.folder, where.room, where.checkout} == set(first)
+    assert again == [where.room]
+    assert Host().need(place.delete(where, "films 1")).splitlines() == [where.room, where.folder]
+
+
+def test_of_another_desk_nothing_is_deleted(where: place.Place) -> None:
+    Host().need(place.make(where, "films 1"))
+    assert Host().need(place.make(where, "films 2")) == ""
+    assert Host().need(place.delete(where, "films 2")) == ""
+    assert Path(where.checkout).exists()
+    assert Path(where.room).exists()
+
+
+def test_in_a_folder_that_was_there_the_worker_goes_with_the_last_launch(where: place.Place) -> None:
+    Path(where.folder).mkdir(parents=True)
+    other = replace(where, name="others")
+    for one in (where, other):
+        Host().need(place.make(one, one.name))
+    Host().need(place.delete(where, where.name))
+    assert Path(where.checkout).exists()
+    Host().need(place.delete(other, other.name))
+    assert list(Path(where.folder).iterdir()) == []
+
+
+def test_on_a_full_disk_nothing_is_left_that_nobody_knows(where: place.Place) -> None:
+    full = f'printf() {{ command printf "$@" >/dev/full; }}; {place.make(where, "films 1")}'
+    with pytest.raises(MachineError, match="another --dir"):
+        Host().need(full)
+    assert not Path(where.folder).exists()
+
+
+def test_one_name_on_two_machines_that_are_alike_is_refused(where: place.Place) -> None:
+    there = replace(FAR, settings={**FAR.settings, "host": "root@first"})
+    known = Receipt("slurm", there, where.queue, jobs=["worker-1"], notes={"mark": "films 1"})
+    with pytest.raises(UsageError, match="submitted to root@first, and this machine is another one"):
+        refuse_other_host(Host(), known, where)
+    Host().need(place.make(where, "films 1"))
+    refuse_other_host(Host(), known, where)
+
+
 # what a machine says
 
 
@@ -308,6 +380,13 @@ def test_the_books_know_what_the_controller_has_forgotten() -> None:
             "less of",
         ),
         ("rsync: write failed on x: No space left on device (28)", "another --dir"),
+        ('symlink has no referent: "/films/a.mp4"\nrsync error: some files/attrs (code 23)', "mend this one"),
+        ('rsync: [sender] send_files failed to open "/a": Permission denied (13)', "mend this one"),
+        (
+            'rsync: [Receiver] mkdir "/a" failed: Permission denied (13)',
+            "cannot be written: name another --dir",
+        ),
+        ("mkdir: cannot create directory '/a': Permission denied", "cannot be written: name another --dir"),
         ("make setup: python3 is missing or older than 3.11; put a newer one first", "--venv"),
         ("bash: line 1: python3: command not found", "python 3.11"),
         ("slurm_load_jobs error: Unable to contact slurm controller (connect failure)", "try again later"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ from tests import board_chats, tiny_models
 from worker.boards import asking
 from worker.engines.choice import Choice
 from worker.errors import ItemError, UnfitError
+from worker.quantising import copies, watching
 from worker.quantising.samples import Reader, Sample, read
 from worker.quantising.work import REPORT, Quantisation
+from worker.tasks.quantise import QuantiseParams
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -47,7 +49,7 @@ def work(merged: Path, chats: Path, into: Path, **changed: Any) -> Quantisation:
 
 
 def run(one: Quantisation, tool: Any, saved: Callable[[], None] = lambda: None) -> dict[str, Any]:
-    return one.run(tool, lambda: None, saved)
+    return one.run(tool, lambda *_: None, lambda: None, saved)
 
 
 def plainly(model: Any, _: Any, into: Path, samples: list[Any], group: int, *__: Any) -> None:
@@ -256,18 +258,111 @@ def test_of_a_sample_the_answer_is_what_the_model_would_have_to_say(merged: Path
     assert int(reader.inputs(two)[0]["mm_token_type_ids"].sum()) == 2 * cells
 
 
+@pytest.fixture
+def _no_bars(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A log is no screen; transformers' own, of loading and of saving, come once."""
+    from tqdm import tqdm
+
+    seen: list[str] = []
+    monkeypatch.setattr(tqdm, "display", lambda self, *_, **__: seen.append(str(self.desc)))
+    yield
+    assert {one for one in seen if one not in ("Loading weights", "Writing model shards")} == set()
+
+
+@pytest.mark.usefixtures("_no_bars")
 def test_llm_compressor_itself(merged: Path, chats: Path, tmp_path: Path) -> None:
-    pytest.importorskip(
-        "llmcompressor", reason="llm-compressor is not installed: it has an environment of its own"
-    )
-    from worker.engines.loading import load
+    pytest.importorskip("llmcompressor", reason="llm-compressor is not installed: make test-quantise")
     from worker.quantising import compressor
 
-    told = run(work(merged, chats, tmp_path / "small"), compressor.quantise)
+    config, kept = made_by(compressor, work(merged, chats, tmp_path / "small"))
+    assert (config["format"], kept) == ("pack-quantized", "compressed-tensors")
+
+
+@pytest.mark.usefixtures("_no_bars")
+def test_autoawq_itself(merged: Path, chats: Path, tmp_path: Path) -> None:
+    pytest.importorskip("awq", reason="AutoAWQ is not installed: make test-quantise")
+    from worker.quantising import autoawq
+
+    config, kept = made_by(autoawq, work(merged, chats, tmp_path / "small", by="autoawq"))
+    assert (config["version"], kept) == ("gemm", "awq")
+
+
+def made_by(tool: Any, by: Quantisation) -> tuple[dict[str, Any], Any]:
+    """Good enough, read by our own loading, and said how far it was on its way."""
+    from worker.engines.loading import load
+
+    tool.require()
+    layers: list[tuple[int, int]] = []
+    told = by.run(tool.quantise, lambda *reached: layers.append(reached), lambda: None, lambda: None)
     assert told["verdict"]["cosine"] > 0.98
-    config = json.loads((tmp_path / "small" / "config.json").read_text())
-    assert config["quantization_config"]["format"] == "pack-quantized"
-    found = load(
-        Choice("qwen", "small", file=tmp_path / "small"), "cpu", architectures="AutoModelForImageTextToText"
-    )
-    assert found.about["quantisation"] == "compressed-tensors"
+    assert (layers, {of for _, of in layers}) == (sorted(layers), {3})
+    found = load(Choice("qwen", "small", file=by.into), "cpu", architectures="AutoModelForImageTextToText")
+    config = json.loads((by.into / "config.json").read_text())["quantization_config"]
+    return config, found.about["quantisation"]
+
+
+def test_autoawq_searches_with_what_comes_to_each_layer_in_the_model(merged: Path, chats: Path) -> None:
+    pytest.importorskip("awq", reason="AutoAWQ is not installed: make test-quantise")
+    from transformers import AutoModelForImageTextToText
+
+    from worker.quantising import autoawq
+
+    model = AutoModelForImageTextToText.from_pretrained(merged)
+    layers, reader = model.model.language_model.layers, Reader.of(merged)
+    two = [
+        Sample([*one.messages[:1], *one.messages], [*one.pictures] * 2) if number else one
+        for number, one in enumerate(read(chats, chats.parent, 2))
+    ]
+    samples = [reader.inputs(one)[0] for one in two]
+    assert len({one["input_ids"].shape[1] for one in samples}) == 2, "of unequal length"
+    came: list[list[Any]] = [[] for _ in layers]
+    for layer, found in zip(layers, came, strict=True):
+        layer.register_forward_pre_hook(lambda _, rows, found=found: found.append(rows[0]))
+    with torch.no_grad():
+        for one in samples:
+            model(**one)
+        true = [torch.cat(found, 1) for found in came]
+        searching = autoawq.search(model, None, samples, 32)
+        for layer, rows in zip(layers, true, strict=True):
+            assert torch.allclose(searching.inps, rows, atol=1e-5)
+            found = searching._get_input_feat(layer, {"mlp.up_proj": layer.mlp.up_proj})
+            assert found["mlp.up_proj"].shape == rows.shape
+
+
+def test_how_far_a_tool_is_the_layers_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tqdm import tqdm
+
+    monkeypatch.setattr(watching, "_SIGN_S", 0.0)
+    layers, reached = torch.nn.ModuleList(torch.nn.Linear(2, 2) for _ in range(3)), []
+    with watching.watched(layers, lambda *told: reached.append(told)):
+        for layer in (*layers, layers[0]):  # the last is looked at again
+            layer(torch.zeros(2))
+        assert tqdm([1]).disable
+    layers[1](torch.zeros(2))
+    assert reached == [(0, 3), (1, 3), (2, 3), (2, 3)]
+    assert not tqdm([1], leave=False).disable
+
+
+def test_what_is_kept_for_later_is_not_what_becomes_of_it() -> None:
+    layer = torch.nn.Linear(2, 2)
+    before = layer.weight.detach().clone()
+    with copies.kept(layer), torch.no_grad():
+        state = layer.state_dict()
+        layer.weight.mul_(2)
+    layer.load_state_dict(state)
+    assert torch.equal(layer.weight, before)
+    assert layer.state_dict()["weight"].data_ptr() == layer.weight.data_ptr()
+
+
+def test_a_tool_that_nobody_knows_is_refused_with_those_that_are() -> None:
+    with pytest.raises(ValueError, match="'llm-compressor' or 'autoawq'"):
+        QuantiseParams(into="small", calibration="train.jsonl", pictures=".", tool="gptq")
+
+
+def test_a_tool_that_is_not_installed_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    from worker.quantising import autoawq, compressor
+
+    for tool, remedy in ((compressor, "make setup TARGET=quantise"), (autoawq, "-r env/locks/autoawq.txt")):
+        monkeypatch.setattr(tool, "find_spec", lambda _: None)
+        with pytest.raises(UnfitError, match=remedy):
+            tool.require()

@@ -57,7 +57,10 @@ class Int4Linear(nn.Module, ABC):
         low, high = numbers.chunk(2, 1)
         self.register_buffer("packed", low | (high << 4))
         self.register_buffer("zeros", zeros.to(self.kind).unsqueeze(2).contiguous())
-        self.register_buffer("scales", scales.unsqueeze(2).contiguous())
+        # of a quantised checkpoint not every transformers changes the numbers, and AWQ's are fp16
+        self.register_buffer("scales", scales.to(self.kind).unsqueeze(2).contiguous())
+        if self.bias is not None:
+            self.bias.data = self.bias.data.to(self.kind)
 
     def weight(self) -> Tensor:
         whole = torch.cat([self.packed & 15, self.packed >> 4], 1).to(self.kind)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -11,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from worker.engines.quantisation import WHOLE
 from worker.errors import UnfitError
+from worker.quantising import copies
+from worker.quantising.watching import watched
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_SIGN_S = 1.0
 _LAYER = r"re:.*language_model\.layers\.\d+\."
 _BALANCED = (
     ("input_layernorm$", [r"self_attn\.q_proj$", r"self_attn\.k_proj$", r"self_attn\.v_proj$"]),
@@ -41,14 +41,15 @@ def quantise(
     into: Path,
     samples: Iterable[Mapping[str, Tensor]],
     group: int,
-    alive: Callable[[], None],
+    progress: Callable[[int, int], None],
 ) -> None:
     """The model is changed, and written as compressed-tensors (pack-quantized)."""
     from datasets import Dataset
     from llmcompressor import oneshot
 
     inputs = [*samples]
-    with _alive(alive), _unpinned(), _restored():
+    layers = model.model.language_model.layers
+    with watched(layers, progress), _unpinned(), _restored():
         oneshot(
             model=model,
             processor=tokenizer,  # else it makes one of its own, and needs more packages for that
@@ -57,9 +58,9 @@ def quantise(
             data_collator=lambda rows: inputs[int(rows[0]["input_ids"][0])],
             recipe=_recipe(group),
             num_calibration_samples=len(inputs),
-            sequential_targets=[type(model.model.language_model.layers[0]).__name__],
+            sequential_targets=[type(layers[0]).__name__],
         )
-    model.save_pretrained(into, save_compressed=True)
+        model.save_pretrained(into, save_compressed=True)
 
 
 def _recipe(group: int) -> list[Any]:
@@ -89,26 +90,6 @@ def _mappings(awq: Any) -> list[Any]:
 
 
 @contextmanager
-def _alive(alive: Callable[[], None]) -> Iterator[None]:
-    """A sign of life from whatever module runs; there is no other way into the hours that it takes."""
-    from torch.nn.modules.module import register_module_forward_pre_hook
-
-    last = 0.0
-
-    def sign(*_: Any) -> None:
-        nonlocal last
-        if time.monotonic() - last > _SIGN_S:
-            last = time.monotonic()
-            alive()
-
-    hook = register_module_forward_pre_hook(sign)
-    try:
-        yield
-    finally:
-        hook.remove()
-
-
-@contextmanager
 def _unpinned() -> Iterator[None]:
     """Where there is no card, memory cannot be pinned for it: 0.14 tries all the same."""
     import torch
@@ -127,8 +108,7 @@ def _unpinned() -> Iterator[None]:
 
 @contextmanager
 def _restored() -> Iterator[None]:
-    """0.9 keeps what it restores after each trial as `.cpu()`: of a weight that lies in RAM that is no copy,
-    and each trial stays in it."""
+    """In 0.9 each trial stays in a weight that lies in RAM."""
     try:
         from llmcompressor.modifiers.awq.base import AWQModifier
     except ImportError:
@@ -137,12 +117,8 @@ def _restored() -> Iterator[None]:
     best = AWQModifier._compute_best_scale
 
     def copied(self: Any, mapping: Any, outputs: Any) -> Any:
-        state = mapping.parent.state_dict
-        mapping.parent.state_dict = lambda: {name: one.to("cpu", copy=True) for name, one in state().items()}
-        try:
+        with copies.kept(mapping.parent):
             return best(self, mapping, outputs)
-        finally:
-            del mapping.parent.state_dict
 
     AWQModifier._compute_best_scale = copied
     try:

@@ -26,7 +26,9 @@ _SHARE = 0.6
 """of the merged model's bytes, at most: four bits, and what stays whole"""
 _OWN = (checkpoint.CONFIG, MERGED, "model.safetensors.index.json", "generation_config.json")
 
-Tool = Callable[[Any, Any, Path, Sequence[Any], int, Callable[[], None]], None]
+Progress = Callable[[int, int], None]
+"""so many of so many layers are done"""
+Tool = Callable[[Any, Any, Path, Sequence[Any], int, Progress], None]
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,12 @@ class Quantisation:
     least: float
     """cosine"""
     device: str
+    by: str = "llm-compressor"
+    """the tool's name"""
 
-    def run(self, tool: Tool, alive: Callable[[], None], saved: Callable[[], None]) -> dict[str, Json]:
+    def run(
+        self, tool: Tool, progress: Progress, alive: Callable[[], None], saved: Callable[[], None]
+    ) -> dict[str, Json]:
         """`saved`: once what takes hours is done. What falls too far is kept beside, under another name."""
         self._require_fit()
         made_of = self._made_of
@@ -52,7 +58,7 @@ class Quantisation:
         if self.into.exists() and any(self.into.iterdir()):
             raise ItemError("taken", f"into={self.into} is not empty: name a new folder, or remove it")
         if self._told(self._part, made_of) is None:
-            self._made(tool, made_of, alive)
+            self._made(tool, made_of, progress)
             saved()
         try:
             gate.untouched(self.merged, self._part)
@@ -100,6 +106,7 @@ class Quantisation:
     def _made_of(self) -> dict[str, Json]:
         return {
             "merged": checkpoint.tree(self.merged),
+            "tool": self.by,
             "calibration": hash_file(self.calibration).sha256,
             "samples": self.samples,
             "held_out": self.held_out,
@@ -131,7 +138,7 @@ class Quantisation:
             return None
         return told if made_of.items() <= told.items() else None
 
-    def _made(self, tool: Tool, made_of: dict[str, Json], alive: Callable[[], None]) -> None:
+    def _made(self, tool: Tool, made_of: dict[str, Json], progress: Progress) -> None:
         from transformers import AutoModelForImageTextToText
 
         _clear(self._part)
@@ -140,7 +147,7 @@ class Quantisation:
         calibrate = [self._reader.inputs(one)[0] for one in self._drawn[0]]
         # in RAM: the tool takes its layers to the card, one by one
         model = AutoModelForImageTextToText.from_pretrained(self.merged, dtype="auto", local_files_only=True)
-        tool(model, self._reader.tokenizer, self._part, calibrate, self.group, alive)
+        tool(model, self._reader.tokenizer, self._part, calibrate, self.group, progress)
         del model
         _free()
         for name in checkpoint.beside(self.merged):

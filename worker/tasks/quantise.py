@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -38,6 +38,8 @@ class QuantiseParams(Params):
     """numbers of a row that share a scale"""
     cosine: float = Field(default=0.97, ge=-1, le=1)
     """between the logits of both models: what falls below is rejected"""
+    tool: Literal["llm-compressor", "autoawq"] = "llm-compressor"
+    """that searches and rounds"""
 
 
 class Quantise(JobTask[QuantiseParams]):
@@ -58,17 +60,22 @@ class Quantise(JobTask[QuantiseParams]):
     @models_of_the_item()
     def run(self, item: Item, workspace: Workspace, stop: StopFlag) -> Answer | Failure:
         """An item is merged.json, or the config.json of any model; the folder is what counts."""
-        from worker.quantising import compressor
         from worker.quantising.work import Quantisation
 
         if item.file is None or item.file.name not in _ITEMS:
             raise ItemError("no-model", f"name the {' or '.join(_ITEMS)} of the merged model")
         params = self.params_of(item)
-        compressor.require()
+        tool = _tool(params.tool)
+        tool.require()
         workspace.resume()
 
         def alive() -> None:
             workspace.alive()
+            if stop:
+                raise Stopped
+
+        def progress(layer: int, layers: int) -> None:
+            workspace.progress(layer, layers)
             if stop:
                 raise Stopped
 
@@ -89,11 +96,13 @@ class Quantise(JobTask[QuantiseParams]):
             params.group,
             params.cosine,
             self._device,
+            params.tool,
         )
-        told = work.run(compressor.quantise, alive, saved)
+        told = work.run(tool.quantise, progress, alive, saved)
         for name in _PUBLISHED:
             workspace.publish(name, work.into / name)
-        return Answer({"merged": told["merged"], "group": told["group"], **told["verdict"]})
+        made_of = {name: told[name] for name in ("merged", "tool", "group")}
+        return Answer({**made_of, **told["verdict"]})
 
     def row(self, result: Result) -> Mapping[str, str]:
         assert isinstance(result.outcome, Answer)
@@ -103,6 +112,12 @@ class Quantise(JobTask[QuantiseParams]):
             "Same token": f"{keys['same_token']:.1%}",
             "Samples": str(keys["samples"]),
         }
+
+
+def _tool(name: str) -> Any:
+    from worker.quantising import autoawq, compressor
+
+    return autoawq if name == "autoawq" else compressor
 
 
 _PLACES = ("into", "calibration", "pictures", "validation")

@@ -36,8 +36,10 @@ class Cluster:
     def live(self, where: Place) -> list[str]:
         return _first(self._host.need(self._live(where)).split("\n"))
 
-    def standing(self, jobs: Sequence[str], where: Place) -> Standing:  # noqa: ARG002
-        return states.standing(self._tasks(jobs[-1]) if jobs else [])
+    def standing(self, jobs: Sequence[str], where: Place) -> Standing:
+        # the number of one that was started while nobody listened stands nowhere
+        job = jobs[-1:] or self.live(where)
+        return states.standing(self._tasks(job[0]) if job else [])
 
     def cancel(self, jobs: Sequence[str], where: Place) -> str:
         live = self.live(where)

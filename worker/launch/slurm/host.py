@@ -26,6 +26,8 @@ ALIVE = ("ServerAliveInterval=15", "ServerAliveCountMax=4")
 KEPT_S = 60
 """a connection serves the next command, and the next `watch`"""
 SHORT = 32
+PARTS = "--partial-dir=.rsync-partial"
+"""of a connection that broke: never under the file's own name"""
 ADDRESS = re.compile(r"(?:[A-Za-z0-9_][\w.+-]*@)?[A-Za-z0-9_\[][\w.:\[\]-]*")
 
 
@@ -91,12 +93,14 @@ class Host:
 
     def bring(self, sources: Sequence[str], folder: str, *, options: Sequence[str] = (), cwd: Path) -> None:
         """What is there already, whole or in part, is not sent again."""
-        self._rsync([*options, "--", *sources, self._there(folder)], cwd)
+        self._rsync([PARTS, *options, "--", *sources, self._there(folder)], cwd)
 
     def bring_these(self, names: Sequence[str], folder: str, *, cwd: Path) -> None:
         """Files and folders below CWD, however many; links as what they lead to."""
-        options = ("-L", "--files-from=-", "--from0")
-        self._rsync([*options, "--", ".", self._there(folder)], cwd, "\0".join(names))
+        options = (PARTS, "-L", "--files-from=-", "--from0")
+        # a name that begins with # or ; would be a comment
+        listed = "\0".join(f"./{name}" for name in names)
+        self._rsync([*options, "--", ".", self._there(folder)], cwd, listed)
 
     def fetch(self, folder: str, to: Path) -> None:
         to.mkdir(parents=True, exist_ok=True)
@@ -109,7 +113,7 @@ class Host:
     def _rsync(self, words: Sequence[str], cwd: Path, stdin: str = "") -> None:
         assert self._to
         # paths reach the other rsync as they are, no shell between
-        command = ["rsync", "-rlt", "--partial", "--protect-args", "-e", shlex.join(self._ssh(self._to))]
+        command = ["rsync", "-rlt", "--protect-args", "-e", shlex.join(self._ssh(self._to))]
         said = _run([*command, *words], stdin, None, cwd)
         if said.code:
             raise refused(said.err, self.name)

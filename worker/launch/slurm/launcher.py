@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
+from uuid import uuid4
 
 from worker.errors import MachineError, UnfinishedError, UsageError
 from worker.launch import cost, template
@@ -59,9 +60,13 @@ class Slurm(Launcher):
         facts = place.facts(host)
         where = place.place(launch, facts)
         receipt = _receipt(launch, known, facts, where)
+        mark = str(receipt.notes["mark"])
+        if known and known.launch.setting("host") != launch.setting("host"):
+            refuse_other_host(host, known, where)
         starter = _starter(receipt, host)
         live = starter.live(where) if known else []
-        made = host.need(place.make(where)).splitlines()
+        keep(receipt)  # its mark is known before anything has it
+        made = [*dict.fromkeys(host.need(place.make(where, mark)).splitlines())]
         receipt = receipt.also(made=made)
         keep(receipt)
         if not live:
@@ -109,7 +114,7 @@ class Slurm(Launcher):
             raise UsageError(
                 f"{', '.join(live)} still run: worker launch slurm cancel {receipt.name} ends them first"
             )
-        gone = host.need(place.delete(where), limit_s=None).splitlines() if receipt.made else []
+        gone = host.need(place.delete(where, str(receipt.notes["mark"])), limit_s=None).splitlines()
         for folder in gone:
             say(f"{folder}: deleted" + f" on {host.name}" * host.is_far)
         if not gone:
@@ -136,8 +141,9 @@ def _receipt(launch: Launch, known: Receipt | None, facts: Mapping[str, str], wh
     if not is_slurm and int(launch.setting("nodes", 1)) > 1:
         host = launch.setting("host", "this machine")
         raise UsageError(f"{host} has no SLURM in PATH, and --nodes needs one: leave --nodes out")
-    notes = {"facts": dict(facts), "kind": "slurm" if is_slurm else "server"}
-    if known is None:
+    mark = known.notes["mark"] if known else f"{launch.name} {uuid4().hex}"
+    notes = {"facts": dict(facts), "kind": "slurm" if is_slurm else "server", "mark": mark}
+    if known is None or not (known.made or known.jobs):  # what failed at once may go elsewhere
         return Receipt(Slurm.name, launch, where.queue, notes=notes)
     if known.notes["facts"].get("home") != facts.get("home") or known.queue != where.queue:
         raise UsageError(
@@ -145,6 +151,15 @@ def _receipt(launch: Launch, known: Receipt | None, facts: Mapping[str, str], wh
             f"{known.launch.setting('host', 'this machine')}: submit it there, or choose another --name"
         )
     return replace(known, launch=launch, notes=notes)
+
+
+def refuse_other_host(host: Host, known: Receipt, where: Place) -> None:
+    """One machine may have two names; but each rented one has a /root, too."""
+    if (known.made or known.jobs) and host.run(place.is_ours(where, str(known.notes["mark"]))).code:
+        raise UsageError(
+            f"{known.name} was submitted to {known.launch.setting('host', 'this machine')}, and "
+            f"{host.name or 'this machine'} is another one: choose another --name"
+        )
 
 
 def _at(receipt: Receipt) -> tuple[Host, Place]:

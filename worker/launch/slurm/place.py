@@ -16,6 +16,8 @@ from worker.launch.slurm.host import Host, quoted
 
 MARK = ".made-by-worker-launch"
 """what has it may be deleted"""
+ALL, WORKER = "all", "worker"
+"""what stands in it; of a launch, its receipt's own word"""
 FACTS = (
     'echo "home=$HOME"; [ -w /root/autodl-tmp ] && echo disk=/root/autodl-tmp; '
     "sbatch --version >/dev/null 2>&1 && echo slurm=yes; "
@@ -35,6 +37,7 @@ class Place:
     venv: str
     environment: Mapping[str, str]
     """of a rented machine: where models go"""
+    is_far: bool
     given: str = ""
     """a queue that a person named"""
 
@@ -92,6 +95,7 @@ def place(launch: Launch, facts: Mapping[str, str] | None = None) -> Place:
         checkout,
         str(launch.setting("venv") or own.venv),
         own.environment,
+        is_far,
         _queue(launch),
     )
 
@@ -127,26 +131,39 @@ def facts(host: Host) -> dict[str, str]:
     return dict(line.split("=", 1) for line in host.need(f"{FACTS}; true").splitlines() if "=" in line)
 
 
-def make(where: Place) -> str:
-    """A line for a shell: prints what it made. A folder that is there, and not of ours, is left alone."""
-    folder, room = quoted(where.folder), quoted(where.room)
+def make(where: Place, mark: str) -> str:
+    """A line for a shell: prints what it made, now or in an earlier try that nobody heard of. A folder that
+    is there, and not of ours, is left alone."""
+    folder, room, checkout = quoted(where.folder), quoted(where.room), quoted(where.checkout)
     return (
-        'made() { mkdir -- "$1" 2>/dev/null || return 0; printf \'%s\\n\' "$2" >"$1"/'
-        f'{MARK} && printf \'%s\\n\' "$1"; }}; mkdir -p -- "$(dirname -- {folder})" && '
-        f"made {folder} all && made {room} {quoted(where.name)} && "
-        f"{{ [ -f {room}/{MARK} ] || {{ echo {room} is there, and no launch made it: another --name or --dir "
-        f">&2; exit 2; }}; }} && mkdir -p -- {quoted(where.log)} {quoted(where.inputs)}"
+        'made() { if mkdir -- "$1" 2>/dev/null; then printf \'%s\\n\' "$2" >"$1"/'
+        f'{MARK} || {{ rm -f -- "$1"/{MARK}; rmdir -- "$1"; exit 1; }}; printf \'%s\\n\' "$1"; '
+        'else mkdir -p -- "$1" || exit 1; fi; }; '
+        f'ours() {{ [ -f "$1"/{MARK} ] || {{ echo "$1 is there, and no launch made it: another --name or '
+        '--dir" >&2; exit 2; }; }; '
+        f'mkdir -p -- "$(dirname -- {folder})" && made {folder} {ALL} && made {room} {quoted(mark)} && '
+        f"ours {room} && "
+        + (f"made {checkout} {WORKER} && ours {checkout} && " if where.is_far else "")
+        + f"{{ ! {is_ours(where, mark)} || echo {room}; }} && "
+        f"mkdir -p -- {quoted(where.log)} {quoted(where.inputs)}"
     )
 
 
-def delete(where: Place) -> str:
-    """A line for a shell: prints what it removed. Ours is what has our mark; the folder of all launches goes
-    with the last one of them."""
-    folder, room = quoted(where.folder), quoted(where.room)
+def is_ours(where: Place, mark: str) -> str:
+    return f'[ "$(cat {quoted(f"{where.room}/{MARK}")} 2>/dev/null)" = {quoted(mark)} ]'
+
+
+def delete(where: Place, mark: str) -> str:
+    """A line for a shell: prints what it removed. Ours is what has our mark; the worker and the folder of all
+    launches go with the last one of them."""
+    folder, room, checkout = quoted(where.folder), quoted(where.room), quoted(f"{where.folder}/checkout")
     return (
-        f'[ "$(cat {room}/{MARK} 2>/dev/null)" = {quoted(where.name)} ] && rm -rf -- {room} && '
-        f"echo {room}; "
-        f'if [ "$(cat {folder}/{MARK} 2>/dev/null)" = all ] && '
-        f'[ -z "$(find {folder} -mindepth 1 -maxdepth 1 ! -name checkout ! -name {MARK} | head -n 1)" ]; '
+        f"{is_ours(where, mark)} && rm -rf -- {room} && echo {room}; "
+        f"others=$(find {folder} -mindepth 2 -maxdepth 2 -name {MARK} ! -path '*/checkout/{MARK}' "
+        "2>/dev/null | head -n 1); "
+        f'if [ -z "$others" ] && [ "$(cat {checkout}/{MARK} 2>/dev/null)" = {WORKER} ]; '
+        f"then rm -rf -- {checkout}; fi; "
+        f'if [ "$(cat {folder}/{MARK} 2>/dev/null)" = {ALL} ] && '
+        f'[ -z "$(find {folder} -mindepth 1 -maxdepth 1 ! -name {MARK} | head -n 1)" ]; '
         f"then rm -rf -- {folder} && echo {folder}; fi; true"
     )

@@ -16,7 +16,7 @@ KNOWN: Sequence[tuple[str, str]] = (
         "its host key is not known here, or another one: `ssh {host}` once by hand, and compare the key",
     ),
     (
-        r"permission denied \(|too many authentication failures|no supported authentication",
+        r"permission denied \((?!\d)|too many authentication failures|no supported authentication",
         "it refuses our key, and nobody can type a password here: ssh-copy-id {host}, or share a connection",
     ),
     (r"could not resolve hostname|name or service not known", "there is no such server: see --host"),
@@ -31,7 +31,14 @@ KNOWN: Sequence[tuple[str, str]] = (
         r"client_loop|broken pipe|connection (?:to .* |unexpectedly )?(?:closed|reset)|\(code 255\)",
         "the connection broke; nothing is lost: the same command goes on",
     ),
-    (r"read-only file system", "that folder cannot be written: name another --dir"),
+    (
+        r"symlink has no referent|file has vanished|(?:send_files|link_stat|opendir)\b.*\(\d+\)$",
+        "the others are brought: mend this one, and type it again",
+    ),
+    (
+        r"read-only file system|cannot create directory|(?:mkdir|mkstemp|recv_generator).*permission denied",
+        "that folder cannot be written: name another --dir",
+    ),
     (r"invalid partition", "`sinfo` lists the partitions: --partition"),
     (
         r"invalid account|account/partition combination",

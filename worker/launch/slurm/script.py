@@ -17,6 +17,8 @@ FILE = "worker.sbatch"
 TEMPLATE = f"env/slurm/{FILE}"
 MARGIN_S = 300.0
 """before its time is up a worker hands its work back by itself"""
+WARNED_S = 120.0
+"""by SLURM, if it has not by then"""
 PLAIN = re.compile(r"[\w@%+=:,./-]", re.ASCII)
 
 
@@ -74,6 +76,7 @@ def _options(launch: Launch) -> list[str]:
         "--nodes": launch.setting("nodes"),
         "--cpus-per-task": launch.setting("cpus"),
         "--mem": launch.setting("memory"),
+        "--signal": f"B:USR1@{min(WARNED_S, launch.time_limit_s / 15):.0f}" if launch.time_limit_s else None,
         "--time": math.ceil(launch.time_limit_s / 60) if launch.time_limit_s else None,
     }
     return [f"{option}={_word(str(value))}" for option, value in said.items() if value]

@@ -50,7 +50,8 @@ class Server:
 
     def cancel(self, jobs: Sequence[str], where: Place) -> str:  # noqa: ARG002
         live = self.live(where)
-        call = self._call("stop", where, str(WAIT_S))
+        script = quoted(f"{where.checkout}/{SCRIPT}")  # not there yet, where a submit broke early
+        call = f"[ ! -e {script} ] || {self._call('stop', where, str(WAIT_S))}"
         left = [words for words in _lines(self._host.need(call, limit_s=None)) if words[1] == "running"]
         if left:
             raise MachineError(
