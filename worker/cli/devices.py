@@ -60,9 +60,9 @@ def hold_of(gpus: str, wait_s: float | None, ledger: Path | None) -> Hold:
     return own.take(gpus, wait_s or 0.0, ledger)
 
 
-def untold(engine: str | None, wait_s: float | None, ledger: Path | None) -> Hold | None:
+def untold(task: type[AnyTask], engine: str | None, wait_s: float | None, ledger: Path | None) -> Hold | None:
     """Where to work when nobody said: a model of billions on a CPU is what nobody means."""
-    if engine not in LOCAL:
+    if engine not in LOCAL and not (issubclass(task, JobTask) and task.of_billions):
         return None
     from worker.gpus import own
     from worker.hardware.cards import Machine, cards, only
@@ -70,6 +70,8 @@ def untold(engine: str | None, wait_s: float | None, ledger: Path | None) -> Hol
     found = only(cards(Machine()))
     for card in found:
         log.info(
-            "engine %s works on %s, the only GPU here; --device cpu works without it", engine, card.label
+            "%s works on %s, the only GPU here; --device cpu works without it",
+            f"engine {engine}" if engine else task.name,
+            card.label,
         )
     return own.hold(found, wait_s or 0.0, ledger)

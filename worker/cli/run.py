@@ -80,7 +80,7 @@ log = logging.getLogger(__name__)
 )
 @click.option("--node-rank", type=click.IntRange(0), help="which of them this is, from 0")
 @click.option("--meet-at", metavar="HOST:PORT", help="where the others find node 0")
-@click.option("--device", help="what the task computes on  [default: cpu; qwen and videochat2: the only GPU]")
+@click.option("--device", help="what the task computes on  [default: cpu; large models: the only GPU]")
 @click.option("--batch", type=BATCH, default="auto", show_default=True, help="samples at once on the device")
 @click.option(
     "--allow-code",
@@ -212,7 +212,7 @@ def command(
         tell(enqueue(store, wanted, named, root), store.url)
     run = agree(store, wanted)
     if not gpus and not device:
-        hold = untold(run.recipe.engine, wait_gpus, ledger)
+        hold = untold(task_type, run.recipe.engine, wait_gpus, ledger)
         cards = context.with_resource(hold).cards if hold else ()
     if cards and not force:
         from worker.planning.refusal import refuse

@@ -28,6 +28,7 @@ class PcbTrain(JobTask[PcbTrainParams]):
     params_type = PcbTrainParams
     suffixes = frozenset({".yaml", ".yml"})
     spans = True
+    of_billions = True
     _device = "cpu"
 
     def open(self, device: str) -> None:

@@ -51,6 +51,7 @@ class Quantise(JobTask[QuantiseParams]):
     suffixes = frozenset({".json"})
     seconds_per_item = 14400.0
     keep = 0
+    of_billions = True
     _device = "cpu"
 
     def open(self, device: str) -> None:

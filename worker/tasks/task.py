@@ -176,6 +176,8 @@ class JobTask(Task[P]):
     spans: ClassVar[bool] = False
     """it can use several devices, one in each of several processes that torch.distributed joins: run() is
     called in each of them. That of rank 0 has the true workspace; what the others return is not looked at"""
+    of_billions: ClassVar[bool] = False
+    """of parameters: where nobody says on what, it takes the only GPU"""
     keep: ClassVar[int] = 2
     """how many checkpoints are kept, besides the best one and the one it went on from; once it is answered,
     the newest and the best. 0: one, and none once it is answered"""
