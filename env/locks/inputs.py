@@ -30,7 +30,9 @@ def texts() -> dict[str, str]:
             found[f"quantise-{stack.name}"] = _text([*_project(), *_torch(stack), *_pins(stack.quantise)], ())
     found[TENSORFLOW] = _text(_tensorflow(), (*SAME, "-c gpus.txt", "-c dev.txt"))
     found[AZUREML] = _text([*_project(), *_extra(AZUREML), *_tests()], SAME)
-    found[LLMCOMPRESSOR] = _text([*_project(), *_torch(HOPPER), *_pins(HOPPER.quantise), *_tests()], ())
+    # without torchvision, which must be of the same make as torch, and is asked for by none of it
+    torch = {"torch": str(HOPPER.torch)}
+    found[LLMCOMPRESSOR] = _text([*_project(), *_pins(torch | {**HOPPER.quantise}), *_tests()], ())
     return found
 
 

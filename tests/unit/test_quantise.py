@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests import board_chats, tiny_models
-from worker.boards import asking
+from tests import board_chats, board_lessons, tiny_models
+from worker.boards import asking, conversion, prompt
+from worker.boards.coordinates import Coordinates
+from worker.boards.defect import Box, Defect
 from worker.engines.choice import Choice
 from worker.errors import ItemError, UnfitError
 from worker.quantising import copies, watching
@@ -65,7 +66,7 @@ def rounded(model: Any, group: int) -> None:
             if isinstance(module, torch.nn.Linear) and "language_model" in name:
                 rows = module.weight.view(-1, group)
                 low, high = rows.amin(1, keepdim=True), rows.amax(1, keepdim=True)
-                step = (high - low) / 15
+                step = ((high - low) / 15).clamp(min=1e-8)
                 rows.copy_(((rows - low) / step).round() * step + low)
 
 
@@ -367,3 +368,60 @@ def test_a_tool_that_is_not_installed_is_named_with_its_remedy(monkeypatch: pyte
         monkeypatch.setattr(tool, "find_spec", lambda _: None)
         with pytest.raises(UnfitError, match=remedy):
             tool.require()
+
+
+@pytest.fixture(scope="module")
+def inspecting(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that finds the same gap on every board, beside boards that have it."""
+    folder = tmp_path_factory.mktemp("inspecting")
+    gap = [Defect("open", Box(20, 30, 50, 70))]
+    shown = [replace(one, defects=gap) for one in board_lessons.draw(folder / "boards", range(4), 128, 0)]
+    for name, some in (("train", shown[:4]), ("val", shown[4:])):
+        (folder / f"{name}.jsonl").write_bytes(conversion.chat(some, "qwen3-vl", "en"))
+    answer = prompt.answer(gap, Coordinates("qwen3-vl", 128, 128))
+    tiny_models.checkpoint(folder / "merged", "qwen3_vl", says=answer)
+    return folder
+
+
+def asked(inspecting: Path, into: Path) -> Quantisation:
+    return Quantisation(
+        inspecting / "merged",
+        into,
+        inspecting / "train.jsonl",
+        inspecting / "boards",
+        inspecting / "val.jsonl",
+        4,
+        4,
+        32,
+        -1,
+        "cpu",
+        boards=3,
+        may_lose=0.02,
+    )
+
+
+def silenced(model: Any, tokenizer: Any, into: Path, *rest: Any) -> None:
+    """It ends before it says anything."""
+    with torch.no_grad():
+        model.model.language_model.norm.weight.neg_()
+    plainly(model, tokenizer, into, *rest)
+
+
+def test_what_is_asked_about_boards_and_finds_as_much_passes(inspecting: Path, tmp_path: Path) -> None:
+    told = run(asked(inspecting, tmp_path / "small"), plainly)["verdict"]
+    assert (told["f1_merged"], told["f1"], told["boards"]) == (1.0, 1.0, 3)
+
+
+def test_what_finds_less_is_rejected_with_both_figures(inspecting: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        ItemError, match=r"3 boards its F is 0.0%, and that of the merged model 100.0%"
+    ) as one:
+        run(asked(inspecting, tmp_path / "small"), silenced)
+    assert one.value.kind == "worse"
+    told = json.loads((tmp_path / "small.rejected" / REPORT).read_text())["verdict"]
+    assert (told["f1_merged"], told["f1"]) == (1.0, 0.0)
+
+
+def test_boards_that_were_calibrated_with_are_not_asked_about(inspecting: Path, tmp_path: Path) -> None:
+    with pytest.raises(ItemError, match="validation="):
+        run(replace(asked(inspecting, tmp_path / "small"), validation=None, samples=2, held_out=2), killed)

@@ -19,6 +19,7 @@ from worker.jobs.checkpoints import hash_file
 from worker.merging.output import MANIFEST as MERGED
 from worker.quantising import gate
 from worker.quantising.samples import WRONG, Reader, Sample, read
+from worker.quantising.score import Boards, Score
 
 REPORT = "quantised.json"
 _BEGUN = ".quantising"
@@ -46,6 +47,10 @@ class Quantisation:
     device: str
     by: str = "llm-compressor"
     """the tool's name"""
+    boards: int = 0
+    """of `validation`, that both models are asked about"""
+    may_lose: float = 0.02
+    """of DeepPCB's F"""
 
     def run(
         self, tool: Tool, progress: Progress, alive: Callable[[], None], saved: Callable[[], None]
@@ -62,12 +67,12 @@ class Quantisation:
             saved()
         try:
             gate.untouched(self.merged, self._part)
-            verdict = self._verdict(alive)
+            verdict, score = self._verdict(alive)
         except ItemError as error:
             raise self._rejected(error.kind, error.message) from None
         except UsageError as error:  # it cannot be loaded whole
             raise self._rejected("damaged", str(error)) from None
-        told = {**made_of, "verdict": verdict.document()}
+        told = {**made_of, "verdict": {**verdict.document(), **(score.document() if score else {})}}
         _write(self._part / REPORT, told)
         if not verdict.cosine >= self.least:
             raise self._rejected(
@@ -75,6 +80,12 @@ class Quantisation:
                 f"its logits have a cosine of {verdict.cosine:.4f} to those of the merged model, and "
                 f"{self.least:g} is the least (worst sample {verdict.worst:.4f}; the same token in "
                 f"{verdict.same:.1%}; {verdict.samples} samples): try more samples or a smaller group",
+            )
+        if score and not score.lost <= self.may_lose:
+            raise self._rejected(
+                "worse",
+                f"asked about {score.boards} boards its F is {score.after:.1%}, and that of the merged model "
+                f"{score.before:.1%}; it may lose {self.may_lose:.1%}: try more samples or a smaller group",
             )
         self._part.rename(self.into)
         return told
@@ -120,7 +131,7 @@ class Quantisation:
         checkpoint.check(self.merged)
         if told.get("quantization_config") or told.get("compression_config"):
             raise ItemError("no-model", f"{self.merged.name} is quantised already: name the merged one")
-        _ = self._drawn
+        _ = self._drawn, self._asked
         self.into.parent.mkdir(parents=True, exist_ok=True)
         need = _SHARE * sum(one.stat().st_size for one in checkpoint.files(self.merged))
         free = shutil.disk_usage(self.into.parent).free
@@ -159,14 +170,28 @@ class Quantisation:
         (self._part / _BEGUN).unlink()
         _write(self._part / REPORT, made_of)
 
-    def _verdict(self, alive: Callable[[], None]) -> gate.Verdict:
-        told = []
+    @cached_property
+    def _asked(self) -> Boards | None:
+        if not self.boards:
+            return None
+        if self.validation is None:
+            raise ItemError(
+                WRONG,
+                "gate_boards asks about boards that were not calibrated with: name a val.jsonl (validation=)",
+            )
+        return Boards.of(self.merged, self.validation, self.pictures, self.boards)
+
+    def _verdict(self, alive: Callable[[], None]) -> tuple[gate.Verdict, Score | None]:
+        told, scores = [], []
         for folder in (self.merged, self._part):
             model = gate.open_model(folder, self.device)
             told.append([*gate.logits(model, self._reader, self._drawn[1], alive)])
+            if self._asked:
+                scores.append(self._asked.f1(model, alive))
             del model
             _free()
-        return gate.compare(*told)
+        score = Score(scores[0], scores[1], len(self._asked.rows)) if self._asked else None
+        return gate.compare(*told), score
 
     def _rejected(self, kind: str, why: str) -> ItemError:
         """Kept, for whoever wants to know what is wrong with it."""

@@ -38,6 +38,10 @@ class QuantiseParams(Params):
     """numbers of a row that share a scale"""
     cosine: float = Field(default=0.97, ge=-1, le=1)
     """between the logits of both models: what falls below is rejected"""
+    gate_boards: int = Field(default=0, ge=0)
+    """of `validation`, that both models are asked about: DeepPCB's F is compared"""
+    may_lose: float = Field(default=0.02, ge=0, le=1)
+    """of that F: what falls deeper is rejected"""
     tool: Literal["llm-compressor", "autoawq"] = "llm-compressor"
     """that searches and rounds"""
 
@@ -97,6 +101,8 @@ class Quantise(JobTask[QuantiseParams]):
             params.cosine,
             self._device,
             params.tool,
+            params.gate_boards,
+            params.may_lose,
         )
         told = work.run(tool.quantise, progress, alive, saved)
         for name in _PUBLISHED:
@@ -111,6 +117,7 @@ class Quantise(JobTask[QuantiseParams]):
             "Cosine of logits": f"{keys['cosine']:.4f}, at worst {keys['worst_sample']:.4f}",
             "Same token": f"{keys['same_token']:.1%}",
             "Samples": str(keys["samples"]),
+            **({"F, and merged": f"{keys['f1']:.1%}, {keys['f1_merged']:.1%}"} if "f1" in keys else {}),
         }
 
 
