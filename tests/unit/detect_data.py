@@ -53,4 +53,4 @@ def rows(answer: Answer) -> list[list[str]]:
 
 
 def level(answer: Answer, name: str) -> str:
-    return next(one["level"] for one in answer.keys["findings"] if one["check"] == name)
+    return next(str(one["level"]) for one in answer.keys["findings"] if one["check"] == name)

@@ -80,6 +80,17 @@ def test_a_wrong_annotation_is_told_with_its_id(tmp_path: Path, fault: str, chan
     assert answer.keys["splits"]["train"]["boxes"] == (2 if fault == "out-of-range" else 1)
 
 
+def test_half_a_letter_in_a_json_can_be_written_down(tmp_path: Path) -> None:
+    document = coco(tmp_path, count=3)
+    document["categories"][0]["name"] = "d\ud800g"
+    document["images"][0]["file_name"] = "\udcff.png"
+    document["annotations"][1]["bbox"] = ["\ud800"]
+    answer = check(write(tmp_path, document), images="pictures")
+    assert answer.keys["faults"] == {"missing-picture": 1, "odd-line": 1}
+    assert json.dumps(answer.keys, ensure_ascii=False).encode()
+    assert json.loads(answer.files["train-coco.json"])["categories"][1]["name"] == r"d\ud800g"
+
+
 def test_pictures_of_a_json_that_are_absent_outside_or_of_another_size(tmp_path: Path) -> None:
     data = tmp_path / "data"
     document = coco(data, count=4)

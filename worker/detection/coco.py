@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from worker import signs
 from worker.detection.dataset import NO_DATA, Box, DataSet, Fault, Labels, Picture, Root, outside
 from worker.errors import ItemError
 from worker.items import Json
@@ -32,9 +33,10 @@ def read(file: Path, images: Path, split: str, root: Root) -> DataSet:
     for annotation in told["annotations"]:
         _take(annotation, numbers, known, boxes, odd, (split, where))
     for one in told["images"]:
+        signs.give()
         name = str(one["file_name"])
         picture = images / name
-        if "\0" in name or not root.holds(picture):
+        if "\0" in name or not root.holds_file(picture):
             faults.append(outside(split, where, 0, name))
         elif not picture.is_file():
             faults.append(Fault("missing-picture", split, where, 0, f"there is no {root.name(picture)}"))

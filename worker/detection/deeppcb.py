@@ -24,7 +24,7 @@ def read(file: Path, split: str, root: Root) -> DataSet:
             continue
         picture, text = (file.parent / word for word in words)
         tested = picture.with_stem(picture.stem + TESTED)
-        if not root.holds(tested) or not root.holds(text):
+        if not root.holds_file(tested) or not root.holds_file(text):
             faults.append(outside(split, where, number, line))
         elif not tested.is_file():
             faults.append(Fault("missing-picture", split, where, number, f"there is no {root.name(tested)}"))

@@ -6,9 +6,9 @@ import csv
 import io
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, fields
+from dataclasses import astuple, fields, replace
 
-from worker.detection.dataset import Fault
+from worker.detection.dataset import Fault, writable
 
 KEPT = 100_000
 _NAMED = 3
@@ -22,7 +22,7 @@ class Faults:
         self.add(first)
 
     def add(self, some: Iterable[Fault]) -> None:
-        for one in some:
+        for one in map(_writable, some):
             self.counts[one.check] += 1
             if len(self._named[one.check]) < _NAMED:
                 self._named[one.check].append(one)
@@ -43,4 +43,8 @@ class Faults:
         table = csv.writer(text, lineterminator="\n")
         table.writerow([one.name for one in fields(Fault)])
         table.writerows(astuple(one) for one in self._kept)
-        return text.getvalue().encode("utf-8", "backslashreplace")
+        return text.getvalue().encode()
+
+
+def _writable(one: Fault) -> Fault:
+    return one if one.why.isascii() else replace(one, why=writable(one.why))

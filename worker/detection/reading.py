@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from worker.detection import coco, deeppcb, yolo
-from worker.detection.dataset import NO_DATA, TRAIN, VAL, DataSet, Root
+from worker.detection.dataset import NO_DATA, TRAIN, VAL, DataSet, Root, writable
 from worker.errors import ItemError
 
 
@@ -34,6 +35,7 @@ def read(file: Path, root: str = "", images: str = "", val: str = "", val_images
             [one for part in parts for one in part.pictures],
             [one for part in parts for one in part.faults],
         )
+    found = replace(found, classes=[writable(name) for name in found.classes])
     if twice := [name for name, times in Counter(found.classes).items() if times > 1]:
         raise ItemError(NO_DATA, f"{file.name} names the class {twice[0]} twice")
     if not found.pictures:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
 
+from worker import signs
 from worker.detection import labels
 from worker.detection.dataset import (
     NO_DATA,
@@ -43,8 +44,9 @@ def read(file: Path, root: Root) -> DataSet:
         for place in _places(told, key, base, file, root):
             lists |= {place} if place.is_file() else set()
             for picture, where, line in _pictures(place, file.name):
+                signs.give()
                 named = root.name(place) if line else where
-                if not root.holds(picture):
+                if not root.holds_file(picture):
                     faults.append(outside(split, named, line, root.name(picture)))
                 elif line and not picture.is_file():
                     faults.append(Fault("missing-picture", split, named, line, f"there is no {picture.name}"))
@@ -134,7 +136,7 @@ def _picture(split: str, file: Path, text: Path, root: Root) -> Picture:
 
 def _labels(text: Path, root: Root, split: str) -> Labels | None:
     name = root.name(text)
-    if not root.holds(text):
+    if not root.holds_file(text):
         return Labels(name, (), (outside(split, name, 0, name),), shares=True)
     return labels.read(text, name, split, labels.yolo, shares=True)
 
