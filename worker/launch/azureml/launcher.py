@@ -47,7 +47,8 @@ class AzureMl(Launcher):
         from worker.planning.money import Price
         from worker.planning.span import exactly
 
-        priced = cost.of(replace(launch, time_limit_s=files.time_limit(launch)), notes=[NOT_COUNTED])
+        priced = cost.of(replace(launch, time_limit_s=files.time_limit(launch)))
+        priced = replace(priced, rests_on=[*priced.rests_on, NOT_COUNTED])
         if launch.price is None and priced.price and priced.price.source.startswith("Azure"):
             usd = priced.price.usd
             tier = usd.high if launch.setting("dedicated") else usd.low
