@@ -311,6 +311,43 @@ def test_an_azure_that_does_not_answer_is_asked_again_later(
     assert azure.names("jobs") == ["clips-1", "clips-2"]
 
 
+def test_a_submission_whose_answers_are_lost_at_any_moment_goes_on_and_forgets_nothing(
+    azure: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(azureml.MANNERS, "retry_total", 0)
+    left, plain = 0, azure.answer
+
+    def answer(method: str, path: str, body: Any) -> tuple[int, Any]:
+        nonlocal left
+        left -= 1
+        told = plain(method, path, body)
+        return (503, {"error": {"code": "ServiceUnavailable", "message": "away"}}) if left == 0 else told
+
+    monkeypatch.setattr(azure, "answer", answer)
+    for moment in range(1, 40):
+        left = moment
+        if "submitted as" in launch_of_any_end("--task", "shout", "a"):
+            break
+        left = 0
+        submit("--task", "shout", "a")
+        made = json.loads(Path("run/launches/azureml/clips.json").read_text())["made"]
+        assert [one.split(" ")[0] for one in made] == ["cluster", "environment", "container"], moment
+        assert azure.names("jobs") == ["clips-1"], moment
+        launch("delete", "--yes")
+        assert azure.names("computes") == [], moment
+        for path in [one for one in azure.resources if one.startswith(("/jobs/", "/environments/"))]:
+            del azure.resources[path]
+    assert moment > 6
+
+
+def launch_of_any_end(*words: str) -> str:
+    said = io.StringIO()
+    with pytest.raises(SystemExit) as ended, redirect_stdout(said), redirect_stderr(said):
+        main(["launch", "azureml", "submit", "--hw", "cpu", "--name", "clips", *IMAGE, "--yes", *words])
+    assert (ended.value.code or 0) in (0, 75), said.getvalue()
+    return said.getvalue()
+
+
 def test_a_job_that_cannot_be_cancelled_does_not_keep_the_others_running(azure: Stub) -> None:
     submit("--task", "shout", "--workers", "2", "a")
     azure.refuse = lambda _, path: (409, "Conflict", "not now") if path == "/jobs/clips-1/cancel" else None

@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+from itertools import count
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
-from tests.servers import Server
+from tests.servers import Door, Server
 from tests.workers import ROOT
 from worker.errors import StoreAwayError, StoreDeniedError, UsageError
 from worker.launch import transfer
@@ -110,6 +112,41 @@ def test_a_store_that_stumbles_at_each_file_gets_them_all(
     assert upload(clips, str(tmp_path / "there"), quiet) == Sent(4, 0, 240_000)
     assert stumbled == {*NAMES}
     assert contents(open_store(str(tmp_path / "there"))) == files(clips)
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_store_that_goes_away_in_the_middle_is_waited_for_and_then_gone_on_with(
+    tmp_path: Path, azurite: Server, monkeypatch: pytest.MonkeyPatch, comes_back: bool
+) -> None:
+    (clips := tmp_path / "clips").mkdir()
+    for number in range(40):
+        (clips / f"{number}.mp4").write_bytes(b"%d" % number * 60_000)
+    url, there = azurite.fresh(), azurite.env["AZURITE_BLOB_STORAGE_URL"]
+    door = Door(int(there.rpartition(":")[2]))
+    monkeypatch.setenv("AZURITE_BLOB_STORAGE_URL", f"http://127.0.0.1:{door.port}")
+    monkeypatch.setattr(transfer, "PATIENCE_S", 60 if comes_back else 1)
+    sent, counted = Store.upload, count(1)
+
+    def shuts(self: Store, name: str, *rest: object) -> None:
+        if next(counted) == 20:
+            door.shut()
+            if comes_back:
+                Timer(2, door.open).start()
+        sent(self, name, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Store, "upload", shuts)
+    if comes_back:
+        assert upload(clips, url, quiet).sent == 40
+    else:
+        with pytest.raises(StoreAwayError):
+            upload(clips, url, quiet)
+        door.open()
+        again = upload(clips, url, quiet)
+        assert again.there >= 4  # of the 20, 16 were under way
+        assert again.sent + again.there == 40
+    found = contents(open_store(url))
+    assert found == {file.name: file.read_bytes() for file in clips.iterdir()}
+    door.shut()
 
 
 def test_a_store_that_refuses_us_ends_them_all(

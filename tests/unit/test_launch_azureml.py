@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +15,9 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from worker.cli.launch import command
 from worker.errors import UsageError
 from worker.launch import cost, template
 from worker.launch.azureml import files
@@ -190,6 +194,21 @@ def test_what_is_a_text_or_lies_in_a_store_already_is_not_sent(tmp_path: Path) -
 
 
 # cost
+
+
+def test_what_the_page_says_to_type_is_rendered_and_priced(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips/a.mp4").touch()
+    page = (CHECKOUT / "docs/azureml.md").read_text()
+    typed = re.findall(r"worker launch azureml (?:submit|render|cost) (.*?)(?:`|$)", page, re.MULTILINE)
+    assert len(typed) == 3
+    for line in typed:
+        for verb, told in (("render", "type: amlcompute"), ("cost", "not counted: each machine while it")):
+            ran = CliRunner().invoke(command, ["azureml", verb, *shlex.split(line)])
+            assert told in ran.stdout, (line, ran)
 
 
 def test_low_priority_costs_its_own_price() -> None:

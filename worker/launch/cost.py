@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from worker.tasks.registry import AnyTask
 
 CAP_SAID = "if every machine works to its time limit"
+ANEW = ", and as much again each time that `watch` submits it anew"
 CORES = 8
 """assumed of a machine, for each of its cards"""
 
@@ -82,7 +83,7 @@ def lines(cost: Cost) -> list[str]:
     if usd:
         said.append(f"cost  ${usd.low:.2f} to ${usd.high:.2f}")
     if cost.most_usd is not None:
-        said.append(f"most  ${cost.most_usd:.2f}, {CAP_SAID} of {spoken(cost.time_limit_s)}")
+        said.append(f"most  ${cost.most_usd:.2f}, {CAP_SAID} of {spoken(cost.time_limit_s)}{ANEW}")
     if seconds:
         hours = f"{seconds.low * cost.paid / 3600:.1f} to {seconds.high * cost.paid / 3600:.1f} {each} hours"
         said.append(f"time  {spoken(seconds.low)} to {spoken(seconds.high)} on {all_of_them}: {hours}")

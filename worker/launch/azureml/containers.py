@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from worker.errors import UsageError
+from worker.errors import UnfinishedError, UsageError
 from worker.launch.azureml.refusals import explained
 from worker.launch.order import NAME
 
@@ -30,14 +30,16 @@ def let_in(account: str) -> None:
 
 
 def make(account: str, name: str, launch: str) -> bool:
-    """Whether it was not there before."""
+    """Whether this launch has made it."""
     from azure.core.exceptions import ResourceExistsError
 
     with explained(f"container {name} in {account}"), _client(account, name) as client:
         try:
             client.create_container(metadata={MADE_BY: NAME, "launch": launch})
-        except ResourceExistsError:
-            return False
+        except ResourceExistsError as error:
+            if getattr(error, "error_code", "") == "ContainerBeingDeleted":
+                raise UnfinishedError(f"container {name} is still being deleted: run it again soon") from None
+            return _is_made(client.get_container_properties().metadata, launch)
         return True
 
 
@@ -47,16 +49,20 @@ def remove(account: str, name: str, launch: str, prefixes: Sequence[str]) -> str
 
     with explained(f"container {name} in {account}"), _client(account, name) as client:
         try:
-            told = client.get_container_properties().metadata or {}
+            told = client.get_container_properties().metadata
         except ResourceNotFoundError:
             return ""
-        if told.get(MADE_BY) != NAME or told.get("launch") != launch:
+        if not _is_made(told, launch):
             return "it was not made by this launch"
         for blob in client.list_blob_names():
             if not blob.startswith(tuple(prefixes)):
                 return f"it holds {blob}, which is not of this launch"
         client.delete_container()
     return ""
+
+
+def _is_made(metadata: Mapping[str, str] | None, launch: str) -> bool:
+    return {MADE_BY: NAME, "launch": launch}.items() <= (metadata or {}).items()
 
 
 def _client(account: str, name: str) -> ContainerClient:

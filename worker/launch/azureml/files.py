@@ -59,13 +59,15 @@ def compute(launch: Launch) -> str:
         "size": size_of(launch.profile, launch.gpus, str(launch.setting("size", ""))),
         "tier": "dedicated" if launch.setting("dedicated") else "low_priority",
         "max_instances": launch.workers,
+        "tags": mark(launch),
     }
     return _filled("compute.yml", values)
 
 
 def environment(launch: Launch) -> str:
     name, version = environment_of(launch)
-    return _filled("environment.yml", {"name": name, "version": version, "image": launch.image})
+    values = {"name": name, "version": version, "image": launch.image, "tags": mark(launch)}
+    return _filled("environment.yml", values)
 
 
 def job(launch: Launch, number: int) -> str:
@@ -91,7 +93,12 @@ def job(launch: Launch, number: int) -> str:
 
 def tags(launch: Launch) -> Mapping[str, str]:
     """By these `submit`, again or on another machine, knows a job as its own."""
-    return {"made-by": NAME, "launch": launch.name, "queue": queue_of(launch)}
+    return {**mark(launch), "queue": queue_of(launch)}
+
+
+def mark(launch: Launch) -> Mapping[str, str]:
+    """By these `delete` knows what the launch has made, and `submit` what it had made when it was cut off."""
+    return {"made-by": NAME, "launch": launch.name}
 
 
 def job_name(launch: Launch, number: int) -> str:

@@ -27,6 +27,9 @@ ROLE = (
 )
 
 
+NOT_COUNTED = "not counted: each machine while it starts, and 5 minutes after its last job"
+
+
 class AzureMl(Launcher):
     name: ClassVar[str] = "azureml"
 
@@ -45,6 +48,7 @@ class AzureMl(Launcher):
         from worker.planning.span import exactly
 
         priced = cost.of(replace(launch, time_limit_s=files.time_limit(launch)))
+        priced = replace(priced, rests_on=[*priced.rests_on, NOT_COUNTED])
         if launch.price is None and priced.price and priced.price.source.startswith("Azure"):
             usd = priced.price.usd
             tier = usd.high if launch.setting("dedicated") else usd.low
@@ -77,15 +81,18 @@ class AzureMl(Launcher):
         """What is missing."""
         launch, workspace = receipt.launch, self._workspace()
 
-        def made(what: str, is_new: bool) -> None:
+        def made(what: str, by_us: bool) -> bool:
+            """Whether that is new: a submission that was cut off may not have written it down."""
             nonlocal receipt
+            is_new = by_us and what not in receipt.made
             if is_new:
                 say(f"{what}: made")
                 receipt = receipt.also(made=[what])
             keep(receipt)
+            return is_new
 
-        is_new, other = workspace.make_compute(files.compute(launch))
-        made(f"cluster {files.compute_of(launch)}", is_new)
+        by_us, other = workspace.make_compute(files.compute(launch))
+        is_new = made(f"cluster {files.compute_of(launch)}", by_us)
         if other:
             say(other)
         if is_new and launch.setting("identity", "managed") == "managed":
@@ -146,7 +153,7 @@ class AzureMl(Launcher):
 
     def _remove(self, receipt: Receipt, kind: str, name: str) -> str:
         if kind == "cluster":
-            return self._workspace().delete_compute(name)
+            return self._workspace().delete_compute(name, files.mark(receipt.launch))
         if kind == "environment":
             self._workspace().archive_environment(*name.split(":", 1))
             return ""

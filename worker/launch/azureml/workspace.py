@@ -75,13 +75,13 @@ class Workspace:
         return str(self._told.storage_account or "").rpartition("/")[2]
 
     def make_compute(self, text: str) -> tuple[bool, str]:
-        """→ whether it was made, and what of one that was there is other than wanted."""
+        """→ whether this launch has made it, and what of one that was there is other than wanted."""
         from azure.ai.ml import load_compute
 
         wanted = load_compute(io.StringIO(text))
         there = self._compute(wanted.name)
         if there and not (there.provisioning_state == "Failed" and _is_ours(there.tags)):
-            return False, self._compared(wanted, there)
+            return _made(there, wanted.tags), self._compared(wanted, there)
         with explained(f"cluster {wanted.name} of {wanted.size} in {self.region}"):
             made = self._client.compute.begin_create_or_update(wanted).result()
             if getattr(made, "provisioning_state", "") == "Failed":
@@ -123,17 +123,18 @@ class Workspace:
         )
 
     def make_environment(self, text: str) -> bool:
+        """→ whether this launch has made it"""
         from azure.ai.ml import load_environment
         from azure.core.exceptions import ResourceNotFoundError
 
         wanted = load_environment(io.StringIO(text))
         with explained(f"environment {wanted.name}"):
             try:
-                self._client.environments.get(wanted.name, wanted.version)
+                there = self._client.environments.get(wanted.name, wanted.version)
             except ResourceNotFoundError:
                 self._client.environments.create_or_update(wanted)
                 return True
-        return False
+        return _made(there, wanted.tags)
 
     def start(self, text: str) -> None:
         from azure.ai.ml import load_job
@@ -169,13 +170,13 @@ class Workspace:
         with explained(f"job {name}"):
             self._client.jobs.begin_cancel(name).result()
 
-    def delete_compute(self, name: str) -> str:
+    def delete_compute(self, name: str, marked: Mapping[str, str]) -> str:
         """Empty, or why it stays."""
         there = self._compute(name)
         if there is None:
             return ""
-        if not _is_ours(there.tags):
-            return "it was not made by a launch"
+        if not _made(there, marked):
+            return "it was not made by this launch"
         with explained(f"cluster {name}"):
             for job in islice(self._client.jobs.list(), RECENT):
                 on_it = str(job.compute or "").rpartition("/")[2] == name
@@ -205,6 +206,10 @@ class Workspace:
 
 def _is_ours(tags: Mapping[str, str] | None) -> bool:
     return (tags or {}).get("made-by") == NAME
+
+
+def _made(there: Any, marked: Mapping[str, str]) -> bool:
+    return marked.items() <= (there.tags or {}).items()
 
 
 def _text(value: object) -> str:
