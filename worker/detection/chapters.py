@@ -13,14 +13,14 @@ _SPLITS: Sequence[Words] = (
     ("Split", "划分"),
     ("Pictures", "图片"),
     ("Of use", "可用"),
-    ("Without boxes", "无框"),
+    ("Empty", "无框"),
     ("Boxes", "框"),
     ("Small", "小"),
     ("Medium", "中"),
     ("Large", "大"),
-    ("Boxes a picture, median", "每图框数 (中位)"),
-    ("Width to height, median", "宽高比 (中位)"),
-    ("Sizes of pictures", "图片尺寸"),
+    ("Per picture", "每图"),
+    ("W:H", "宽高比"),
+    ("Sizes", "尺寸"),
 )
 _CURVES: Mapping[str, Words] = {
     "box_side": ("Side of the boxes, pixels, by percentile", "框边长 (像素), 按百分位"),
