@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -105,8 +106,9 @@ def main(folder: Path) -> None:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             with suppress(ChildProcessError):
-                while os.waitpid(-1, 0):
+                while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
+            time.sleep(0.02)  # and look again: what died may have started one more meanwhile
         # its pipe is closed: who was killed cannot do it, and has perhaps not lost its children yet
         if select.select([sys.stdin], [], [], 0)[0]:
             shutil.rmtree(folder, ignore_errors=True)

@@ -166,7 +166,7 @@ def changed(adapter: Path, folder: Path, **told: Any) -> Path:
         ({"target_parameters": ["experts"]}, "target_parameters"),
         ({"something_new": {"a": 1}}, "something_new"),
         ({"peft_type": "LOHA"}, "no LoRA"),
-        ({"r": 0}, "not as PEFT writes it"),
+        ({"r": 0}, "one is not its own"),
         ({"rank_pattern": {"(": 2}}, "not as PEFT writes it"),
         ({"init_lora_weights": ["gaussian"]}, "gaussian"),
         ({"base_model_name_or_path": 5}, "is no text"),
