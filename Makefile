@@ -108,10 +108,10 @@ bench-video: ## those of reading films
 	@$(MAKE) --no-print-directory bench OF=video
 
 bench-train: ## those of training: small on a CPU, of full size on a GPU
-	@$(MAKE) --no-print-directory bench OF=training
+	@$(MAKE) --no-print-directory bench OF="training pcb_train"
 
 bench-gpu: ## those of video language models, of plans and of training, on a GPU
-	@$(MAKE) --no-print-directory bench OF="vlm pcb_inspect plans training"
+	@$(MAKE) --no-print-directory bench OF="vlm pcb_inspect plans training pcb_train"
 
 format: .venv/dev.stamp ## put the code into its form
 	.venv/bin/ruff format .
