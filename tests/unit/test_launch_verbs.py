@@ -402,6 +402,24 @@ def test_ctrl_c_leaves_everything_running_and_says_how_to_look_again(
     assert set(place.asked) == {"standing"}
 
 
+@pytest.mark.usefixtures("shard", "clock")
+def test_what_is_cancelled_elsewhere_while_it_is_submitted_again_ends_too(
+    place: type[Fake], launch: Any
+) -> None:
+    place.standings = [AGAIN]
+
+    def cancelled() -> None:
+        with pytest.raises(SystemExit):
+            cli.main(["launch", NAME, "cancel", "clips"])
+
+    place.on_again = staticmethod(cancelled)
+    said = launch("watch")
+    assert said.code == 75
+    assert (place.asked.count("again"), place.asked.count("cancel")) == (1, 2)
+    assert "job-1, job-2 ended" in said.err
+    assert Receipts(NAME).need().cancelled
+
+
 @pytest.mark.usefixtures("shard")
 @pytest.mark.parametrize(("verb", "sleeps"), [("cancel", 3), ("cancel", 5), ("delete", 3)])
 def test_what_was_ended_elsewhere_is_not_submitted_again_by_who_watches(

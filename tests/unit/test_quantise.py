@@ -410,6 +410,16 @@ def silenced(model: Any, tokenizer: Any, into: Path, *rest: Any) -> None:
 def test_what_is_asked_about_boards_and_finds_as_much_passes(inspecting: Path, tmp_path: Path) -> None:
     told = run(asked(inspecting, tmp_path / "small"), plainly)["verdict"]
     assert (told["f1_merged"], told["f1"], told["boards"]) == (1.0, 1.0, 3)
+    assert run(asked(inspecting, tmp_path / "small"), killed)["verdict"] == told
+
+
+def test_what_was_asked_about_no_boards_does_not_pass_a_gate_that_asks(
+    inspecting: Path, tmp_path: Path
+) -> None:
+    wanted = asked(inspecting, tmp_path / "small")
+    run(replace(wanted, boards=0), plainly)
+    with pytest.raises(ItemError, match="not empty"):
+        run(wanted, killed)
 
 
 def test_what_finds_less_is_rejected_with_both_figures(inspecting: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from worker.classification.inspection import LEFT_OUT, TEST, TRAIN, LeftOut, Set
 from worker.classification.model import LOOK, Reader
 from worker.classification.settings import Classification, require_sets
 from worker.classification.verdict import PREDICTIONS
+from worker.engines import hub
 from worker.engines.device import look
 from worker.errors import UnfitError
 from worker.items import Json
@@ -73,7 +74,7 @@ class Teaching:
             for name, rows in some.items()
         }
         classes = classes_of(every, settings.model.classes, settings.model.num_labels)
-        return cls(settings, base.find(settings.model.pretrained_name, beside), train, tests, classes, device)
+        return cls(settings, hub.find(settings.model.pretrained_name, beside), train, tests, classes, device)
 
     def require_room(self, folder: Path) -> None:
         """Before anything is loaded: whether this machine can do it at all."""

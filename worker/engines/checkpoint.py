@@ -95,6 +95,11 @@ def is_tied(told: Mapping[str, Any]) -> bool:
     return bool(told.get("tie_word_embeddings", text.get("tie_word_embeddings", False)))
 
 
+def quantised(told: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Of a configuration: how; None: its numbers are whole."""
+    return told.get("quantization_config") or told.get("compression_config") or None
+
+
 def files(folder: Path) -> list[Path]:
     """Those that hold the weights, all of them there."""
     names = [_WHOLE]

@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from worker.errors import ItemError
+
 
 def is_name(model: str) -> bool:
     """owner/name"""
@@ -46,6 +48,17 @@ def snapshot(name: str, commit: str) -> Path | None:
 def fetch(name: str, revision: str | None = None) -> str:
     """The command that brings it here."""
     return f"hf download {name}" + (f" --revision {revision}" if revision else "")
+
+
+def find(name: str, beside: Path, revision: str | None = None) -> Path:
+    """`name`: a folder, seen from `beside`, or a model of the hub that was fetched here."""
+    if (folder := beside / Path(name).expanduser()).is_dir():
+        return folder
+    found = commit(name, revision or "main") if is_name(name) else None
+    if found and (fetched := snapshot(name, found)):
+        return fetched
+    how = f": fetch it with {fetch(name, revision)}" if is_name(name) else f", seen from {beside}"
+    raise ItemError("no-model", f"the model {name} is not on this machine{how}, or name its folder")
 
 
 def _folder(name: str) -> Path:

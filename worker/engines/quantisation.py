@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypeAlias
 
+from worker.engines import checkpoint
 from worker.engines.precision import BYTES, TORCH, Precision
 from worker.engines.weights import Tensor
 from worker.errors import MachineError, UsageError
@@ -20,7 +21,7 @@ _NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
 
 def choose(wanted: Wanted, config: Mapping[str, Any]) -> tuple[Quantisation, str]:
     """And why. A checkpoint that is quantised stays so."""
-    told = config.get("quantization_config") or config.get("compression_config")
+    told = checkpoint.quantised(config)
     if not told:
         return ("nf4", "asked for") if wanted == "nf4" else ("none", "the default")
     if _is_reordered(told):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worker.boards import copper, marking
+from worker.engines import hub
 from worker.engines.device import look
 from worker.inspector import asking, model, room, samples, verdict
 from worker.inspector.chapters import worst_name
@@ -51,7 +52,7 @@ class Teaching:
         beside = file.resolve().parent
         train, val = (beside / one for one in require_data(settings.data))
         root = beside / settings.data.pictures if settings.data.pictures else train.parent
-        lies = base.find(settings.model.name, beside)
+        lies = hub.find(settings.model.name, beside)
         base.require_whole(lies)
         reader = Reader.of(lies)
         rows, held = (samples.read(one, root, reader.sight) for one in (train, val))

@@ -84,8 +84,12 @@ class Receipt:
         return self.launch.name
 
     def also(self, *, jobs: Sequence[str] = (), made: Sequence[str] = ()) -> Receipt:
-        known = [*self.made, *(one for one in made if one not in self.made)]
-        return replace(self, jobs=[*self.jobs, *jobs], made=known)
+        """Each once."""
+        return replace(
+            self,
+            jobs=list(dict.fromkeys([*self.jobs, *jobs])),
+            made=list(dict.fromkeys([*self.made, *made])),
+        )
 
 
 class Receipts:

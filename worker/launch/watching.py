@@ -61,7 +61,10 @@ def watch(
             if receipt.cancelled:
                 continue
             if after := away.ask("the scheduler", partial(launcher.again, receipt, say)):
-                receipts.keep(after)
+                is_cancelled = receipts.need(name).cancelled  # who did it just now saw no new jobs
+                receipts.keep(replace(after, cancelled=is_cancelled))
+                if is_cancelled:
+                    launcher.cancel(after, say)
             asked = -inf
         elif seen and (standing.state == "again" or standing.state in OVER):
             return seen, standing

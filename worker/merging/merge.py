@@ -38,7 +38,7 @@ class Merge:
     @cached_property
     def changes(self) -> dict[str, Change]:
         told = checkpoint.config(self.base)
-        if told.get("quantization_config") or told.get("compression_config"):
+        if checkpoint.quantised(told):
             raise ItemError(
                 WRONG,
                 f"{self.base.name} is quantised, and merging into it would lose accuracy: name the "
@@ -93,20 +93,7 @@ def _with(part: memoryview, alive: Callable[[], None]) -> memoryview:
 def _base(name: str, revision: str | None, beside: Path) -> Path:
     if not name:
         raise ItemError("no-model", f"{CONFIG} names no base: name its folder or its name on the hub (base=)")
-    folder = beside / Path(name).expanduser()
-    if not folder.is_dir():
-        commit = hub.commit(name, revision or "main") if hub.is_name(name) else None
-        snapshot = hub.snapshot(name, commit) if commit else None
-        if snapshot is None:
-            how = (
-                f": fetch it with {hub.fetch(name, revision)}"
-                if hub.is_name(name)
-                else f", seen from {beside}"
-            )
-            raise ItemError(
-                "no-model", f"the base {name} is not on this machine{how}, or name its folder (base=)"
-            )
-        folder = snapshot
+    folder = hub.find(name, beside, revision)
     try:
         checkpoint.check(folder)
     except UsageError as error:

@@ -38,8 +38,8 @@ class Score:
 
     def document(self) -> dict[str, Json]:
         return {
-            "f1_merged": round(self.before, 4),
-            "f1": round(self.after, 4),
+            "f1_merged": self.before,
+            "f1": self.after,
             "boards": self.boards,
         }
 

@@ -6,7 +6,7 @@ import gc
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -58,7 +58,7 @@ class Quantisation:
         """`saved`: once what takes hours is done. What falls too far is kept beside, under another name."""
         self._require_fit()
         made_of = self._made_of
-        if (told := self._told(self.into, made_of)) and told["verdict"]["cosine"] >= self.least:
+        if (told := self._told(self.into, made_of)) and self._has_passed(told["verdict"]):
             return told
         if self.into.exists() and any(self.into.iterdir()):
             raise ItemError("taken", f"into={self.into} is not empty: name a new folder, or remove it")
@@ -89,6 +89,14 @@ class Quantisation:
             )
         self._part.rename(self.into)
         return told
+
+    def _has_passed(self, verdict: Mapping[str, Json]) -> bool:
+        """This gate, not only the one that it was made under."""
+        asked = len(self._asked.rows) if self._asked else None
+        return bool(verdict["cosine"] >= self.least) and (
+            asked is None
+            or (verdict.get("boards") == asked and verdict["f1_merged"] - verdict["f1"] <= self.may_lose)
+        )
 
     @property
     def _part(self) -> Path:
@@ -127,9 +135,8 @@ class Quantisation:
     def _require_fit(self) -> None:
         if self.into.is_relative_to(self.merged):
             raise ItemError("taken", f"into={self.into} is in the merged model: name a folder beside it")
-        told = checkpoint.config(self.merged)
         checkpoint.check(self.merged)
-        if told.get("quantization_config") or told.get("compression_config"):
+        if checkpoint.quantised(checkpoint.config(self.merged)):
             raise ItemError("no-model", f"{self.merged.name} is quantised already: name the merged one")
         _ = self._drawn, self._asked
         self.into.parent.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _ITEMS = ("merged.json", "config.json")
 """the first is another one whenever other weights were merged; the second is of every model"""
 _PUBLISHED = ("quantised.json", "config.json")
+_PLACES = ("into", "calibration", "pictures", "validation")
 
 
 class QuantiseParams(Params):
@@ -125,6 +126,3 @@ def _tool(name: str) -> Any:
     from worker.quantising import autoawq, compressor
 
     return autoawq if name == "autoawq" else compressor
-
-
-_PLACES = ("into", "calibration", "pictures", "validation")

@@ -173,9 +173,8 @@ class AzureMl(Launcher):
                     break
                 workspace.start(files.job(launch, number))
                 active.append(name)
-                new = name not in receipt.jobs
                 receipt = replace(
-                    receipt.also(jobs=[name] if new else []),
+                    receipt.also(jobs=[name]),
                     notes={"account": _account(receipt), "current": list(active)},
                 )
                 keep(receipt)
@@ -184,8 +183,7 @@ class AzureMl(Launcher):
                     raise UsageError(f"{name} works on {there.queue} already: --name another launch")
                 say(f"{name} is {there.status.lower()} already")
                 active.append(name)
-        known = [name for name in active if name not in receipt.jobs]
-        return replace(receipt.also(jobs=known), notes={"account": _account(receipt), "current": active})
+        return replace(receipt.also(jobs=active), notes={"account": _account(receipt), "current": active})
 
     def _jobs(self, receipt: Receipt) -> Sequence[Job]:
         current = receipt.notes.get("current") or list(receipt.jobs)

@@ -128,9 +128,7 @@ def _start(receipt: Receipt, cluster: Cluster, jobs: list[Object], say: Say, kee
     told = manifest.objects(_text(receipt.launch, asked(receipt.launch), number))
     for one in told:
         named = f"{one['kind'].lower()}/{one['metadata']['name']}"
-        is_job = one is told[-1]
-        new = [_name(one)] if is_job and _name(one) not in receipt.jobs else []
-        receipt = receipt.also(jobs=new, made=[named])
+        receipt = receipt.also(jobs=[_name(one)] if one is told[-1] else [], made=[named])
         keep(receipt)  # first: what is made and then forgotten would never be deleted
         made = cluster.make(one)
         if made and (lost := list(dict.fromkeys(left_out(one, made)))):
@@ -174,7 +172,7 @@ def _refuse_missing(wanted: Asked, cluster: Cluster) -> None:
 
 def _knowing(receipt: Receipt, jobs: list[Object]) -> Receipt:
     """Those too that a submission made which died before it wrote them down."""
-    names = [_name(one) for one in jobs if _name(one) not in receipt.jobs]
+    names = [_name(one) for one in jobs]
     return receipt.also(jobs=names, made=[f"job/{name}" for name in names])
 
 

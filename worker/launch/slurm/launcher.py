@@ -133,7 +133,7 @@ class Slurm(Launcher):
         jobs, is_new = starter.start(receipt.launch, where)
         if not is_new:
             say(f"{receipt.name}: {', '.join(jobs)} runs already, nothing is started twice")
-        return receipt.also(jobs=[job for job in jobs if job not in receipt.jobs])
+        return receipt.also(jobs=jobs)
 
 
 def _receipt(launch: Launch, known: Receipt | None, facts: Mapping[str, str], where: Place) -> Receipt:
